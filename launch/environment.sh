@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: timed stages, and the virtual environment in .venv.
+
+ENVIRONMENT_PYTHON=.venv/bin/python
+
+# stage NAME COMMAND...: run it, say how long it took; on failure name the stage and leave.
+stage() {
+  local name="$1" start=$SECONDS status=0
+  shift
+  echo "==> $name"
+  "$@" || status=$?
+  if ((status != 0)); then
+    echo "FAILED: $name (exit status $status, after $((SECONDS - start)) s)" >&2
+    exit "$status"
+  fi
+  echo "    $name: $((SECONDS - start)) s"
+}
+
+# require_python: $PYTHON, or python3, must be 3.11 or later and able to make an environment.
+require_python() {
+  PYTHON="${PYTHON:-python3}"
+  if ! command -v "$PYTHON" >/dev/null; then
+    echo "error: '$PYTHON' not found; install Python 3.11 or later, or set PYTHON=/path/to/python" >&2
+    return 2
+  fi
+  if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "error: $PYTHON is $("$PYTHON" --version 2>&1), 3.11 or later is needed;" \
+      "set PYTHON=/path/to/python3.11" >&2
+    return 2
+  fi
+  if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+    echo "error: $PYTHON has no venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2
+    return 2
+  fi
+}
+
+# install_environment [EXTRA]: the package, editable, in .venv. Nothing is done where
+# the same extra was installed there since setup.py or constraints.txt last changed.
+install_environment() {
+  local requirement=.${1:+[$1]}
+  local stamp=.venv/installed-${1:-base}
+  if [[ -e $stamp && $stamp -nt setup.py && $stamp -nt constraints.txt ]]; then
+    echo "    .venv is up to date"
+    return 0
+  fi
+  if ! "$ENVIRONMENT_PYTHON" -m pip --version >/dev/null 2>&1; then
+    require_python && "$PYTHON" -m venv --clear .venv || return
+  fi
+  "$ENVIRONMENT_PYTHON" -m pip install --quiet --disable-pip-version-check \
+    --constraint constraints.txt --editable "$requirement" && touch "$stamp"
+}
