@@ -1,0 +1,1 @@
+"""Data: the avatar world, TFDS builders and the input pipeline."""

@@ -1,0 +1,127 @@
+"""Random draws that are the same on every machine, and the continuous variation of an avatar."""
+
+import colorsys
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Draws:
+    """Draws keyed by integers: equal keys give equal draws on every machine.
+
+    Only Philox and `Generator.random` (53 bits of each word) are used, because NumPy may change
+    the streams of its other distributions between versions.
+    """
+
+    def __init__(self, *key: int):
+        self._rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
+
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+        """One number in [low, high)."""
+        return low + (high - low) * float(self._rng.random())
+
+    def bell(self, low: float, high: float) -> float:
+        """One number in [low, high), denser in the middle (mean of two uniforms)."""
+        return 0.5 * (self.uniform(low, high) + self.uniform(low, high))
+
+    def integer(self, low: int, high: int) -> int:
+        """One integer in [low, high], both ends included."""
+        return low + int(self.uniform() * (high - low + 1))
+
+    def choice(self, items: Sequence[T]) -> T:
+        """One of `items`, each as likely."""
+        return items[self.integer(0, len(items) - 1)]
+
+    def chance(self, probability: float) -> bool:
+        """True with this probability."""
+        return self.uniform() < probability
+
+    def array(self, *shape: int) -> np.ndarray:
+        """float64 array of uniforms in [0, 1)."""
+        return self._rng.random(shape)
+
+
+def hex_to_rgb(colour: str) -> tuple[float, float, float]:
+    """'#rrggbb' -> RGB in [0, 1]."""
+    return tuple(int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+
+
+def rgb_to_hex(rgb: Sequence[float]) -> str:
+    """RGB in [0, 1] (clipped) -> '#rrggbb'."""
+    return "#" + "".join(f"{round(255 * min(max(c, 0.0), 1.0)):02x}" for c in rgb)
+
+
+def jitter_colour(
+    draws: Draws, colour: str, *, hue: float, saturation: float, value: float
+) -> str:
+    """Moves '#rrggbb' by up to `hue` turns and by factors of up to 1 ± saturation, 1 ± value."""
+    h, s, v = colorsys.rgb_to_hsv(*hex_to_rgb(colour))
+    h = (h + draws.uniform(-hue, hue)) % 1.0
+    s = min(s * draws.uniform(1 - saturation, 1 + saturation), 1.0)
+    v = min(v * draws.uniform(1 - value, 1 + value), 1.0)
+    return rgb_to_hex(colorsys.hsv_to_rgb(h, s, v))
+
+
+def hsv_to_rgb(h: float, s: float, v: float) -> np.ndarray:
+    """HSV in [0, 1] -> RGB array [3] in [0, 1]."""
+    return np.array(colorsys.hsv_to_rgb(h % 1.0, s, v))
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """Where the head lies: tilt in degrees, zoom and aspect as factors, shift in picture widths."""
+
+    tilt: float
+    zoom: float
+    aspect: float
+    shift_x: float
+    shift_y: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """A linear ramp of brightness over the avatar, and a colour cast.
+
+    `direction` is in radians, `strength` the change from the middle to the rim, `gain` [3] the
+    factor on each of R, G, B.
+    """
+
+    direction: float
+    strength: float
+    gain: tuple[float, float, float]
+
+
+def draw_geometry(draws: Draws) -> Geometry:
+    """Moderate variation: tilt ±12°, zoom ±7 %, aspect ±4 %, shift ±2.5 % of the picture."""
+    return Geometry(
+        tilt=draws.bell(-12.0, 12.0),
+        zoom=draws.uniform(0.93, 1.07),
+        aspect=draws.uniform(0.96, 1.04),
+        shift_x=draws.uniform(-0.025, 0.025),
+        shift_y=draws.uniform(-0.025, 0.025),
+    )
+
+
+def draw_light(draws: Draws) -> Light:
+    """A soft light from any side, 0–16 % at the rim, with a slight warm or cold cast."""
+    brightness, warmth = draws.uniform(0.92, 1.05), draws.uniform(-0.04, 0.04)
+    return Light(
+        direction=draws.uniform(0.0, 2 * math.pi),
+        strength=draws.uniform(0.0, 0.16),
+        gain=(brightness * (1 + warmth), brightness, brightness * (1 - warmth)),
+    )
+
+
+def apply_light(rgb: np.ndarray, light: Light) -> np.ndarray:
+    """Multiplies float RGB [H, W, 3] in [0, 1] by the light; the result is clipped to [0, 1]."""
+    height, width = rgb.shape[:2]
+    x = (np.arange(width) + 0.5) / width * 2 - 1
+    y = (np.arange(height) + 0.5) / height * 2 - 1
+    ramp = x[None, :] * math.cos(light.direction) + y[:, None] * math.sin(light.direction)
+    shade = (1 + light.strength * ramp)[..., None] * np.array(light.gain)
+    return np.clip(rgb * shade, 0.0, 1.0)
