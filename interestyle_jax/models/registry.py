@@ -1,0 +1,98 @@
+"""Networks by name: what a weight directory's metadata says, as a module, and back."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from interestyle_jax.models.discriminator import Discriminator
+from interestyle_jax.models.lpips import LPIPS
+from interestyle_jax.models.stylegan2 import Generator
+
+# Fields that say how to compute, not which weights fit: they are not part of an architecture.
+COMPUTE_FIELDS = ("parent", "name", "dtype")
+
+
+def _example(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+# Class -> the shapes of inputs that initialise every one of its variables.
+EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]]] = {
+    Generator: lambda m: (_example(1, m.z_dim),),
+    Discriminator: lambda m: (_example(1, m.resolution, m.resolution, 3),),
+    LPIPS: lambda m: (_example(1, 64, 64, 3), _example(1, 64, 64, 3)),
+}
+CLASSES = {cls.__name__: cls for cls in EXAMPLES}
+
+
+def _freeze(value: Any) -> Any:
+    """JSON lists become tuples, so that module fields stay hashable."""
+    return tuple(_freeze(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _thaw(value: Any) -> Any:
+    return [_thaw(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _fields(cls: type[nn.Module]) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls) if f.name not in COMPUTE_FIELDS]
+
+
+def build(architecture: Mapping[str, Any], **compute: Any) -> nn.Module:
+    """The module that an architecture names.
+
+    Args:
+      architecture: {"type": class name, field: value, ...}, as `describe` writes it.
+      **compute: fields outside the architecture, such as `dtype` where the class has one.
+
+    Raises:
+      ValueError: unknown type or field; the message lists the known ones.
+    """
+    fields = {k: _freeze(v) for k, v in architecture.items() if k != "type"}
+    name = architecture.get("type")
+    if name not in CLASSES:
+        raise ValueError(f"network type is {name!r}, expected one of {', '.join(sorted(CLASSES))}")
+    known = _fields(CLASSES[name])
+    unknown = sorted(set(fields) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{name} has no field {', '.join(unknown)}, expected some of {', '.join(known)}"
+        )
+    return CLASSES[name](**fields, **compute)
+
+
+def describe(module: nn.Module) -> dict[str, Any]:
+    """The architecture of a module: a JSON-able dict with which `build` makes an equal one.
+
+    Raises:
+      ValueError: the module's class is not one of the registry's.
+    """
+    cls = type(module)
+    if cls not in EXAMPLES:
+        raise ValueError(f"network type is {cls.__name__!r}, expected one of {', '.join(CLASSES)}")
+    return {"type": cls.__name__} | {k: _thaw(getattr(module, k)) for k in _fields(cls)}
+
+
+def init(key: jax.Array, module: nn.Module) -> dict[str, Any]:
+    """Fresh variables of a registered module, {collection: tree}; works under `jax.jit`.
+
+    Raises:
+      ValueError: the module's class is not one of the registry's.
+    """
+    describe(module)
+    inputs = (jnp.zeros(x.shape, x.dtype) for x in EXAMPLES[type(module)](module))
+    return module.init(key, *inputs)
+
+
+def variable_shapes(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables an architecture has, {collection: tree of jax.ShapeDtypeStruct}; computes none.
+
+    Raises:
+      ValueError: as `build`.
+    """
+    module = build(architecture)
+    return jax.eval_shape(lambda key: init(key, module), jax.random.key(0))

@@ -1,0 +1,374 @@
+"""Weight directories: what passes between training runs, tools and users.
+
+A weight directory holds `metadata.json` and `variables/`, an Orbax tree of arrays. Reading one
+unpickles nothing and runs nothing that is in it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.models import registry
+
+FORMAT = "interestyle_jax weight directory"
+FORMAT_VERSION = 1
+METADATA = "metadata.json"
+VARIABLES = "variables"
+ASSETS = Path(__file__).resolve().parent / "assets"
+LIBRARIES = ("jax", "flax", "orbax-checkpoint", "numpy")
+STORAGE_DTYPES = ("float32", "float16", "bfloat16")
+REQUIRED_KEYS = {
+    "family": str,
+    "architectures": dict,
+    "licence": str,
+    "storage_dtype": str,
+    "files": dict,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A weight directory in memory.
+
+    Attributes:
+      variables: {part: variables or array}, nested dicts of NumPy arrays.
+      metadata: what `metadata.json` holds.
+      directory: where it was read from.
+    """
+
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+    directory: Path
+
+    def part(self, name: str, **compute: Any) -> tuple[nn.Module, dict[str, Any]]:
+        """One network: its module and variables; `compute` as in `registry.build`.
+
+        Raises:
+          InputError: there is no such network here.
+        """
+        parts = self.metadata["architectures"]
+        if name not in parts:
+            raise InputError(
+                f"{self.directory}: no {name} in these weights, they hold {', '.join(parts)}"
+            )
+        return registry.build(parts[name], **compute), self.variables[name]
+
+
+def save_weights(
+    directory: str | os.PathLike,
+    variables: Mapping[str, Any],
+    *,
+    family: str,
+    architectures: Mapping[str, Mapping[str, Any]],
+    licence: str,
+    source: Mapping[str, Any] | None = None,
+    force: bool = False,
+    dtype: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a weight directory in one move: it is there whole, or not at all.
+
+    Args:
+      directory: where to; its parents are made.
+      variables: {part: variables or array}: nested dicts of arrays, fully addressable here.
+      family: what the weights are, e.g. "stylegan2", "interestyle", "lpips_alex".
+      architectures: {part: `registry.describe(module)`} for every part that is a network.
+      licence: the licence of these weights, in words.
+      source: {"file": name, "sha256": digest} of what they were converted from, or None.
+      force: replace an existing weight directory.
+      dtype: type in which floating-point arrays are stored ("float32", "float16", "bfloat16"),
+        or None for each array's own.
+      extra: anything JSON-able worth keeping, e.g. the training config and command.
+
+    Returns:
+      The directory.
+
+    Raises:
+      InputError: the directory exists (or, with `force`, is something else than a weight
+        directory), the arrays do not fit their architecture, a value overflows `dtype`, or the
+        disk is full.
+    """
+    directory = Path(directory).expanduser().absolute()
+    _check_destination(directory, force)
+    tree = _storage_tree(variables, dtype, directory)
+    _check_architectures(tree, architectures, directory)
+    floats = {str(x.dtype) for _, x in _leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
+    metadata = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "family": family,
+        "architectures": {k: dict(v) for k, v in architectures.items()},
+        "source": None if source is None else dict(source),
+        "converter_version": _version("interestyle-jax"),
+        "library_versions": {name: _version(name) for name in LIBRARIES}
+        | {"python": platform.python_version()},
+        "licence": licence,
+        "storage_dtype": floats.pop() if len(floats) == 1 else "mixed",
+        "extra": {} if extra is None else dict(extra),
+    }
+    temporary = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        temporary.chmod(0o755)
+        _write_tree(temporary / VARIABLES, tree)
+        metadata["files"] = _digests(temporary / VARIABLES)
+        (temporary / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
+        _sync(temporary)
+        _move_into_place(temporary, directory)
+    except InputError:
+        raise
+    # Orbax reports a full disk as ValueError, OSError or its own error, by the step it met it in.
+    except Exception as error:
+        raise InputError(f"{directory}: weights could not be written: {_line(error)}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return directory
+
+
+def load_weights(directory: str | os.PathLike, *, dtype: Any = np.float32) -> Weights:
+    """Reads a weight directory.
+
+    Args:
+      directory: as `save_weights` wrote it; a name needs `resolve_weights` first.
+      dtype: type of the floating-point arrays returned, or None for the stored one.
+
+    Returns:
+      The variables as NumPy arrays, and the metadata.
+
+    Raises:
+      InputError: missing, unfinished, damaged or foreign directory, another format version, or
+        arrays that do not fit the architecture.
+    """
+    directory = Path(directory).expanduser().absolute()
+    metadata = _read_metadata(directory)
+    _check_files(directory, metadata["files"])
+    try:
+        tree = _read_tree(directory / VARIABLES)
+    except Exception as error:
+        raise InputError(
+            f"{directory / VARIABLES}: the arrays cannot be read: {_line(error)}"
+        ) from error
+    _check_architectures(tree, metadata["architectures"], directory)
+    if dtype is not None:
+        tree = jax.tree.map(
+            lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
+        )
+    return Weights(tree, metadata, directory)
+
+
+def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
+    """The directory that a name or path means: an existing directory, else a shipped asset.
+
+    Raises:
+      InputError: neither; the message lists the shipped assets.
+    """
+    directory = Path(name_or_dir).expanduser()
+    if directory.is_dir():
+        return directory.absolute()
+    assets = sorted(p.parent.name for p in ASSETS.glob(f"*/{METADATA}"))
+    if str(name_or_dir) in assets:
+        return ASSETS / str(name_or_dir)
+    raise InputError(
+        f"{name_or_dir}: no such weight directory, and no shipped weights of that name "
+        f"(shipped: {', '.join(assets) or 'none'})"
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return distributions.version(distribution)
+    except distributions.PackageNotFoundError:
+        return "not installed"
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message, at most 200 characters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """(path joined by "/", array) for every array of nested dicts."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, (*path, key))
+    else:
+        yield "/".join(path), tree
+
+
+def _storage_tree(variables: Any, dtype: str | None, directory: Path) -> dict[str, Any]:
+    """Nested plain dicts of NumPy arrays, floating-point ones in the storage type."""
+    if dtype is not None and dtype not in STORAGE_DTYPES:
+        raise InputError(f"dtype: {dtype!r}, expected one of {', '.join(STORAGE_DTYPES)}")
+
+    def convert(value: Any, path: str) -> Any:
+        if isinstance(value, Mapping):
+            return {k: convert(v, f"{path}/{k}" if path else k) for k, v in value.items()}
+        array = np.asarray(value)
+        if dtype is None or not jnp.issubdtype(array.dtype, jnp.floating):
+            return array
+        largest = float(jnp.finfo(dtype).max)
+        if np.any(np.isfinite(array) & (np.abs(array) > largest)):
+            raise InputError(
+                f"{directory}: {path} holds values above {largest:g}, the largest {dtype}; "
+                "store it as float32"
+            )
+        return array.astype(jnp.dtype(dtype))
+
+    return convert(variables, "")
+
+
+def _check_architectures(
+    tree: Mapping[str, Any], architectures: Mapping[str, Any], directory: Path
+) -> None:
+    """Raises InputError that lists every array missing, unknown or of another shape."""
+    wrong = []
+    for part, architecture in architectures.items():
+        try:
+            expected = dict(_leaves(registry.variable_shapes(architecture), (part,)))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{directory}: architecture of {part}: {_line(error)}") from error
+        found = dict(_leaves(tree.get(part, {}), (part,)))
+        for path in sorted(expected.keys() | found.keys()):
+            if path not in found:
+                wrong.append(f"{path} is missing, expected {list(expected[path].shape)}")
+            elif path not in expected:
+                wrong.append(f"{path} {list(found[path].shape)} is not in the architecture")
+            elif found[path].shape != expected[path].shape:
+                wrong.append(
+                    f"{path} is {list(found[path].shape)}, expected {list(expected[path].shape)}"
+                )
+    if wrong:
+        raise InputError(
+            f"{directory}: {len(wrong)} arrays do not fit the architecture: {'; '.join(wrong)}"
+        )
+
+
+def _check_destination(directory: Path, force: bool) -> None:
+    if not directory.exists():
+        return
+    if not force:
+        raise InputError(f"{directory}: already exists, pass force (--force) to replace it")
+    # Only a weight directory is ever deleted, so that a mistyped path costs nobody their files.
+    if not (directory / METADATA).is_file() and any(directory.iterdir()):
+        raise InputError(f"{directory}: exists and is no weight directory, will not replace it")
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Saves and restores here alone: weight directories are read and written by one process."""
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        index = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"weights_{index}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _write_tree(directory: Path, tree: dict[str, Any]) -> None:
+    with _checkpointer() as checkpointer:
+        checkpointer.save(directory, args=ocp.args.PyTreeSave(tree))
+
+
+def _read_tree(directory: Path) -> dict[str, Any]:
+    """Restores to NumPy, so that no stored sharding and no device of the writer matters."""
+    with _checkpointer() as checkpointer:
+        stored = checkpointer.metadata(directory).item_metadata.tree
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        return checkpointer.restore(
+            directory, args=ocp.args.PyTreeRestore(restore_args=restore_args)
+        )
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.rglob("*") if p.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digests(directory: Path) -> dict[str, dict[str, Any]]:
+    """{path under the directory: {"bytes", "sha256"}}."""
+    return {
+        p.relative_to(directory).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+        for p in _files(directory)
+    }
+
+
+def _check_files(directory: Path, files: Mapping[str, Any]) -> None:
+    for name, entry in files.items():
+        path = directory / VARIABLES / name
+        if not path.is_file():
+            raise InputError(f"{path}: missing, the weight directory is incomplete")
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise InputError(f"{path}: {size} bytes, expected {entry['bytes']}: cut off or changed")
+        if _digest(path) != entry["sha256"]:
+            raise InputError(f"{path}: content does not match its SHA-256 in {METADATA}: damaged")
+
+
+def _read_metadata(directory: Path) -> dict[str, Any]:
+    path = directory / METADATA
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such weight directory")
+    if not path.is_file():
+        raise InputError(f"{path}: missing, {directory.name} is no weight directory")
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: not readable as JSON: {_line(error)}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: not the metadata of a weight directory (format {FORMAT!r})")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version is {version}, this version reads {FORMAT_VERSION}"
+        )
+    for key, kind in REQUIRED_KEYS.items():
+        if not isinstance(metadata.get(key), kind):
+            raise InputError(f"{path}: field {key} is missing or no {kind.__name__}")
+    return metadata
+
+
+def _sync(directory: Path) -> None:
+    """Flushes every file and directory to the disk."""
+    for path in [*_files(directory), *(p for p in directory.rglob("*") if p.is_dir()), directory]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _move_into_place(temporary: Path, directory: Path) -> None:
+    if directory.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        os.replace(directory, old)
+        try:
+            os.replace(temporary, directory)
+        except OSError:
+            os.replace(old, directory)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(temporary, directory)
