@@ -104,7 +104,7 @@ def save_weights(
         disk is full.
     """
     directory = Path(directory).expanduser().absolute()
-    _check_destination(directory, force)
+    check_destination(directory, force)
     tree = _storage_tree(variables, dtype, directory)
     _check_architectures(tree, architectures, directory)
     floats = {str(x.dtype) for _, x in _leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
@@ -261,7 +261,9 @@ def _check_architectures(
         )
 
 
-def _check_destination(directory: Path, force: bool) -> None:
+def check_destination(directory: str | os.PathLike, force: bool) -> None:
+    """Raises InputError where `save_weights` would refuse to write; lets tools ask first."""
+    directory = Path(directory).expanduser()
     if not directory.exists():
         return
     if not force:

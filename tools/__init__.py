@@ -1,0 +1,1 @@
+"""Tools that run from the repository root, as `python -m tools.<name>`."""

@@ -1,0 +1,5 @@
+"""The families that the converter knows, one file each."""
+
+from tools.convert_weights.families import lpips
+
+FAMILIES = {family.name: family for family in (*lpips.FAMILIES,)}
