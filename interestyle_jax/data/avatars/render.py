@@ -16,17 +16,15 @@ import copy
 import dataclasses
 import functools
 import importlib.resources
-import io
 import json
-import math
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-import resvg_py
 from dicebear import Avatar as DiceBearAvatar
 from dicebear import Style
-from PIL import Image
 
+from interestyle_jax.data.avatars.obstacles import FaceBox
+from interestyle_jax.data.avatars.raster import rasterise
 from interestyle_jax.data.avatars.variation import Draws, Geometry, draw_geometry, jitter_colour
 
 PARTS = (
@@ -67,10 +65,12 @@ class StyleFacts:
     pivot: tuple[float, float]
     colours: dict[str, str]
     probabilities: dict[str, int]
+    face: tuple[float, float, float, float]
     chin: float | None = None
 
 
-# `colours` maps our attribute names to the style's; `chin` marks where an undivided head ends.
+# `face` is x, y of its middle, half its height, and the mouth's y; `colours` maps our attribute
+# names to the style's; `chin` marks where an undivided head ends.
 STYLES = {
     "toon-head": StyleFacts(
         name="toon-head",
@@ -81,6 +81,7 @@ STYLES = {
         pivot=(384.0, 440.0),
         colours={"skin": "skin", "hair": "hair", "clothes": "clothes"},
         probabilities={"beard": 35, "rearHair": 55},
+        face=(384.0, 400.0, 190.0, 513.0),
     ),
     "personas": StyleFacts(
         name="personas",
@@ -96,6 +97,7 @@ STYLES = {
             "facial_hair": "facialHair",
         },
         probabilities={"facialHair": 30},
+        face=(32.0, 31.0, 16.0, 41.0),
         chin=47.0,
     ),
 }
@@ -161,7 +163,7 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
 
 def picture_of(drawing: Drawing, size: int) -> np.ndarray:
     """Draws the avatar on nothing: uint8 RGBA [size, size, 4], alpha not premultiplied."""
-    return _rasterise(_framed(drawing, drawing.tree, size))
+    return rasterise(_framed(drawing, drawing.tree, size))
 
 
 def parts_of(drawing: Drawing, size: int) -> np.ndarray:
@@ -169,8 +171,21 @@ def parts_of(drawing: Drawing, size: int) -> np.ndarray:
     tree = copy.deepcopy(drawing.tree)
     _flatten(tree, drawing.facts)
     tree.set("shape-rendering", "crispEdges")
-    rgba = _rasterise(_framed(drawing, tree, size))
+    rgba = rasterise(_framed(drawing, tree, size))
     return np.where(rgba[..., 3] >= 128, _PART_LEVELS[rgba[..., 0]], 0)
+
+
+def face_box(drawing: Drawing) -> FaceBox:
+    """Where the face lies in the picture; the tilt hardly moves it and is left out."""
+    facts, geometry = drawing.facts, drawing.geometry
+    x, y, half_height, mouth = facts.face
+    scale = geometry.zoom / facts.window
+    return FaceBox(
+        x=0.5 + geometry.shift_x + (x - facts.centre[0]) * scale * geometry.aspect,
+        y=0.5 + geometry.shift_y + (y - facts.centre[1]) * scale,
+        radius=half_height * scale,
+        mouth=(mouth - y) / half_height,
+    )
 
 
 def _snake(name: str) -> str:
@@ -264,12 +279,3 @@ def _paint(element: ElementTree.Element, part: str) -> None:
                 child.attrib.pop(name, None)
             _paint(child, part)
 
-
-def _rasterise(svg: str) -> np.ndarray:
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True))
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
-
-
-def supersampling(size: int) -> int:
-    """How many times larger a picture of `size` pixels is drawn before it is averaged down."""
-    return max(2, math.ceil(128 / size))

@@ -1,9 +1,10 @@
 """The avatar world: `sample` draws one example with all its masks and labels from a seed."""
 
-import colorsys
-
 import numpy as np
 
+from interestyle_jax.data.avatars import backgrounds
+from interestyle_jax.data.avatars.obstacles import draw_obstacle
+from interestyle_jax.data.avatars.raster import shrink, supersampling, to_uint8
 from interestyle_jax.data.avatars.render import (
     FACE_PARTS,
     HAIR_PARTS,
@@ -11,83 +12,97 @@ from interestyle_jax.data.avatars.render import (
     STYLES,
     Drawing,
     draw_avatar,
+    face_box,
     parts_of,
     picture_of,
-    supersampling,
 )
-from interestyle_jax.data.avatars.variation import Draws, Light, apply_light, draw_light
+from interestyle_jax.data.avatars.variation import Draws, apply_light, draw_light
 from interestyle_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 
 _STYLE_KEYS = {"toon-head": 0, "personas": 1}
 # Streams of random draws of one sample; the clean picture depends on the first alone.
-_AVATAR, _SCENE = 0, 1
+_AVATAR, _BACKGROUND, _OBSTACLE = 0, 1, 2
+
+
+def sample(
+    index: int, *, size: int = 64, split: str = "train", seed: int = 0, style: str = "toon-head"
+) -> dict:
+    """Draws one example of the avatar world; the same arguments give the same example everywhere.
+
+    Returns, with pictures uint8 [size, size, 3] and masks uint8 [size, size, 1] of 0 or 255:
+      image: the avatar before a busy background, partly behind an obstacle
+      clean: the same avatar (position, light, colours) before a plain colour, nothing in front
+      interest_mask, face_mask: hair and face, and face alone, where no obstacle covers them
+      interest_mask_full, face_mask_full: the same without the obstacle
+      labels: attributes of the avatar, strings (parts and '#rrggbb' colours) and floats (position)
+      obstacle, background: their kinds; id: the index
+    A mask pixel is 255 where at least half of its area belongs to the region. The face is the
+    head with its features and beard, without neck; glasses belong to it.
+
+    Raises InputError when the split, the style or the size is unknown.
+    """
+    drawing, clean, rgba = _draw_clean(index, size, split, seed, style)
+    large = rgba.shape[0]
+    key = (seed, SPLITS.index(split), index, _STYLE_KEYS[style])
+    parts = parts_of(drawing, large)
+    face = np.isin(parts, [PARTS.index(name) for name in FACE_PARTS])
+    interest = face | np.isin(parts, [PARTS.index(name) for name in HAIR_PARTS])
+    background, behind = backgrounds.busy(Draws(*key, _BACKGROUND), large)
+    obstacle, front = draw_obstacle((*key, _OBSTACLE), face_box(drawing), face)
+    image = _over(front / 255.0, _over(rgba, behind))
+    open_to_view = front[..., 3] < 128
+    return {
+        "image": to_uint8(shrink(image, size)),
+        "clean": to_uint8(shrink(clean, size)),
+        "interest_mask": _mask(interest & open_to_view, size),
+        "face_mask": _mask(face & open_to_view, size),
+        "interest_mask_full": _mask(interest, size),
+        "face_mask_full": _mask(face, size),
+        "labels": drawing.labels,
+        "obstacle": obstacle,
+        "background": background,
+        "id": index,
+    }
 
 
 def clean_sample(
     index: int, *, size: int = 64, split: str = "train", seed: int = 0, style: str = "toon-head"
 ) -> dict:
-    """Draws one clean avatar: {'clean': uint8 [size, size, 3], 'labels': dict, 'id': int}.
+    """Draws only the clean picture of `sample`: {'clean': uint8 [size, size, 3], 'labels', 'id'}.
 
     Raises InputError when the split, the style or the size is unknown.
     """
-    drawing, _, clean, _ = _draw_clean(index, size, split, seed, style)
-    return {"clean": _to_uint8(_shrink(clean, size)), "labels": drawing.labels, "id": index}
+    drawing, clean, _ = _draw_clean(index, size, split, seed, style)
+    return {"clean": to_uint8(shrink(clean, size)), "labels": drawing.labels, "id": index}
 
 
-def _check(size: int, split: str, style: str) -> None:
+def _draw_clean(
+    index: int, size: int, split: str, seed: int, style: str
+) -> tuple[Drawing, np.ndarray, np.ndarray]:
+    """-> drawing, clean float [S, S, 3] and the lit avatar float RGBA [S, S, 4], S supersampled."""
     if split not in SPLITS:
         raise InputError(f"split: '{split}' is none of {', '.join(SPLITS)}")
     if style not in STYLES:
         raise InputError(f"style: '{style}' is none of {', '.join(STYLES)}")
     if not 16 <= size <= 2048:
         raise InputError(f"size: {size} is outside 16 ... 2048 pixels")
-
-
-def _draw_clean(
-    index: int, size: int, split: str, seed: int, style: str
-) -> tuple[Drawing, Light, np.ndarray, np.ndarray]:
-    """-> drawing, light, clean float [S, S, 3] and lit RGBA float [S, S, 4], S supersampled."""
-    _check(size, split, style)
     draws = Draws(seed, SPLITS.index(split), index, _STYLE_KEYS[style], _AVATAR)
     drawing = draw_avatar(draws, style, f"{style}/{seed}/{split}/{index}")
     light = draw_light(draws)
     large = size * supersampling(size)
     rgba = picture_of(drawing, large) / 255.0
     rgba[..., :3] = apply_light(rgba[..., :3], light)
-    background = _plain_background(draws, large)
+    return drawing, _over(rgba, backgrounds.plain(draws, large)), rgba
+
+
+def _over(rgba: np.ndarray, behind: np.ndarray) -> np.ndarray:
+    """Lays float RGBA [S, S, 4] over RGB [S, S, 3]."""
     alpha = rgba[..., 3:]
-    return drawing, light, rgba[..., :3] * alpha + background * (1 - alpha), rgba
+    return rgba[..., :3] * alpha + behind * (1 - alpha)
 
 
-def _plain_background(draws: Draws, size: int) -> np.ndarray:
-    """One soft colour, lighter towards the top: float RGB [size, size, 3]."""
-    colour = np.array(
-        colorsys.hsv_to_rgb(draws.uniform(), draws.uniform(0.08, 0.5), draws.uniform(0.55, 0.98))
-    )
-    slope = draws.uniform(0.0, 0.14)
-    ramp = 1 + slope * (1 - 2 * (np.arange(size) + 0.5) / size)
-    return np.clip(np.broadcast_to(ramp[:, None, None] * colour, (size, size, 3)), 0.0, 1.0)
-
-
-def _shrink(picture: np.ndarray, size: int) -> np.ndarray:
-    """Area average of [S, S, C] to [size, size, C]."""
-    factor = picture.shape[0] // size
-    return picture.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
-
-
-def _to_uint8(picture: np.ndarray) -> np.ndarray:
-    return np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-
-
-def _area(parts: np.ndarray, names: tuple[str, ...], size: int) -> np.ndarray:
-    """Share of each pixel that belongs to one of the parts: float [size, size, 1]."""
-    member = np.isin(parts, [PARTS.index(name) for name in names])
-    return _shrink(member[..., None].astype(np.float64), size)
-
-
-def full_areas(drawing: Drawing, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Parts of the drawing at `size`: (face + hair, face), float [size, size, 1] each."""
-    parts = parts_of(drawing, size * supersampling(size))
-    return _area(parts, FACE_PARTS + HAIR_PARTS, size), _area(parts, FACE_PARTS, size)
+def _mask(member: np.ndarray, size: int) -> np.ndarray:
+    area = shrink(member[..., None].astype(np.float64), size)
+    return np.where(area >= 0.5, 255, 0).astype(np.uint8)
