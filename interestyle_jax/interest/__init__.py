@@ -1,0 +1,1 @@
+"""The interest region: masks, dilation and the uninterest filter (paper sections 3.2 and 3.4)."""

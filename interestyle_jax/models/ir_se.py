@@ -1,0 +1,114 @@
+"""The IR-SE trunk: improved residual blocks with squeeze-and-excitation.
+
+Source: the `model_irse.py` / `helpers.py` that ArcFace, pSp, e4e, ReStyle and IntereStyle share;
+golden/NOTES.md section 3. IR-SE50 is `units=(3, 4, 14, 3)`, IR-101 is `(3, 13, 30, 3)` without
+squeeze-and-excitation. All 3x3 convolutions pad one pixel on every side, which is not XLA's "SAME"
+at stride 2.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+
+from interestyle_jax.models.batch_norm import BatchNorm
+
+SQUEEZE_REDUCTION = 16
+
+
+class PReLU(nn.Module):
+    """x where positive, slope * x elsewhere; one learned slope a channel of `x [..., C]`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
+        return jax.numpy.where(x >= 0, x, slope * x)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales each channel of `x [B, H, W, C]` by a gate in (0, 1) computed from its global mean."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        gate = x.mean(axis=(1, 2))
+        hidden = max(1, channels // SQUEEZE_REDUCTION)
+        gate = nn.relu(nn.Dense(hidden, use_bias=False, name="reduce")(gate))
+        gate = nn.sigmoid(nn.Dense(channels, use_bias=False, name="expand")(gate))
+        return x * gate[:, None, None, :]
+
+
+class IRBlock(nn.Module):
+    """Residual block `x [B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), features]`.
+
+    BatchNorm, 3x3 convolution, PReLU, 3x3 convolution (which carries the stride), BatchNorm, and
+    squeeze-and-excitation where asked; no activation after the sum. The shortcut subsamples where
+    the channel count stays, and is a strided 1x1 convolution with BatchNorm where it changes.
+    """
+
+    features: int
+    stride: int = 1
+    squeeze_excitation: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        y = BatchNorm(name="norm_1")(x, train=train)
+        y = _conv(self.features, 3, 1, "conv_1")(y)
+        y = PReLU(name="prelu")(y)
+        y = _conv(self.features, 3, self.stride, "conv_2")(y)
+        y = BatchNorm(name="norm_2")(y, train=train)
+        if self.squeeze_excitation:
+            y = SqueezeExcitation(name="squeeze_excitation")(y)
+        if x.shape[-1] == self.features:
+            shortcut = x[:, :: self.stride, :: self.stride]
+        else:
+            shortcut = _conv(self.features, 1, self.stride, "shortcut_conv")(x)
+            shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
+        return y + shortcut
+
+
+class IRTrunk(nn.Module):
+    """Stem and stages of IR blocks: `x [B, H, W, C] -> one feature map a stage`.
+
+    The stem keeps the size; the first block of every stage halves it, so the map of stage s (from
+    one) is [B, H / 2**s, W / 2**s, widths[s]]. Blocks are named `block_0`, `block_1`, ... through
+    all stages, like the official `body`.
+
+    Attributes:
+      units: blocks in each stage.
+      widths: channels of the stem, then of each stage; one more than `units`.
+      squeeze_excitation: IR-SE where true, plain IR where false.
+    """
+
+    units: Sequence[int] = (3, 4, 14, 3)
+    widths: Sequence[int] = (64, 64, 128, 256, 512)
+    squeeze_excitation: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+        x = _conv(self.widths[0], 3, 1, "stem_conv")(x)
+        x = BatchNorm(name="stem_norm")(x, train=train)
+        x = PReLU(name="stem_prelu")(x)
+        maps, block = [], 0
+        for count, width in zip(self.units, self.widths[1:], strict=True):
+            for unit in range(count):
+                stride = 2 if unit == 0 else 1
+                x = IRBlock(width, stride, self.squeeze_excitation, name=f"block_{block}")(
+                    x, train=train
+                )
+                block += 1
+            maps.append(x)
+        return maps
+
+
+def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
+    """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=(size - 1) // 2,
+        use_bias=False,
+        kernel_init=nn.initializers.he_normal(),
+        name=name,
+    )
