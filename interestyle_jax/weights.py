@@ -5,23 +5,20 @@ unpickles nothing and runs nothing that is in it.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
+from interestyle_jax import __version__, weight_files
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 
@@ -55,7 +52,7 @@ class Weights:
     metadata: dict[str, Any]
     directory: Path
 
-    def part(self, name: str, **compute: Any) -> tuple[nn.Module, dict[str, Any]]:
+    def part(self, name: str, **compute: Any) -> tuple[registry.Module, dict[str, Any]]:
         """One network: its module and variables; `compute` as in `registry.build`.
 
         Raises:
@@ -114,7 +111,7 @@ def save_weights(
         "family": family,
         "architectures": {k: dict(v) for k, v in architectures.items()},
         "source": None if source is None else dict(source),
-        "converter_version": _version("interestyle-jax"),
+        "converter_version": __version__,
         "library_versions": {name: _version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
         "licence": licence,
@@ -123,16 +120,10 @@ def save_weights(
     }
     temporary = None
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        temporary.chmod(0o755)
-        _write_tree(temporary / VARIABLES, tree)
-        metadata["files"] = _digests(temporary / VARIABLES)
+        temporary = weight_files.temporary_beside(directory)
+        metadata["files"] = weight_files.write_tree(temporary / VARIABLES, tree)
         (temporary / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-        _sync(temporary)
-        _move_into_place(temporary, directory)
-    except InputError:
-        raise
+        weight_files.move_into_place(temporary, directory)
     # Orbax reports a full disk as ValueError, OSError or its own error, by the step it met it in.
     except Exception as error:
         raise InputError(f"{directory}: weights could not be written: {_line(error)}") from error
@@ -158,9 +149,9 @@ def load_weights(directory: str | os.PathLike, *, dtype: Any = np.float32) -> We
     """
     directory = Path(directory).expanduser().absolute()
     metadata = _read_metadata(directory)
-    _check_files(directory, metadata["files"])
+    weight_files.check_files(directory / VARIABLES, metadata["files"])
     try:
-        tree = _read_tree(directory / VARIABLES)
+        tree = weight_files.read_tree(directory / VARIABLES)
     except Exception as error:
         raise InputError(
             f"{directory / VARIABLES}: the arrays cannot be read: {_line(error)}"
@@ -273,62 +264,6 @@ def check_destination(directory: str | os.PathLike, force: bool) -> None:
         raise InputError(f"{directory}: exists and is no weight directory, will not replace it")
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    """Saves and restores here alone: weight directories are read and written by one process."""
-    options = ocp.options.MultiprocessingOptions()
-    if jax.process_count() > 1:
-        index = jax.process_index()
-        options = ocp.options.MultiprocessingOptions(
-            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"weights_{index}"
-        )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
-
-
-def _write_tree(directory: Path, tree: dict[str, Any]) -> None:
-    with _checkpointer() as checkpointer:
-        checkpointer.save(directory, args=ocp.args.PyTreeSave(tree))
-
-
-def _read_tree(directory: Path) -> dict[str, Any]:
-    """Restores to NumPy, so that no stored sharding and no device of the writer matters."""
-    with _checkpointer() as checkpointer:
-        stored = checkpointer.metadata(directory).item_metadata.tree
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        return checkpointer.restore(
-            directory, args=ocp.args.PyTreeRestore(restore_args=restore_args)
-        )
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.rglob("*") if p.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digests(directory: Path) -> dict[str, dict[str, Any]]:
-    """{path under the directory: {"bytes", "sha256"}}."""
-    return {
-        p.relative_to(directory).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
-        for p in _files(directory)
-    }
-
-
-def _check_files(directory: Path, files: Mapping[str, Any]) -> None:
-    for name, entry in files.items():
-        path = directory / VARIABLES / name
-        if not path.is_file():
-            raise InputError(f"{path}: missing, the weight directory is incomplete")
-        size = path.stat().st_size
-        if size != entry["bytes"]:
-            raise InputError(f"{path}: {size} bytes, expected {entry['bytes']}: cut off or changed")
-        if _digest(path) != entry["sha256"]:
-            raise InputError(f"{path}: content does not match its SHA-256 in {METADATA}: damaged")
-
-
 def _read_metadata(directory: Path) -> dict[str, Any]:
     path = directory / METADATA
     if not directory.is_dir():
@@ -350,27 +285,3 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
         if not isinstance(metadata.get(key), kind):
             raise InputError(f"{path}: field {key} is missing or no {kind.__name__}")
     return metadata
-
-
-def _sync(directory: Path) -> None:
-    """Flushes every file and directory to the disk."""
-    for path in [*_files(directory), *(p for p in directory.rglob("*") if p.is_dir()), directory]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _move_into_place(temporary: Path, directory: Path) -> None:
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        os.replace(directory, old)
-        try:
-            os.replace(temporary, directory)
-        except OSError:
-            os.replace(old, directory)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.replace(temporary, directory)

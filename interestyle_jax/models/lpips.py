@@ -45,7 +45,7 @@ def tap_widths(network: str) -> tuple[int, ...]:
 
 
 def normalize_channels(x: jax.Array) -> jax.Array:
-    """x / (||x||_2 over channels + 1e-10); x [B, h, w, C]. Zero vectors stay zero.
+    """Unit vectors over channels, x / (||x||_2 + 1e-10); x [B, h, w, C]. Zero vectors stay zero.
 
     The gradient at a zero vector is zero: the plain formula has NaN there, and such vectors are
     usual where a mask blanks the picture.

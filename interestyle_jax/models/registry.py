@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.discriminator import Discriminator
+from interestyle_jax.models.encoders import BackboneEncoder
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.stylegan2 import Generator
+
+Module = nn.Module
 
 # Fields that say how to compute, not which weights fit: they are not part of an architecture.
 COMPUTE_FIELDS = ("parent", "name", "dtype")
@@ -24,6 +27,7 @@ def _example(*shape: int) -> jax.ShapeDtypeStruct:
 EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]]] = {
     Generator: lambda m: (_example(1, m.z_dim),),
     Discriminator: lambda m: (_example(1, m.resolution, m.resolution, 3),),
+    BackboneEncoder: lambda m: (_example(1, m.input_size, m.input_size, m.input_channels),),
     LPIPS: lambda m: (_example(1, 64, 64, 3), _example(1, 64, 64, 3)),
 }
 CLASSES = {cls.__name__: cls for cls in EXAMPLES}

@@ -1,0 +1,112 @@
+"""The files of a weight directory: an Orbax tree, checked by digests and written in one move."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from interestyle_jax.errors import InputError
+
+
+def write_tree(directory: Path, tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Writes nested dicts of NumPy arrays as an Orbax tree and returns its `digests`."""
+    with _checkpointer() as checkpointer:
+        checkpointer.save(directory, args=ocp.args.PyTreeSave(tree))
+    # Orbax reads without it, and it holds the path of the writer's machine.
+    (directory / "commit_success.txt").unlink(missing_ok=True)
+    return digests(directory)
+
+
+def read_tree(directory: Path) -> dict[str, Any]:
+    """Nested dicts of NumPy arrays, whatever devices and sharding they were written from."""
+    with _checkpointer() as checkpointer:
+        stored = checkpointer.metadata(directory).item_metadata.tree
+        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        return checkpointer.restore(
+            directory, args=ocp.args.PyTreeRestore(restore_args=restore_args)
+        )
+
+
+def digests(directory: Path) -> dict[str, dict[str, Any]]:
+    """{path under the directory: {"bytes", "sha256"}} of every file."""
+    return {
+        p.relative_to(directory).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+        for p in _files(directory)
+    }
+
+
+def check_files(directory: Path, expected: Mapping[str, Any]) -> None:
+    """Raises InputError that names the first file missing, cut off or damaged."""
+    for name, entry in expected.items():
+        path = directory / name
+        if not isinstance(entry, Mapping) or not {"bytes", "sha256"} <= entry.keys():
+            raise InputError(f"{directory.parent}: metadata of {name} has no bytes or no sha256")
+        if not path.is_file():
+            raise InputError(f"{path}: missing, the weight directory is incomplete")
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise InputError(f"{path}: {size} bytes, expected {entry['bytes']}: cut off or changed")
+        if _digest(path) != entry["sha256"]:
+            raise InputError(f"{path}: content does not match its SHA-256: damaged or changed")
+
+
+def temporary_beside(directory: Path) -> Path:
+    """A new hidden directory on the same disk, from which one rename leads to `directory`."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    temporary.chmod(0o755)
+    return temporary
+
+
+def move_into_place(temporary: Path, directory: Path) -> None:
+    """Flushes `temporary` to the disk and renames it to `directory`, replacing what is there."""
+    for path in [*temporary.rglob("*"), temporary]:
+        _flush(path)
+    if directory.exists():
+        old = temporary_beside(directory)
+        os.replace(directory, old)
+        try:
+            os.replace(temporary, directory)
+        except OSError:
+            os.replace(old, directory)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(temporary, directory)
+    _flush(directory.parent)
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Saves and restores here alone: weight directories are read and written by one process."""
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        index = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"weights_{index}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.rglob("*") if p.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
