@@ -1,44 +1,20 @@
 """Writes the avatar world as a TFDS data set (array_record, no TensorFlow)."""
 
-import contextlib
 import functools
-import io
-import multiprocessing
 import os
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
-from tqdm import tqdm
 
 from interestyle_jax.data import avatars
+from interestyle_jax.data.dataset_writer import check_picture, in_order, write_dataset
+from interestyle_jax.data.pictures import encode_png
 from interestyle_jax.errors import InputError
 
 PICTURE_FIELDS = ("image", "clean")
 MASK_FIELDS = ("interest_mask", "face_mask", "interest_mask_full", "face_mask_full")
 VERSION = "1.0.0"
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def check_picture(picture: np.ndarray, size: int, channels: int, what: str) -> np.ndarray:
-    """Returns the picture; TFDS itself does not look at the shape of encoded pictures.
-
-    Raises ValueError where it is not uint8 [size, size, channels].
-    """
-    if picture.dtype != np.uint8 or picture.shape != (size, size, channels):
-        raise ValueError(
-            f"{what}: {picture.dtype}{list(picture.shape)}, not uint8 [{size}, {size}, {channels}]"
-        )
-    return picture
 
 
 def encoded_sample(
@@ -57,19 +33,6 @@ def encoded_sample(
     return drawn
 
 
-
-
-def rendered(
-    render: Callable[[int], dict], count: int, *, workers: int, label: str
-) -> Iterator[dict]:
-    """Yields render(0) ... render(count - 1) in order, from `workers` processes (0: from here)."""
-    with contextlib.ExitStack() as stack:
-        results = map(render, range(count))
-        if workers > 0:
-            # Spawned, not forked: the caller may hold JAX or Grain threads.
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
-            results = pool.imap(render, range(count), chunksize=16)
-        yield from tqdm(results, total=count, desc=label, unit="picture", smoothing=0.05)
 
 
 class Avatars(tfds.core.GeneratorBasedBuilder):
@@ -140,45 +103,10 @@ class Avatars(tfds.core.GeneratorBasedBuilder):
             style=self._style,
             clean_only=self._clean_only,
         )
-        for example in rendered(render, count, workers=self._workers, label=split):
+        for example in in_order(
+            render, range(count), workers=self._workers, label=split
+        ):
             yield example["id"], example
-
-
-def write_dataset(
-    make_builder: Callable[[str], tfds.core.DatasetBuilder], out: Path, *, force: bool = False
-) -> Path:
-    """Runs `make_builder(data_dir)` and moves the finished TFDS directory to `out`.
-
-    Everything is written beside `out` under a temporary name and moved at the end, so `out` is
-    either whole or absent; what an interrupted run left is removed by the next. Returns `out`.
-
-    Raises InputError when `out` exists and `force` is not set.
-    """
-    out = Path(out)
-    if out.exists() and not force:
-        raise InputError(f"{out}: exists already; choose another --out or pass --force")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.incomplete")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tfds.disable_progress_bar()
-    try:
-        builder = make_builder(str(temporary))
-        builder.download_and_prepare(
-            file_format="array_record",
-            download_config=tfds.download.DownloadConfig(
-                try_download_gcs=False, compute_stats=tfds.download.ComputeStatsMode.SKIP
-            ),
-        )
-        finished = Path(builder.data_dir)
-        old = out.with_name(f".{out.name}.replaced")
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        finished.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
 
 
 def write_avatars(

@@ -1,0 +1,236 @@
+"""Batches of a data set: for training (shuffled, endless, restorable) and for evaluation."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags
+
+from interestyle_jax.data.pictures import decode_png
+from interestyle_jax.errors import InputError
+
+# Decoded pictures stay in memory when all of them take less than this.
+CACHE_BYTES = 2 * 2**30
+
+
+class Examples:
+    """Random access to the asked fields of one split, as {field: uint8 array or value}.
+
+    Only these fields are decoded. `len(examples)` and `examples[i]` are all there is.
+    """
+
+    def __init__(
+        self, data_dir: str | Path, split: str, fields: Sequence[str], *, cache: bool = True
+    ):
+        directory = Path(data_dir)
+        if not (directory / "dataset_info.json").is_file():
+            raise InputError(f"{directory}: is not a data set (it has no dataset_info.json)")
+        builder = tfds.builder_from_directory(str(directory))
+        if split not in builder.info.splits:
+            known = ", ".join(builder.info.splits)
+            raise InputError(f"{directory}: has no split '{split}' (it has {known})")
+        features = builder.info.features
+        for field in fields:
+            if field.split("/")[0] not in features:
+                known = ", ".join(sorted(features))
+                raise InputError(f"{directory}: has no field '{field}' (it has {known})")
+            if "/" in field and field.split("/")[1] not in features[field.split("/")[0]]:
+                raise InputError(f"{directory}: has no field '{field}'")
+        self.fields = tuple(dict.fromkeys((*fields, "id")))
+        pictures = {
+            name: feature.shape
+            for name, feature in features.items()
+            if isinstance(feature, tfds.features.Image)
+        }
+        self._pictures = {name: pictures[name] for name in self.fields if name in pictures}
+        # TFDS would decode every field; pictures come as bytes and are decoded here.
+        self._source = builder.as_data_source(
+            split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
+        )
+        size = len(self) * sum(int(np.prod(shape)) for shape in self._pictures.values())
+        self._cache: dict[int, dict] | None = {} if cache and size < CACHE_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict:
+        if self._cache is not None and index in self._cache:
+            return dict(self._cache[index])
+        record = self._source[int(index)]
+        example = {}
+        for field in self.fields:
+            value = record
+            for part in field.split("/"):
+                value = value[part]
+            if field in self._pictures:
+                value = decode_png(value)
+            example[field] = value.decode("utf-8") if isinstance(value, bytes) else value
+        if self._cache is not None:
+            self._cache[index] = dict(example)
+        return example
+
+    def __repr__(self) -> str:
+        return f"Examples({self._source!r}, {self.fields})"
+
+
+class _Flip(grain.transforms.RandomMap):
+    """Mirrors all pictures and masks of an example together, half of the time."""
+
+    def random_map(self, element: dict, rng: np.random.Generator) -> dict:
+        if rng.random() < 0.5:
+            return element
+        return {
+            name: np.ascontiguousarray(value[:, ::-1])
+            if isinstance(value, np.ndarray) and value.ndim == 3
+            else value
+            for name, value in element.items()
+        }
+
+
+class TrainingBatches:
+    """Endless iterator over shuffled batches whose position is one number.
+
+    The position counts examples of the whole run over all processes, so it can be restored by
+    another number of processes. `close` ends the reading threads; the iterator is a context
+    manager too.
+    """
+
+    def __init__(self, batches: "grain.experimental.ElasticIterator", facts: dict):
+        self._batches, self._facts = batches, facts
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> "TrainingBatches":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        with self._lock:
+            return next(self._batches)
+
+    def get_state(self) -> dict:
+        """The position as a JSON-able dict, with the facts that must hold when it is restored."""
+        with self._lock:
+            return {**self._batches.get_state(), **self._facts}
+
+    def set_state(self, state: Mapping) -> None:
+        """Goes to a position: the next batches equal bit for bit those that followed `get_state`.
+
+        Raises InputError when the state is of another seed or data set size.
+        """
+        for name, value in self._facts.items():
+            if state.get(name) != value:
+                raise InputError(
+                    f"data state: {name} was {state.get(name)} when it was saved and is {value} now"
+                )
+        with self._lock:
+            self._batches.set_state({"global_next_index": int(state["global_next_index"])})
+
+    def close(self) -> None:
+        """Ends the reading threads and processes."""
+        self._batches.close()
+
+    def __enter__(self) -> "TrainingBatches":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+def training_batches(
+    data_dir: str | Path,
+    split: str,
+    *,
+    batch_size: int,
+    seed: int,
+    fields: Sequence[str] = ("image", "interest_mask"),
+    flip: bool = True,
+    num_workers: int = 0,
+    shard_index: int = 0,
+    shard_count: int = 1,
+) -> TrainingBatches:
+    """Endless shuffled batches of a split; each epoch has its own order, drawn from `seed`.
+
+    Yields {field: uint8 [b, H, W, C]} and 'id' int64 [b], where b = batch_size / shard_count is
+    this process's part of the global batch: row r of shard s is row r * shard_count + s of the
+    global batch. With `flip` pictures and masks are mirrored together, half of the time, by a
+    draw that depends on the seed and the position alone. `num_workers` processes decode (0:
+    threads of this process; then pictures are kept decoded in memory if they take < 2 GiB).
+
+    Raises InputError when the data set, the split or a field is missing, or when batch_size is
+    not a multiple of shard_count.
+    """
+    if batch_size < 1 or batch_size % shard_count:
+        raise InputError(f"batch_size: {batch_size} is no multiple of {shard_count} processes")
+    examples = Examples(data_dir, split, fields, cache=num_workers == 0)
+    dataset = grain.MapDataset.source(examples).seed(seed).shuffle().repeat()
+    if flip:
+        dataset = dataset.random_map(_Flip())
+    processes = None
+    if num_workers > 0:
+        # Grain's worker processes read absl flags, which a library user may not have parsed.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        processes = grain.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
+    batches = grain.experimental.ElasticIterator(
+        dataset,
+        batch_size,
+        grain.sharding.ShardOptions(shard_index=shard_index, shard_count=shard_count),
+        read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size),
+        multiprocessing_options=processes,
+    )
+    return TrainingBatches(batches, {"seed": seed, "num_examples": len(examples), "flip": flip})
+
+
+def evaluation_batches(
+    data_dir: str | Path,
+    split: str,
+    *,
+    batch_size: int,
+    fields: Sequence[str],
+    num_samples: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The first `num_samples` examples of a split (None: all) in order, in batches of one shape.
+
+    Yields {field: array [batch_size, ...]}, 'id' int64 [batch_size] and 'valid' bool
+    [batch_size]; the last batch is filled up with copies of its last example, valid = False.
+    Text fields, also labels as 'labels/NAME', come as arrays of str.
+
+    Raises InputError when the data set, the split or a field is missing, or a number is < 1.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size: {batch_size}, expected at least 1")
+    if num_samples is not None and num_samples < 1:
+        raise InputError(f"num_samples: {num_samples}, expected at least 1")
+    examples = Examples(data_dir, split, fields, cache=False)
+    count = len(examples) if num_samples is None else min(num_samples, len(examples))
+    return _in_batches(examples, count, batch_size)
+
+
+def _in_batches(examples: Examples, count: int, batch_size: int) -> Iterator[dict]:
+    for start in range(0, count, batch_size):
+        positions = np.arange(start, start + batch_size)
+        valid = positions < count
+        rows = [examples[i] for i in positions[valid]]
+        rows += [rows[-1]] * (batch_size - len(rows))
+        batch = {field: np.stack([np.asarray(row[field]) for row in rows]) for field in rows[0]}
+        yield {**batch, "id": batch["id"].astype(np.int64), "valid": valid}
+
+
+def normalize(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """uint8 pictures [B, H, W, 3] -> float32 in [-1, 1]; masks [B, H, W, 1] -> float32 in [0, 1].
+
+    Masks are the fields with 'mask' in their name. Pure, to be used inside jit; what is not
+    uint8 is left as it is.
+    """
+    return {
+        name: value
+        if value.dtype != jnp.uint8
+        else value.astype(jnp.float32) / 255.0
+        if "mask" in name
+        else value.astype(jnp.float32) / 127.5 - 1.0
+        for name, value in batch.items()
+    }
