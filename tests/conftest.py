@@ -1,8 +1,10 @@
 """Eight fake CPU devices, no random plugins, and the golden data of the official code."""
 
+import math
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_platforms", "cpu")
@@ -48,3 +50,58 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"shared folder not found at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory) -> Path:
+    """A folder with weight directories of tiny random networks at 32 pixels.
+
+    "inverter" and "other" hold generator, encoder and w_avg, "generator" no encoder, "encoder"
+    nothing else.
+    """
+    from interestyle_jax.models import registry
+    from interestyle_jax.models.encoders import BackboneEncoder
+    from interestyle_jax.models.stylegan2 import Generator
+    from interestyle_jax.weights import save_weights
+
+    folder = tmp_path_factory.mktemp("weights")
+    generator = Generator(
+        resolution=32, w_dim=16, z_dim=16, mapping_depth=2, channel_base=256, channel_max=8
+    )
+    encoder = BackboneEncoder(
+        num_styles=8, input_size=32, units=(1, 1, 1), widths=(4, 4, 8, 8), head_width=8, w_dim=16
+    )
+    parts = {
+        "generator": registry.describe(generator),
+        "encoder": registry.describe(encoder),
+    }
+
+    def save(name, seed, *names):
+        # Drawn by NumPy: compiling the networks' own initialisation takes a minute.
+        rng = np.random.default_rng(seed)
+
+        def draw(path, spec):
+            kind = path[-1].key
+            if kind in ("scale", "var"):
+                return np.ones(spec.shape, np.float32)
+            spread = 0.3 / math.sqrt(math.prod(spec.shape[:-1]))
+            equalized = any(key.key == "generator" for key in path)
+            return rng.normal(0, 1.0 if equalized else spread, spec.shape).astype(np.float32)
+
+        shapes = {n: registry.variable_shapes(parts[n]) for n in names if n != "w_avg"}
+        variables = jax.tree_util.tree_map_with_path(draw, shapes)
+        if "w_avg" in names:
+            variables["w_avg"] = rng.normal(size=16).astype(np.float32)
+        save_weights(
+            folder / name,
+            variables,
+            family="interestyle",
+            architectures={n: parts[n] for n in names if n != "w_avg"},
+            licence="none: random numbers",
+        )
+
+    save("inverter", 0, "generator", "encoder", "w_avg")
+    save("other", 1, "generator", "encoder", "w_avg")
+    save("generator", 0, "generator", "w_avg")
+    save("encoder", 0, "encoder")
+    return folder

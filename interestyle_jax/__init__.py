@@ -1,0 +1,25 @@
+"""IntereStyle GAN inversion (Moon & Park, ECCV 2022) in JAX.
+
+    import interestyle_jax as ij
+    model = ij.load("avatar_interestyle")
+    inversion = model.invert(images)
+"""
+
+from typing import TYPE_CHECKING
+
+from interestyle_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from interestyle_jax.inversion.inverter import Inversion, Model, load
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Inversion", "Model", "__version__", "load"]
+
+
+def __getattr__(name: str):
+    # JAX takes a second to import: `interestyle --help` must not wait for it.
+    if name in ("Inversion", "Model", "load"):
+        from interestyle_jax.inversion import inverter
+
+        return getattr(inverter, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

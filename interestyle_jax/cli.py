@@ -1,0 +1,189 @@
+"""The command line: `interestyle train | invert | evaluate | data`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from interestyle_jax import __version__
+from interestyle_jax.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line on stderr, with status 2."""
+
+    def error(self, message: str):
+        self.exit(2, f"interestyle: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line and returns its exit status.
+
+    0 on success, 2 on wrong usage or input (one line on stderr), 130 on Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    try:
+        args, rest = parser.parse_known_args(argv)
+        if rest and args.command != "train":
+            parser.error(f"unknown argument {rest[0]}")
+        args.overrides, args.argv = rest, ["interestyle", *argv]
+        return args.run(args) or 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 2
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interestyle: stopped", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command; imports nothing heavy."""
+    parser = _Parser(
+        prog="interestyle",
+        description="IntereStyle GAN inversion in JAX: encode a region, ignore the rest.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_invert(commands)
+    _add_evaluate(commands)
+    _add_data(commands)
+    return parser
+
+
+def _add_train(commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train an encoder or a generator",
+        description="Trains what a config file says; --config.field=value changes a field.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="e.g. configs/demo.py:smoke"
+    )
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from interestyle_jax.config_file import read_config
+
+    config = read_config(args.config, args.overrides)
+    from absl import flags
+
+    from interestyle_jax.training.train_loop import train
+
+    # Grain's worker processes read absl flags, which only absl.app would parse.
+    flags.FLAGS.mark_as_parsed()
+    report = train(config, args.workdir, command=args.argv)
+    print(f"{args.workdir}: {report['status']} at step {report['last_step']}")
+    return 0
+
+
+def _add_invert(commands) -> None:
+    parser = commands.add_parser(
+        "invert",
+        help="invert pictures into latents",
+        description="Inverts a picture or a folder of pictures; no mask is needed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--steps", type=_count, default=5, help="iterations N (default 5)")
+    parser.add_argument("--batch-size", type=_count, default=8, help="pictures at once (default 8)")
+    parser.set_defaults(run=_invert)
+
+
+def _invert(args: argparse.Namespace) -> int:
+    from interestyle_jax.invert_files import invert_files
+
+    report = invert_files(
+        args.weights,
+        args.input,
+        args.out,
+        num_steps=args.steps,
+        batch_size=args.batch_size,
+        command=args.argv,
+    )
+    print(f"{args.out}: inverted {report['num_images']} pictures in {report['seconds']:.1f} s")
+    return 0
+
+
+def _add_evaluate(commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure encoders on a data set",
+        description="Measures distortion, leakage and latent variance of one or more encoders.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--weights", required=True, action="append", metavar="NAME_OR_DIR", help="repeatable"
+    )
+    parser.add_argument(
+        "--name", action="append", help="an encoder's name in the results, one for each --weights"
+    )
+    parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--split", default="test", help="split of the data set (default test)")
+    parser.add_argument("--num-samples", type=_count, help="first pictures only (default all)")
+    parser.add_argument("--steps", type=_count, default=5, help="iterations N (default 5)")
+    parser.add_argument("--batch-size", type=_count, default=16, help="pictures at once")
+    parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from interestyle_jax.evaluation.evaluate import evaluate
+
+    evaluate(
+        args.weights,
+        args.data,
+        args.out,
+        batch_size=args.batch_size,
+        num_samples=args.num_samples,
+        split=args.split,
+        names=args.name,
+        num_steps=args.steps,
+        lpips=args.lpips,
+    )
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")
+    return 0
+
+
+def _add_data(commands) -> None:
+    from interestyle_jax.data import prepare
+
+    parser = commands.add_parser(
+        "data", help="prepare a data set", description="Makes the data sets that train reads."
+    )
+    prepare.add_arguments(parser)
+    parser.set_defaults(run=prepare.run)
+
+
+def _count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1")
+    return number
+
+
+def _fail(message: str) -> int:
+    print(f"interestyle: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Config files: `configs/demo.py:smoke` and `--config.field=value` overrides."""
+
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from interestyle_jax.errors import InputError
+
+
+def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
+    """The config of a file, with fields changed from the command line.
+
+    Args:
+      path: a Python file with `get_config([argument])`, the argument after a colon
+        ("configs/demo.py:smoke").
+      overrides: "--config.field=value" or "--config.field", "value"; nested fields with dots.
+        Values take the field's type (numbers, booleans, strings, tuples).
+
+    Returns:
+      A locked ConfigDict.
+
+    Raises:
+      InputError: the file is missing or broken, a field is unknown (says which are close), or a
+        value has the wrong type.
+    """
+    config = load_config(path)
+    overrides = list(overrides)
+    _check_fields(config, overrides)
+    values = flags.FlagValues()
+    arguments = ["interestyle", *overrides]
+    holder = config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, sys_argv=arguments
+    )
+    try:
+        rest = values(arguments)[1:]
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {_one_line(error)}") from error
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; overrides are --config.field=value")
+    return holder.value.lock()
+
+
+def load_config(path: str) -> config_dict.ConfigDict:
+    """What `get_config` of the file returns, before any override.
+
+    Raises:
+      InputError: as `read_config`, for the file.
+    """
+    name, colon, argument = path.partition(":")
+    file = Path(name)
+    if not file.is_file():
+        raise InputError(f"{name}: config file not found")
+    spec = importlib.util.spec_from_file_location(f"interestyle_config_{file.stem}", file)
+    if spec is None:
+        raise InputError(f"{name}: expected a Python file with get_config()")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(f"{name}: line {error.lineno}: {error.msg}") from error
+    if not hasattr(module, "get_config"):
+        raise InputError(f"{name}: expected a function get_config()")
+    try:
+        config = module.get_config(argument) if colon else module.get_config()
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"{path}: {_one_line(error)}") from error
+    if not isinstance(config, config_dict.ConfigDict):
+        raise InputError(
+            f"{name}: get_config() returned {type(config).__name__}, expected a ConfigDict"
+        )
+    return config
+
+
+def field_names(config: config_dict.ConfigDict, prefix: str = "") -> list[str]:
+    """Dotted names of every field, sections included ("data", "data.dir", ...)."""
+    names = []
+    for key in config:
+        names.append(prefix + key)
+        if isinstance(config[key], config_dict.ConfigDict):
+            names += field_names(config[key], f"{prefix}{key}.")
+    return names
+
+
+def _check_fields(config: config_dict.ConfigDict, overrides: Sequence[str]) -> None:
+    """Raises InputError for the first override that names no field."""
+    known = field_names(config)
+    for argument in overrides:
+        if not argument.lstrip("-").startswith(("config.", "noconfig.")):
+            continue
+        flag = argument.lstrip("-").partition("=")[0]
+        field = flag.removeprefix("no").removeprefix("config.")
+        if field in known:
+            continue
+        close = close_fields(field, known)
+        hint = f"close: {', '.join(f'config.{c}' for c in close)}" if close else (
+            f"fields: {', '.join(sorted(n for n in known if '.' not in n))}"
+        )
+        raise InputError(f"unknown config field config.{field}; {hint}")
+
+
+def close_fields(field: str, known: Sequence[str]) -> list[str]:
+    """Up to four known names like `field`: by the whole name, or by its last part alone."""
+    last = field.rpartition(".")[2]
+    by_last = difflib.get_close_matches(last, [k.rpartition(".")[2] for k in known], n=4)
+    same_last = [k for part in by_last for k in known if k.rpartition(".")[2] == part]
+    whole = difflib.get_close_matches(field, known, n=4)
+    return list(dict.fromkeys([*whole, *same_last]))[:4]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

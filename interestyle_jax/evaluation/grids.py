@@ -1,0 +1,125 @@
+"""Labelled grids of pictures, pixel for pixel."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+FONT_SIZE = 13
+GAP = 4
+SMALLEST_CELL, LARGEST_CELL = 128, 256
+
+
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest."""
+    scaled = np.clip(np.asarray(picture, np.float32) * 127.5 + 127.5, 0, 255)
+    return np.rint(scaled).astype(np.uint8)
+
+
+def mask_picture(mask: np.ndarray) -> np.ndarray:
+    """[H, W, 1] in [0, 1] -> grey [H, W, 3] in [-1, 1]."""
+    return np.repeat(np.asarray(mask, np.float32) * 2 - 1, 3, axis=-1)
+
+
+def error_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How far two pictures [H, W, 3] differ: white where equal, red at a mean difference of 1.
+
+    Colours as in the paper's Fig. 1. Returns [H, W, 3] in [-1, 1].
+    """
+    clipped = np.clip(b, -1, 1)
+    error = np.abs(np.asarray(a, np.float32) - clipped).mean(-1, keepdims=True)
+    pale = 1 - 2 * np.clip(error, 0, 1)
+    return np.concatenate([np.ones_like(pale), pale, pale], axis=-1)
+
+
+def draw_grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    column_labels: Sequence[str],
+    row_labels: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Draws pictures in rows under column labels.
+
+    Args:
+      rows: pictures [H, W, 3] float in [-1, 1]; each row as long as `column_labels`. Small
+        pictures are enlarged by a whole factor, large ones reduced, to cells of 128 to 256 px.
+      column_labels: a label a column, wrapped to its width.
+      row_labels: a label a row, on the left, or None.
+
+    Returns:
+      uint8 [H, W, 3], white between the pictures.
+    """
+    cell = _cell_size(max(p.shape[0] for row in rows for p in row))
+    font = _font(FONT_SIZE)
+    headers = [_wrap(label, cell, font) for label in column_labels]
+    line = FONT_SIZE + 4
+    top = line * max(len(h) for h in headers) + 2 * GAP
+    sides = [_wrap(label, cell, font) for label in row_labels or ()]
+    widest = max((font.getlength(text) for side in sides for text in side), default=0)
+    left = int(widest) + 3 * GAP if sides else GAP
+    width = left + len(column_labels) * (cell + GAP)
+    canvas = Image.new("RGB", (width, top + len(rows) * (cell + GAP)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for j, header in enumerate(headers):
+        centre = left + j * (cell + GAP) + cell // 2
+        for k, text in enumerate(header):
+            draw.text((centre, top - GAP - line * (len(header) - k)), text, "black", font, "ma")
+    for i, row in enumerate(rows):
+        y = top + i * (cell + GAP)
+        if sides:
+            middle = y + cell // 2 - line * len(sides[i]) // 2
+            for k, text in enumerate(sides[i]):
+                draw.text((left - 2 * GAP, middle + k * line), text, "black", font, "ra")
+        for j, picture in enumerate(row):
+            canvas.paste(_fit(to_uint8(picture), cell), (left + j * (cell + GAP), y))
+    return np.asarray(canvas)
+
+
+def iteration_label(i: int) -> str:
+    """The name of y_hat_i in labels."""
+    return "ŷ" + "".join(chr(0x2080 + int(digit)) for digit in str(i))
+
+
+def _cell_size(size: int) -> int:
+    if size >= SMALLEST_CELL:
+        return min(size, LARGEST_CELL)
+    return size * -(-SMALLEST_CELL // size)
+
+
+def _fit(picture: np.ndarray, cell: int) -> Image.Image:
+    """The picture in a white square of `cell` pixels, centred, its shape kept."""
+    image = Image.fromarray(picture)
+    scale = cell / max(image.size)
+    size = tuple(max(1, round(side * scale)) for side in image.size)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
+    square = Image.new("RGB", (cell, cell), "white")
+    square.paste(image, ((cell - size[0]) // 2, (cell - size[1]) // 2))
+    return square
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font has no subscripts; matplotlib brings DejaVu Sans.
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _wrap(label: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
+    """Lines of at most `width` pixels, broken after spaces, "_" and "-" where that helps."""
+    lines, current = [], ""
+    pieces = label.replace("_", "_\0").replace("-", "-\0").replace(" ", " \0").split("\0")
+    for piece in pieces:
+        if current and font.getlength((current + piece).rstrip()) > width:
+            lines.append(current)
+            current = ""
+        current += piece
+        while font.getlength(current.rstrip()) > width:
+            cut = next(
+                n for n in range(len(current) - 1, 0, -1)
+                if n == 1 or font.getlength(current[:n]) <= width
+            )
+            lines.append(current[:cut])
+            current = current[cut:]
+    return [text.rstrip() for text in [*lines, current]]

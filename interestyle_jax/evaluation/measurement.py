@@ -1,0 +1,155 @@
+"""One encoder's pass over the samples: what is measured of every picture."""
+
+import dataclasses
+import functools
+import time
+from collections import defaultdict
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from interestyle_jax.evaluation.metrics import Distance, latent_variance, region_distances
+from interestyle_jax.evaluation.samples import Samples
+from interestyle_jax.inversion.inverter import Inversion, Model
+from interestyle_jax.inversion.refinement import pool_to
+
+# Region -> field of its mask; None is the whole picture.
+REGIONS = {"interest": "interest_mask", "face": "face_mask", "whole": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The first pictures and their inversions, for grids; S is the encoder's input size.
+
+    Attributes:
+      samples: {field: [k, S, S, C]}.
+      images: y_hat_1 ... y_hat_N, [k, N, S, S, 3].
+      clean_image: y_hat_N of the clean pictures, [k, S, S, 3], or None.
+    """
+
+    samples: dict[str, np.ndarray]
+    images: np.ndarray
+    clean_image: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one encoder did with the samples.
+
+    Attributes:
+      values: {name: value of each picture [n]}: "interest/l2", "leakage/lpips", ...; and
+        "latent_variance" [n, N].
+      seconds_per_image: of the inversion alone, compilation excluded.
+      examples: the first pictures.
+    """
+
+    values: dict[str, np.ndarray]
+    seconds_per_image: float
+    examples: Examples
+
+    @property
+    def num_images(self) -> int:
+        """How many pictures were measured."""
+        return len(self.values["latent_variance"])
+
+
+def measure_encoder(
+    model: Model,
+    samples: Samples,
+    lpips: Distance,
+    *,
+    num_steps: int,
+    num_examples: int,
+    label: str,
+) -> Measurement:
+    """Inverts every sample and measures it, at the encoder's input size.
+
+    Args:
+      model: with generator, encoder and w_avg.
+      samples: what to measure on.
+      lpips: pure and hashable, (a, b) [B, S, S, 3] -> [B].
+      num_steps: N.
+      num_examples: how many pictures to keep for grids.
+      label: the encoder's name, for the progress bar.
+
+    Raises:
+      InputError: from reading the samples.
+    """
+    values, seconds, timed = defaultdict(list), 0.0, 0
+    examples: dict[str, list[np.ndarray]] = defaultdict(list)
+    kept = 0
+    for batch, valid in tqdm(samples.batches(model.input_size), desc=label, unit="batch"):
+        if not timed:
+            jax.block_until_ready(model.invert(batch["image"], num_steps))
+        begun = time.perf_counter()
+        inversion = jax.block_until_ready(model.invert(batch["image"], num_steps))
+        seconds += time.perf_counter() - begun
+        timed += len(valid)
+        clean = None
+        if "clean" in batch:
+            clean = model.invert(batch["clean"], num_steps).images[-1]
+        measured, shown = _measure(batch, inversion, clean, lpips=lpips)
+        for name, value in measured.items():
+            values[name].append(np.asarray(value)[valid])
+        count = min(num_examples - kept, int(valid.sum()))
+        if count > 0:
+            kept += count
+            for name, value in {**batch, **shown}.items():
+                examples[name].append(np.asarray(value)[valid][:count])
+    parts = {name: np.concatenate(value) for name, value in examples.items()}
+    images, clean_image = parts.pop("images"), parts.pop("clean_image", None)
+    return Measurement(
+        values={name: np.concatenate(value) for name, value in values.items()},
+        seconds_per_image=seconds / timed,
+        examples=Examples(parts, images, clean_image),
+    )
+
+
+def measure_mean_latent(
+    model: Model, samples: Samples, lpips: Distance
+) -> dict[str, np.ndarray]:
+    """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
+    values = defaultdict(list)
+    size = model.input_size
+    average = pool_to(model.synthesize(model.mean_latent()), (size, size))
+    for batch, valid in samples.batches(size):
+        for name, value in _measure_regions(batch, average, lpips=lpips).items():
+            values[name].append(np.asarray(value)[valid])
+    return {name: np.concatenate(value) for name, value in values.items()}
+
+
+def _regions(batch: dict[str, jax.Array], image: jax.Array, lpips: Distance) -> dict[str, Any]:
+    """Distances of the pictures to `image` on every region that has a mask."""
+    measured = {}
+    for region, field in REGIONS.items():
+        if field is not None and field not in batch:
+            continue
+        mask = None if field is None else batch[field]
+        distances = region_distances(batch["image"], image, mask, lpips=lpips)
+        measured |= {f"{region}/{name}": value for name, value in distances.items()}
+    return measured
+
+
+@functools.partial(jax.jit, static_argnames="lpips")
+def _measure_regions(batch, average, *, lpips):
+    return _regions(batch, jnp.broadcast_to(average, batch["image"].shape), lpips)
+
+
+@functools.partial(jax.jit, static_argnames="lpips")
+def _measure(batch: dict[str, jax.Array], inversion: Inversion, clean: jax.Array | None, *, lpips):
+    """({value name: [B]}, {pictures to show: [B, ...]}) of one batch."""
+    size = batch["image"].shape[1:3]
+    images = jnp.stack([pool_to(image, size) for image in inversion.images], axis=1)
+    last = images[:, -1]
+    measured = _regions(batch, last, lpips)
+    shown = {"images": images}
+    if clean is not None:
+        shown["clean_image"] = clean = pool_to(clean, size)
+        if "interest_mask" in batch:
+            leakage = region_distances(last, clean, batch["interest_mask"], lpips=lpips)
+            measured |= {f"leakage/{name}": value for name, value in leakage.items()}
+    measured["latent_variance"] = latent_variance(inversion.w_plus).T
+    return measured, shown

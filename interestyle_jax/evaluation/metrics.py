@@ -1,0 +1,48 @@
+"""What is measured of an inversion, per picture: pure functions for use inside `jit`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Distance = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def l2(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean squared difference over all pixels and channels; [B, H, W, 3] twice -> [B]."""
+    return jnp.mean(jnp.square(a - b), axis=(1, 2, 3))
+
+
+def region_distances(
+    a: jax.Array, b: jax.Array, mask: jax.Array | None, *, lpips: Distance
+) -> dict[str, jax.Array]:
+    """L2 and LPIPS of two batches on a region, the paper's way (Table 1).
+
+    Both pictures are multiplied by the mask first, and the mean runs over *all* pixels: outside
+    the region both are mid-grey (0), and a small region has a small distance.
+
+    Args:
+      a, b: [B, H, W, 3] in [-1, 1].
+      mask: [B, H, W, 1] in [0, 1], or None for the whole picture.
+      lpips: (a, b) -> [B].
+
+    Returns:
+      {"l2": [B], "lpips": [B]}.
+    """
+    if mask is not None:
+        a, b = a * mask, b * mask
+    return {"l2": l2(a, b), "lpips": lpips(a, b)}
+
+
+def latent_variance(w_plus: jax.Array) -> jax.Array:
+    """Variance of a latent over its layers, averaged over its dimensions (Fig. 3, 10).
+
+    Zero where all rows agree, as in W: the paper's measure of the distance from W (§2).
+
+    Args:
+      w_plus: [..., L, D].
+
+    Returns:
+      [...], the population variance.
+    """
+    return jnp.mean(jnp.var(w_plus, axis=-2), axis=-1)

@@ -1,0 +1,96 @@
+"""What encoders are measured on: a TFDS data set, or a folder of plain pictures."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+
+from interestyle_jax.data.pictures import list_pictures, read_picture
+from interestyle_jax.data.pipeline import evaluation_batches, normalize
+from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.resize import encoder_input, resize_images
+
+FIELDS = ("image", "clean", "interest_mask", "face_mask")
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Pictures to measure on, in a fixed order.
+
+    Attributes:
+      data: data set directory or folder.
+      split: split of the data set; unused for a folder.
+      batch_size: B; the last batch is padded to it.
+      num_samples: only the first ones, or None for all.
+      fields: of FIELDS, what there is; a folder has "image" alone.
+      files: the folder's pictures, None for a data set.
+    """
+
+    data: Path
+    split: str
+    batch_size: int
+    num_samples: int | None
+    fields: tuple[str, ...]
+    files: tuple[Path, ...] | None
+
+    def batches(self, size: int) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+        """Yields (batch, valid) at `size` x `size` pixels.
+
+        The batch maps each field to [B, size, size, 3] in [-1, 1], or [B, size, size, 1] in [0, 1]
+        for masks; `valid` [B] is false for padding.
+
+        Raises:
+          InputError: a picture cannot be read, or the data set is damaged.
+        """
+        source = self._read_data_set(size) if self.files is None else self._read_files(size)
+        yield from source
+
+    def _read_data_set(self, size: int):
+        batches = evaluation_batches(
+            self.data,
+            self.split,
+            batch_size=self.batch_size,
+            fields=self.fields,
+            num_samples=self.num_samples,
+        )
+        for batch in batches:
+            pictures = {field: batch[field] for field in self.fields}
+            yield _prepare(pictures, size=size), np.asarray(batch["valid"])
+
+    def _read_files(self, size: int):
+        for start in range(0, len(self.files), self.batch_size):
+            chunk = self.files[start : start + self.batch_size]
+            pictures = np.stack([encoder_input(read_picture(file), size) for file in chunk])
+            missing = self.batch_size - len(chunk)
+            pictures = np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
+            yield {"image": jax.numpy.asarray(pictures)}, np.arange(self.batch_size) < len(chunk)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _prepare(pictures: dict[str, jax.Array], *, size: int) -> dict[str, jax.Array]:
+    return {name: resize_images(x, size) for name, x in normalize(pictures).items()}
+
+
+def open_samples(
+    data: str | Path, split: str, *, batch_size: int, num_samples: int | None = None
+) -> Samples:
+    """Finds out what `data` is: a TFDS data set directory, or a folder of pictures.
+
+    Raises:
+      InputError: it is neither, holds no pictures, or its samples have no `image`.
+    """
+    data = Path(data)
+    if not data.is_dir():
+        raise InputError(f"{data}: no such data set directory or folder of pictures")
+    if (data / "dataset_info.json").is_file():
+        features = tfds.builder_from_directory(str(data)).info.features
+        fields = tuple(name for name in FIELDS if name in features)
+        if "image" not in fields:
+            raise InputError(f"{data}: has no field 'image' (it has {', '.join(sorted(features))})")
+        return Samples(data, split, batch_size, num_samples, fields, None)
+    files = tuple(list_pictures(data))[:num_samples]
+    return Samples(data, split, min(batch_size, len(files)), num_samples, ("image",), files)

@@ -1,0 +1,69 @@
+"""The results as a Markdown table, like the paper's Table 1."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Column = tuple[str, tuple[str | int, ...], str]
+
+# (header, path in an encoder's entry of metrics.json, number format)
+COLUMNS: tuple[Column, ...] = (
+    ("L2 interest", ("interest", "l2"), ".4f"),
+    ("L2 face", ("face", "l2"), ".4f"),
+    ("LPIPS interest", ("interest", "lpips"), ".4f"),
+    ("LPIPS face", ("face", "lpips"), ".4f"),
+    ("L2 whole", ("whole", "l2"), ".4f"),
+    ("LPIPS whole", ("whole", "lpips"), ".4f"),
+    ("ID similarity", ("id_similarity",), ".3f"),
+    ("leakage L2", ("leakage", "l2"), ".4f"),
+    ("leakage LPIPS", ("leakage", "lpips"), ".4f"),
+    ("latent variance", ("latent_variance", -1), ".3g"),
+    ("s / picture", ("seconds_per_image",), ".3g"),
+)
+RATIO = "LPIPS interest / mean latent's"
+LEGEND = (
+    "Lower is better, except for ID similarity. L2 and LPIPS of a region: both pictures times its "
+    "mask, mean over all pixels (the paper's Table 1). Leakage: the same between the inversions of "
+    "the obstructed and of the clean picture, inside the interest mask. Latent variance: of w_N "
+    "over its layers. –: not measured."
+)
+
+
+def markdown_table(metrics: Mapping[str, Any]) -> str:
+    """The content of `table.md`: a row for the mean latent, then one an encoder.
+
+    Columns that nobody has a value for are left out.
+
+    Args:
+      metrics: the content of metrics.json.
+    """
+    rows = {"mean latent": metrics["mean_latent"], **metrics["encoders"]}
+    columns = [c for c in COLUMNS if any(_value(row, c[1]) is not None for row in rows.values())]
+    lpips = ("interest", "lpips")
+    reference = _value(metrics["mean_latent"], lpips)
+    headers = [c[0] for c in columns] + ([RATIO] if reference else [])
+    lines = [
+        f"{metrics['num_images']} pictures of `{metrics['data']}`.",
+        "",
+        "| encoder | " + " | ".join(headers) + " |",
+        "|---|" + "---:|" * len(headers),
+    ]
+    for name, row in rows.items():
+        cells = [_cell(_value(row, path), form) for _, path, form in columns]
+        if reference:
+            own = _value(row, lpips)
+            cells.append(_cell(None if own is None else own / reference, ".3f"))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", LEGEND, ""])
+
+
+def _value(row: Mapping[str, Any], path: tuple[str | int, ...]) -> float | None:
+    value: Any = row
+    for key in path:
+        if value is None or (isinstance(key, str) and key not in value):
+            return None
+        value = value[key]
+    return value
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

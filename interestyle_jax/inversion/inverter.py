@@ -1,0 +1,272 @@
+"""`load` and `Model`: a weight directory as an object that draws, encodes and inverts pictures."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interestyle_jax import weights
+from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.refinement import refine
+from interestyle_jax.inversion.resize import resize_images
+from interestyle_jax.models import registry
+from interestyle_jax.models.stylegan2 import truncate
+
+# Untrained generators overshoot [-1, 1] by far; a 0..255 picture does worse.
+LARGEST_VALUE = 50.0
+
+# A Flax module; Flax Linen itself stays in `models/`.
+Network = Any
+
+
+class Inversion(NamedTuple):
+    """The refinement of a batch, one entry an iteration.
+
+    Attributes:
+      w_plus: [N, B, L, D], w_1 ... w_N.
+      images: [N, B, R, R, 3], y_hat_1 ... y_hat_N, nominally in [-1, 1], not clipped.
+    """
+
+    w_plus: jax.Array
+    images: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Variables of a weight directory, and the methods its parts allow.
+
+    A method whose part is missing raises ValueError naming the part.
+
+    Attributes:
+      variables: {part: variables}; parts are "generator", "encoder", "w_avg", "lpips", "embedder".
+      metadata: the directory's metadata.json.
+      directory: where it was loaded from, for messages.
+    """
+
+    variables: dict[str, Any]
+    metadata: dict[str, Any]
+    directory: Path
+
+    @property
+    def resolution(self) -> int:
+        """R, the side of a synthesised picture in pixels."""
+        return self._module("generator", "resolution").resolution
+
+    @property
+    def input_size(self) -> int:
+        """S, the side of the encoder's input in pixels."""
+        return self._module("encoder", "input_size").input_size
+
+    @property
+    def w_avg(self) -> jax.Array:
+        """The mean latent, [D] or [L, D].
+
+        Raises:
+          ValueError: the directory has no mean latent.
+        """
+        if "w_avg" not in self.variables:
+            raise self._missing("w_avg", "the mean latent")
+        return self.variables["w_avg"]
+
+    def require(self, *parts: str) -> None:
+        """Raises ValueError naming the first of `parts` that this model lacks."""
+        for part in parts:
+            if part not in self.variables:
+                raise self._missing(part, "this")
+
+    def mean_latent(self, batch_size: int = 1) -> jax.Array:
+        """w_0 = w_avg in every row: [B, L, D], the start of the refinement."""
+        generator = self._module("generator", "mean_latent")
+        return _start(self.w_avg, generator, batch_size)
+
+    def synthesize(self, w_plus: jax.Array, noise: str | jax.Array = "const") -> jax.Array:
+        """Draws pictures [B, R, R, 3] from w_plus [B, L, D].
+
+        Args:
+          w_plus: latents, one row a layer.
+          noise: "const" (the stored buffers), "none", or a PRNG key.
+
+        Raises:
+          ValueError: no generator, wrong shape, unknown noise.
+        """
+        generator = self._module("generator", "synthesize")
+        w_plus = jnp.asarray(w_plus)
+        w_dim, rows = generator.w_dim, generator.num_styles
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (rows, w_dim):
+            raise InputError(f"w_plus: shape {w_plus.shape}, expected [B, {rows}, {w_dim}]")
+        if isinstance(noise, str):
+            if noise not in ("const", "none"):
+                raise InputError(f"noise: {noise!r}, expected 'const', 'none' or a PRNG key")
+            return _synthesize(self.variables["generator"], w_plus, module=generator, noise=noise)
+        return _synthesize_random(self.variables["generator"], w_plus, noise, module=generator)
+
+    def map(self, z: jax.Array, truncation_psi: float = 1.0) -> jax.Array:
+        """Maps z [B, Z] (standard normal) to w [B, D], pulled to w_avg by truncation_psi.
+
+        Raises:
+          ValueError: no generator, wrong shape, or truncation without a mean latent.
+        """
+        generator = self._module("generator", "map")
+        z = jnp.asarray(z)
+        if z.ndim != 2 or z.shape[1] != generator.z_dim:
+            raise InputError(f"z: shape {z.shape}, expected [B, {generator.z_dim}]")
+        w = _map(self.variables["generator"], z, module=generator)
+        if truncation_psi == 1.0:
+            return w
+        w_avg = self.w_avg
+        return truncate(w, w_avg.mean(0) if w_avg.ndim == 2 else w_avg, truncation_psi)
+
+    def encode(self, x: jax.Array) -> jax.Array:
+        """One pass of the encoder: x [B, S, S, C] -> delta [B, L, D].
+
+        C is 6 for iterative encoders (the picture, then the previous result), 3 for the others.
+
+        Raises:
+          ValueError: no encoder, wrong shape or range.
+        """
+        encoder = self._module("encoder", "encode")
+        x = _check_pictures("x", x, channels=encoder.input_channels, size=encoder.input_size)
+        return _encode(self.variables["encoder"], x, module=encoder)
+
+    def invert(self, images: jax.Array, num_steps: int = 5) -> Inversion:
+        """Inverts pictures by iterative refinement (paper §3.1); no mask is needed (§3.3).
+
+        Args:
+          images: [B, H, W, 3] float in [-1, 1], any size: resized to the encoder's input by
+            antialiased bilinear interpolation (squeezed where not square, as the official code).
+          num_steps: N, the number of iterations.
+
+        Raises:
+          ValueError: a part is missing, wrong shape, range or dtype, or num_steps below 1.
+        """
+        generator = self._module("generator", "invert")
+        encoder = self._module("encoder", "invert")
+        images = _check_pictures("images", images, channels=3)
+        if not isinstance(num_steps, int) or num_steps < 1:
+            raise InputError(f"num_steps: {num_steps!r}, expected a whole number from 1")
+        variables = {"generator": self.variables["generator"], "encoder": self.variables["encoder"]}
+        variables["w_avg"] = self.w_avg
+        return _invert(variables, images, generator=generator, encoder=encoder, num_steps=num_steps)
+
+    def embed(self, faces: jax.Array) -> jax.Array:
+        """Identity embeddings: faces [B, 112, 112, 3] in [-1, 1] -> unit vectors [B, 512].
+
+        Raises:
+          ValueError: no embedder, wrong shape or range.
+        """
+        embedder = self._module("embedder", "embed")
+        faces = _check_pictures("faces", faces, channels=3)
+        return _apply(self.variables["embedder"], faces, module=embedder)
+
+    def distance(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """LPIPS of two batches [B, H, W, 3] in [-1, 1] -> [B].
+
+        Raises:
+          ValueError: no LPIPS network, wrong shape or range, or shapes that differ.
+        """
+        lpips = self._module("lpips", "distance")
+        a = _check_pictures("a", a, channels=3)
+        b = _check_pictures("b", b, channels=3)
+        if a.shape != b.shape:
+            raise InputError(f"a and b: shapes {a.shape} and {b.shape}, expected equal ones")
+        return _apply(self.variables["lpips"], a, b, module=lpips)
+
+    def _module(self, part: str, method: str) -> Network:
+        if part not in self.variables:
+            raise self._missing(part, method)
+        return registry.build(self.metadata["architectures"][part])
+
+    def _missing(self, part: str, method: str) -> InputError:
+        present = ", ".join(sorted(self.variables)) or "nothing"
+        return InputError(
+            f"{self.directory}: no {part} in this weight directory, which {method} needs "
+            f"(it has: {present})"
+        )
+
+
+def load(name_or_dir: str | Path) -> Model:
+    """Loads a weight directory, or weights that ship with the package by name.
+
+    Raises:
+      InputError: no such directory or name, a corrupt or incompatible directory.
+    """
+    loaded = weights.load_weights(weights.resolve_weights(name_or_dir))
+    return Model(jax.tree.map(jnp.asarray, loaded.variables), loaded.metadata, loaded.directory)
+
+
+def _check_pictures(
+    name: str, pictures: jax.Array, *, channels: int, size: int | None = None
+) -> jax.Array:
+    """Pictures as float32, or InputError for a wrong rank, channel count, size, dtype or range."""
+    if not isinstance(pictures, jax.Array):
+        pictures = np.asarray(pictures)
+    side = "H, W" if size is None else f"{size}, {size}"
+    expected = f"expected [B, {side}, {channels}]"
+    if pictures.ndim != 4 or pictures.shape[-1] != channels:
+        raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
+    if size is not None and pictures.shape[1:3] != (size, size):
+        raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
+    if 0 in pictures.shape:
+        raise InputError(f"{name}: shape {tuple(pictures.shape)} holds no pixels, {expected}")
+    if not jnp.issubdtype(pictures.dtype, jnp.floating):
+        raise InputError(f"{name}: dtype {pictures.dtype}, expected floats in [-1, 1]")
+    if isinstance(pictures, jax.core.Tracer):
+        return pictures
+    largest = float(abs(pictures).max())
+    if not largest <= LARGEST_VALUE:
+        raise InputError(f"{name}: values reach {largest:g}, expected floats in [-1, 1]")
+    return jnp.asarray(pictures, jnp.float32)
+
+
+def _start(w_avg: jax.Array, generator: Network, batch_size: int) -> jax.Array:
+    return jnp.broadcast_to(w_avg, (batch_size, generator.num_styles, generator.w_dim))
+
+
+@functools.partial(jax.jit, static_argnames=("module", "noise"))
+def _synthesize(variables, w_plus, *, module, noise):
+    return module.apply(variables, w_plus, noise, method="synthesize")
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _synthesize_random(variables, w_plus, key, *, module):
+    return module.apply(variables, w_plus, key, method="synthesize")
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _map(variables, z, *, module):
+    return module.apply(variables, z, method="map")
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _encode(variables, x, *, module):
+    return module.apply(variables, x, train=False)
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def _apply(variables, *inputs, module):
+    return module.apply(variables, *inputs)
+
+
+@functools.partial(jax.jit, static_argnames=("generator", "encoder", "num_steps"))
+def _invert(variables, images, *, generator, encoder, num_steps):
+    images = resize_images(images, encoder.input_size)
+
+    def encode(carry, x):
+        return encoder.apply(variables["encoder"], x, train=False), carry
+
+    def synthesize(w_plus, i):
+        del i
+        return generator.apply(variables["generator"], w_plus, "const", method="synthesize")
+
+    refinement = refine(
+        encode,
+        synthesize,
+        (images,) * num_steps,
+        _start(variables["w_avg"], generator, 1),
+        feedback=encoder.input_channels == 6,
+    )
+    return Inversion(w_plus=refinement.w_plus, images=refinement.images)
