@@ -1,0 +1,44 @@
+"""The small StyleGAN2 of the avatar world, trained on clean avatars at 64x64.
+
+    interestyle data avatars --out=data/avatars_clean --clean-only --train=30000
+    interestyle train --config=configs/avatar_generator.py --workdir=runs/avatar_generator \
+        --config.data.dir=data/avatars_clean
+
+docs/results/avatar_generator.md has the command, the time and the figures of the shipped weights.
+`:smoke` runs a few tiny steps.
+"""
+
+from interestyle_jax.training.presets import generator_config
+
+
+def get_config(size: str = "full"):
+    """`size`: "full" or "smoke"."""
+    if size not in ("full", "smoke"):
+        raise ValueError(f"configs/avatar_generator.py: expected full or smoke, got {size!r}")
+    config = generator_config()
+    config.batch_size = 16
+    config.num_steps = 12_000
+    config.checkpoint_every = 500
+    config.picture_every = 250
+    config.validation_samples = 64
+    config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.generator.resolution = 64
+    config.generator.mapping_depth = 4
+    config.generator.channel_base = 1024
+    config.generator.channel_max = 128
+    config.discriminator.channel_base = 1024
+    config.discriminator.channel_max = 128
+    config.gan.r1_gamma = 0.2
+    config.gan.path_length_weight = 0.0
+    config.gan.style_mixing = 0.5
+    config.gan.ema_half_life = 5_000.0
+    config.optimizer.learning_rate = 0.0025
+    if size == "smoke":
+        config.batch_size = 8
+        config.num_steps = 2
+        config.checkpoint_every = 2
+        config.log_every = 1
+        config.validation_samples = 8
+        config.generator.resolution = 16
+        config.generator.channel_max = config.discriminator.channel_max = 8
+    return config

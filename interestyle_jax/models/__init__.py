@@ -1,0 +1,1 @@
+"""Networks as pure functions in Flax Linen; no file here reads or writes anything."""

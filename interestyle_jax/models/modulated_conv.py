@@ -1,0 +1,90 @@
+"""StyleGAN2's modulated convolution as scale, convolve, scale.
+
+The official code builds one kernel a sample and convolves the batch as groups. Scaling the input
+by the style and the output by the demodulation is the same number (the convolution is linear in
+each input channel), needs one shared convolution, and no collective when the batch is sharded.
+Source: StyleGAN2 (Karras et al. 2020) section 2.2; rosinality `model.py` `ModulatedConv2d`.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from interestyle_jax.models.equalized import EqualDense
+from interestyle_jax.models.resample import FIR, blur
+from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv
+
+
+def demodulation(style: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Factors that give every output channel unit variance.
+
+    Args:
+      style: [B, I].
+      kernel: [K, K, I, O], He factor included.
+
+    Returns:
+      [B, O]: rsqrt(sum over kernel of (style * kernel)^2 + 1e-8).
+    """
+    return jax.lax.rsqrt(jnp.square(style) @ jnp.sum(jnp.square(kernel), axis=(0, 1)) + 1e-8)
+
+
+def upsample_conv(x: jax.Array, kernel: jax.Array, *, form: str = "separable") -> jax.Array:
+    """Convolution that doubles the size, then the FIR filter with gain 4.
+
+    Args:
+      x: [B, H, W, I].
+      kernel: [3, 3, I, O], applied to the zero-inserted map (PyTorch's transposed kernel, flipped).
+      form: "separable" (transposed convolution, then the filter as shifted sums: fastest on CPU)
+        or "fused" (one 6x6 convolution with the filter folded into the kernel).
+
+    Returns:
+      [B, 2H, 2W, O].
+
+    Raises:
+      ValueError: form is neither.
+    """
+    if form == "separable":
+        return blur(transposed_conv(x, kernel), padding=(1, 1), gain=2.0)
+    if form == "fused":
+        size, _, inputs, outputs = kernel.shape
+        taps = 2.0 * jnp.asarray(FIR, kernel.dtype)
+        planes = kernel.transpose(2, 3, 0, 1).reshape(inputs * outputs, size, size, 1)
+        fir = jnp.outer(taps, taps)[:, :, None, None]
+        planes = jax.lax.conv_general_dilated(
+            planes, fir, (1, 1), [(3, 3)] * 2, dimension_numbers=DIMENSIONS
+        )
+        fused = planes.reshape(inputs, outputs, size + 3, size + 3).transpose(2, 3, 0, 1)
+        return jax.lax.conv_general_dilated(
+            x, fused, (1, 1), [(3, 3)] * 2, lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
+        )
+    raise ValueError(f"form: expected 'separable' or 'fused', got {form!r}")
+
+
+class ModulatedConv(nn.Module):
+    """`(x [B, H, W, I], w [B, D]) -> [B, H', W', features]`, H' = 2H with `up`."""
+
+    features: int
+    kernel_size: int = 3
+    demodulate: bool = True
+    up: bool = False
+    up_form: str = "separable"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        size, inputs = self.kernel_size, x.shape[-1]
+        style = EqualDense(inputs, bias_init=1.0, name="modulation")(w)
+        shape = (size, size, inputs, self.features)
+        kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
+        kernel = kernel * (1.0 / math.sqrt(size * size * inputs))
+        x = x * style[:, None, None, :]
+        if self.up:
+            x = upsample_conv(x, kernel, form=self.up_form)
+        else:
+            x = jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), [(size // 2, size // 2)] * 2, dimension_numbers=DIMENSIONS
+            )
+        if self.demodulate:
+            x = x * demodulation(style, kernel)[:, None, None, :]
+        return x

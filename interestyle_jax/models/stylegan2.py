@@ -1,0 +1,172 @@
+"""The StyleGAN2 generator G: mapping network and W+ synthesis with skip outputs.
+
+Source: StyleGAN2 (Karras et al. 2020), config F; rosinality `model.py` `Generator`. The official
+1024 network is the class with its defaults.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from interestyle_jax.models.equalized import EqualDense, scaled_leaky_relu
+from interestyle_jax.models.modulated_conv import ModulatedConv
+from interestyle_jax.models.resample import upsample
+
+Noise = str | jax.Array
+
+
+def num_styles(resolution: int) -> int:
+    """L = 2 log2(resolution) - 2, the rows of a `w_plus` (18 at 1024).
+
+    Raises:
+      ValueError: resolution is no power of two, or below 4.
+    """
+    levels = int(math.log2(resolution)) if resolution >= 4 else 0
+    if 2**levels != resolution:
+        raise ValueError(f"resolution: expected a power of two from 4, got {resolution}")
+    return 2 * levels - 2
+
+
+def truncate(w: jax.Array, w_avg: jax.Array, truncation_psi: float = 1.0) -> jax.Array:
+    """Pulls latents towards the mean: w_avg + psi (w - w_avg); any shapes that broadcast."""
+    return w if truncation_psi == 1.0 else w_avg + truncation_psi * (w - w_avg)
+
+
+class Mapping(nn.Module):
+    """`z [B, Z] -> w [B, D]`: pixel norm, then `depth` dense layers at a hundredth of the rate."""
+
+    w_dim: int
+    depth: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        x = z * jax.lax.rsqrt(jnp.mean(jnp.square(z), axis=-1, keepdims=True) + 1e-8)
+        for i in range(self.depth):
+            x = EqualDense(self.w_dim, 0.01, activation=True, name=f"dense_{i}")(x)
+        return x
+
+
+class StyledConv(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, scaled leaky ReLU; doubles the size with `up`."""
+
+    features: int
+    up: bool = False
+    up_form: str = "separable"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array, noise: Noise) -> jax.Array:
+        x = ModulatedConv(self.features, up=self.up, up_form=self.up_form, name="conv")(x, w)
+        strength = self.param("noise_strength", nn.initializers.zeros, ())
+        shape = (1, x.shape[1], x.shape[2], 1)
+        buffer = self.variable(
+            "noise", "noise", lambda: jax.random.normal(self.make_rng("params"), shape)
+        )
+        if isinstance(noise, str):
+            if noise == "const":
+                x = x + strength * buffer.value
+        else:
+            x = x + strength * jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
+        return scaled_leaky_relu(x + self.param("bias", nn.initializers.zeros, (self.features,)))
+
+
+class ToRGB(nn.Module):
+    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> picture [B, H, W, 3]`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array, skip: jax.Array | None) -> jax.Array:
+        x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
+        x = x + self.param("bias", nn.initializers.zeros, (3,))
+        return x if skip is None else x + upsample(skip)
+
+
+class Generator(nn.Module):
+    """G: `z -> w` (`map`) and `w_plus -> picture` (`synthesize`).
+
+    Variables: `params`, and `noise`, the stored noise buffers ([1, H, W, 1] a layer, shared by the
+    pictures of a batch, as in the official checkpoints).
+
+    Attributes:
+      resolution: height and width of the picture, a power of two.
+      w_dim: width of `w`.
+      z_dim: width of `z`.
+      mapping_depth: layers of the mapping network.
+      channel_base: channels at resolution r are min(channel_max, channel_base // r); 32768 is
+        channel multiplier 2, the official 1024 model.
+      channel_max: most channels of a layer.
+      up_form: how upsampling convolutions are computed, see `modulated_conv.upsample_conv`.
+    """
+
+    resolution: int = 1024
+    w_dim: int = 512
+    z_dim: int = 512
+    mapping_depth: int = 8
+    channel_base: int = 32768
+    channel_max: int = 512
+    up_form: str = "separable"
+
+    @property
+    def num_styles(self) -> int:
+        """L, the rows of a `w_plus`."""
+        return num_styles(self.resolution)
+
+    def channels(self, resolution: int) -> int:
+        """Channels of the layers at one resolution."""
+        return min(self.channel_max, self.channel_base // resolution)
+
+    def setup(self):
+        self.mapping = Mapping(self.w_dim, self.mapping_depth)
+        self.input = self.param("input", nn.initializers.normal(1.0), (1, 4, 4, self.channels(4)))
+        sizes = [2**i for i in range(3, int(math.log2(self.resolution)) + 1)]
+        self.conv_4 = StyledConv(self.channels(4))
+        self.rgb_4 = ToRGB()
+        self.up_convs = [
+            StyledConv(self.channels(r), up=True, up_form=self.up_form, name=f"up_{r}")
+            for r in sizes
+        ]
+        self.convs = [StyledConv(self.channels(r), name=f"conv_{r}") for r in sizes]
+        self.rgbs = [ToRGB(name=f"rgb_{r}") for r in sizes]
+
+    def map(self, z: jax.Array) -> jax.Array:
+        """Maps z [B, Z] (standard normal) to w [B, D], without truncation."""
+        return self.mapping(z)
+
+    def synthesize(
+        self, w_plus: jax.Array, noise: Noise = "const", return_skips: bool = False
+    ) -> jax.Array | list[jax.Array]:
+        """Draws pictures.
+
+        Args:
+          w_plus: [B, L, D].
+          noise: "const" (the stored buffers), "none", or a PRNG key for fresh noise.
+          return_skips: return the picture after every ToRGB, 4x4 first, instead.
+
+        Returns:
+          [B, R, R, 3], nominally in [-1, 1], not clipped.
+
+        Raises:
+          ValueError: wrong number of rows, or unknown noise.
+        """
+        if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_styles, self.w_dim):
+            raise ValueError(
+                f"w_plus: expected [B, {self.num_styles}, {self.w_dim}], got {w_plus.shape}"
+            )
+        if isinstance(noise, str) and noise not in ("const", "none"):
+            raise ValueError(f"noise: expected 'const', 'none' or a PRNG key, got {noise!r}")
+        count = 1 + 2 * len(self.convs)
+        noises = [noise] * count if isinstance(noise, str) else list(jax.random.split(noise, count))
+        x = jnp.broadcast_to(self.input, (w_plus.shape[0], *self.input.shape[1:]))
+        x = self.conv_4(x, w_plus[:, 0], noises[0])
+        skips = [self.rgb_4(x, w_plus[:, 1], None)]
+        for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
+            x = up(x, w_plus[:, 2 * i + 1], noises[2 * i + 1])
+            x = conv(x, w_plus[:, 2 * i + 2], noises[2 * i + 2])
+            skips.append(rgb(x, w_plus[:, 2 * i + 3], skips[-1]))
+        return skips if return_skips else skips[-1]
+
+    def __call__(self, z: jax.Array, noise: Noise = "const") -> jax.Array:
+        """Draws pictures [B, R, R, 3] from z [B, Z], one `w` for all rows."""
+        w = self.map(z)
+        w_plus = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_styles, self.w_dim))
+        return self.synthesize(w_plus, noise)

@@ -1,0 +1,1 @@
+"""Training: losses, the pure steps, and the host loop around them."""

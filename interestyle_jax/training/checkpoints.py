@@ -1,0 +1,201 @@
+"""Checkpoints of a run: state, data position and config in one composite Orbax step.
+
+A step is whole or absent: Orbax writes beside it and renames. What a killed save left behind is
+cleared, and a step whose files were damaged later is set aside, never deleted.
+"""
+
+import dataclasses
+import logging
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from interestyle_jax.errors import InputError
+
+PyTree = Any
+log = logging.getLogger(__name__)
+BROKEN = "broken_"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint in memory: state, data position, and the facts saved with it."""
+
+    step: int
+    state: PyTree
+    data: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """Keeps the latest checkpoints of a run and the one of lowest validation loss."""
+
+    def __init__(self, directory: Path, *, keep_latest: int):
+        """Opens or makes `directory`.
+
+        Raises:
+          InputError: it cannot be made.
+        """
+        self.directory = Path(directory).resolve()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{directory}: cannot be made: {error.strerror}") from error
+        self.notices = self._clear_unfinished()
+        policies = ocp.checkpoint_managers
+        self._options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(keep_latest),
+                    policies.BestN(get_metric_fn=lambda m: -m["loss"], n=1),
+                ]
+            ),
+            async_options=ocp.AsyncOptions(timeout_secs=3600),
+        )
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(self.directory, options=self._options)
+
+    def _clear_unfinished(self) -> list[str]:
+        notices = []
+        if jax.process_index() == 0:
+            for path in sorted(self.directory.glob("*.orbax-checkpoint-tmp*")):
+                shutil.rmtree(path, ignore_errors=True)
+                notices.append(f"{path}: a save that was cut off; removed")
+        return notices
+
+    def steps(self) -> list[int]:
+        """Whole checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        *,
+        data: dict[str, Any],
+        meta: dict[str, Any],
+        loss: float,
+    ) -> None:
+        """Begins to save in the background; `wait` ends it.
+
+        Raises:
+          InputError: this or the save before could not be written (no space, no permission).
+        """
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(data),
+            meta=ocp.args.JsonSave(meta),
+        )
+        try:
+            self._manager.save(step, args=items, metrics={"loss": loss}, force=True)
+        except OSError as error:
+            raise self._save_error(error) from error
+        except ValueError as error:
+            if _no_space(error):
+                raise self._save_error(error) from error
+            raise
+
+    def _save_error(self, error: Exception) -> InputError:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        return InputError(f"{self.directory}: a checkpoint could not be saved: {reason}")
+
+    def wait(self) -> None:
+        """Ends the save in the background.
+
+        Raises:
+          InputError: it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except OSError as error:
+            raise self._save_error(error) from error
+        except ValueError as error:
+            if _no_space(error):
+                raise self._save_error(error) from error
+            raise
+
+    def restore(self, abstract_state: PyTree, *, step: int | None = None) -> Restored | None:
+        """Reads the newest checkpoint that is whole.
+
+        Args:
+          abstract_state: the state's tree of `jax.ShapeDtypeStruct` with shardings.
+          step: this one instead of the newest.
+
+        Returns:
+          None where there is none. Damaged ones are set aside as `broken_STEP`, with a notice in
+          `notices`.
+
+        Raises:
+          InputError: all checkpoints are damaged, or were written by another architecture.
+        """
+        wanted = [step] if step is not None else self.steps()[::-1]
+        failures = []
+        for candidate in wanted:
+            try:
+                restored = self._restore(candidate, abstract_state)
+            except Exception as error:  # Orbax raises many types for damaged files.
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                log.debug("checkpoint %d: %s", candidate, error)
+                failures.append((candidate, reason))
+                continue
+            for broken, reason in failures:
+                self._set_aside(broken, reason)
+            return restored
+        if failures:
+            first, reason = failures[0]
+            raise InputError(
+                f"{self.directory / str(first)}: no checkpoint here can be read into this "
+                f"config's networks: {reason}"
+            )
+        return None
+
+    def _restore(self, step: int, abstract_state: PyTree) -> Restored:
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract_state),
+            data=ocp.args.JsonRestore(),
+            meta=ocp.args.JsonRestore(),
+        )
+        found = self._manager.restore(step, args=items)
+        return Restored(step, found["state"], found["data"], found["meta"])
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        path = self.directory / str(step)
+        aside = self.directory.parent / f"{BROKEN}{self.directory.name}" / str(step)
+        if jax.process_index() == 0:
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            os.rename(path, aside)
+        self._manager.close()
+        self._manager = self._open()
+        self.notices.append(f"{path}: damaged ({reason}); moved to {aside}")
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the scheduler asked all processes to save and leave at this step."""
+        return self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        """Ends a save in the background and closes the manager."""
+        self.wait()
+        self._manager.close()
+
+
+def _no_space(error: Exception) -> bool:
+    # TensorStore reports a full disk as ValueError with the system's words in it.
+    text = str(error).lower()
+    return "no space left" in text or "resource_exhausted" in text or "disk quota" in text
+
+
+def best_of(loss: float, step: int, meta: dict[str, Any] | None) -> tuple[int, float]:
+    """(step, loss) of the best checkpoint, after one more; NaN never is the best."""
+    if meta and not (loss < meta["best_loss"]) and not math.isnan(meta["best_loss"]):
+        return meta["best_step"], meta["best_loss"]
+    return step, loss

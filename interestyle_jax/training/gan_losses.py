@@ -1,0 +1,53 @@
+"""The losses of an adversarial training: non-saturating, R1, path length.
+
+Source: StyleGAN2 (Karras et al. 2020), section 3.2 and appendix B; Mescheder et al. 2018 (R1).
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def generator_loss(fake_logits: jax.Array) -> jax.Array:
+    """Non-saturating loss of G: mean softplus(-D(G(z))); logits [B] -> scalar."""
+    return jax.nn.softplus(-fake_logits).mean()
+
+
+def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """Logistic loss of D: mean softplus(-D(x)) + mean softplus(D(G(z))); logits [B] -> scalar."""
+    return jax.nn.softplus(-real_logits).mean() + jax.nn.softplus(fake_logits).mean()
+
+
+def r1_penalty(judge: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+    """Mean over pictures of |dD/dx|^2, without the factor gamma / 2.
+
+    Args:
+      judge: [B, H, W, 3] -> logits [B].
+      images: real pictures [B, H, W, 3] in [-1, 1].
+    """
+    gradient = jax.grad(lambda x: judge(x).sum())(images)
+    return jnp.square(gradient).sum(axis=(1, 2, 3)).mean()
+
+
+def path_lengths(
+    key: jax.Array, synthesize: Callable[[jax.Array], jax.Array], w_plus: jax.Array
+) -> jax.Array:
+    """|J^T y| for random pictures y: how far a step in W moves the picture.
+
+    Args:
+      key: draws y, standard normal divided by the picture's side.
+      synthesize: w_plus -> pictures [B, H, W, 3].
+      w_plus: [B, L, D].
+
+    Returns:
+      [B]: root of the mean over rows of the squared gradient's sum.
+    """
+
+    def projection(w_plus):
+        images = synthesize(w_plus)
+        y = jax.random.normal(key, images.shape) / images.shape[1]
+        return jnp.sum(images * y)
+
+    gradient = jax.grad(projection)(w_plus)
+    return jnp.sqrt(jnp.square(gradient).sum(axis=2).mean(axis=1))

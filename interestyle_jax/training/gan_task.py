@@ -1,0 +1,254 @@
+"""Adversarial training of the generator, as a task of the shared train loop.
+
+Source: StyleGAN2 (Karras et al. 2020): non-saturating loss, lazy R1, lazy path length
+regularisation, style mixing, exponential moving average of G.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from interestyle_jax.data.pipeline import normalize
+from interestyle_jax.models.discriminator import Discriminator
+from interestyle_jax.models.registry import describe
+from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.training import gan_losses
+from interestyle_jax.training.task import Batch, PyTree
+from interestyle_jax.weights import save_weights
+
+W_AVG_SAMPLES = 10_000
+
+
+@flax.struct.dataclass
+class GanState:
+    """Everything that a generator's training carries from step to step."""
+
+    step: jax.Array
+    generator: PyTree
+    discriminator: PyTree
+    noise: PyTree
+    generator_opt: PyTree
+    discriminator_opt: PyTree
+    ema: PyTree
+    r1: jax.Array
+    mean_path_length: jax.Array
+
+
+def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.GradientTransformation:
+    # A regulariser that runs every `interval` steps counts as 1 / interval of a step more.
+    ratio = interval / (interval + 1) if interval else 1.0
+    return optax.adam(
+        config.learning_rate * ratio, b1=config.b1**ratio, b2=config.b2**ratio, eps=1e-8
+    )
+
+
+class GanTask:
+    """`Task` for a StyleGAN2 on clean pictures (field `clean`)."""
+
+    batch_fields = ("clean",)
+    has_validation_loss = False
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds the networks from `config.generator` and `config.discriminator`."""
+        self.config = config
+        self.frozen = {}
+        self.g = Generator(**config.generator.to_dict())
+        self.d = Discriminator(resolution=self.g.resolution, **config.discriminator.to_dict())
+        gan = config.gan
+        self.g_optimizer = _lazy_adam(
+            config.optimizer, gan.path_length_every if gan.path_length_weight else 0
+        )
+        self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every)
+
+    def init(self, key: jax.Array) -> GanState:
+        """See `Task.init`."""
+        g_key, d_key = jax.random.split(key)
+        g_variables = self.g.init(g_key, jnp.zeros((1, self.g.z_dim)))
+        size = self.g.resolution
+        discriminator = self.d.init(d_key, jnp.zeros((1, size, size, 3)))["params"]
+        generator = g_variables["params"]
+        return GanState(
+            step=jnp.zeros((), jnp.int32),
+            generator=generator,
+            discriminator=discriminator,
+            noise=g_variables["noise"],
+            generator_opt=self.g_optimizer.init(generator),
+            discriminator_opt=self.d_optimizer.init(discriminator),
+            ema=jax.tree.map(jnp.copy, generator),
+            r1=jnp.zeros(()),
+            mean_path_length=jnp.zeros(()),
+        )
+
+    def _w_plus(self, key: jax.Array, params: PyTree, batch_size: int) -> jax.Array:
+        """Latents [B, L, D] of random z, a share of them mixed of two at a random row."""
+        z_key, mix_key, row_key = jax.random.split(key, 3)
+        rows = self.g.num_styles
+        z = jax.random.normal(z_key, (2 * batch_size, self.g.z_dim))
+        first, second = jnp.split(self.g.apply({"params": params}, z, method="map"), 2)
+        mixed = jax.random.uniform(mix_key, (batch_size,)) < self.config.gan.style_mixing
+        crossover = jax.random.randint(row_key, (batch_size,), 1, rows)
+        crossover = jnp.where(mixed, crossover, rows)
+        use_first = jnp.arange(rows)[None, :] < crossover[:, None]
+        return jnp.where(use_first[..., None], first[:, None], second[:, None])
+
+    def _draw(self, key, params, noise, batch_size):
+        w_key, noise_key = jax.random.split(key)
+        w_plus = self._w_plus(w_key, params, batch_size)
+        variables = {"params": params, "noise": noise}
+        return self.g.apply(variables, w_plus, noise_key, method="synthesize")
+
+    def _judge(self, params, images):
+        return self.d.apply({"params": params}, images)
+
+    def _ema_decay(self, step: jax.Array) -> jax.Array:
+        gan, batch_size = self.config.gan, self.config.batch_size
+        seen = step.astype(jnp.float32) * batch_size
+        half_life = jnp.minimum(gan.ema_half_life, seen * gan.ema_rampup)
+        return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))
+
+    def phase(self, step: int) -> tuple[str, ...]:
+        """See `Task.phase`: the lazy regularisers that run at this step."""
+        gan = self.config.gan
+        due = []
+        if gan.r1_gamma and step % gan.r1_every == 0:
+            due.append("r1")
+        if gan.path_length_weight and step % gan.path_length_every == 0:
+            due.append("path_length")
+        return tuple(due)
+
+    def train_step(
+        self,
+        state: GanState,
+        frozen: PyTree,
+        batch: Batch,
+        key: jax.Array,
+        phase: tuple[str, ...] = (),
+    ) -> tuple[GanState, dict[str, jax.Array]]:
+        """See `Task.train_step`: one update of D, then one of G against it."""
+        del frozen
+        gan = self.config.gan
+        real = normalize(batch)["clean"]
+        size = real.shape[0]
+        d_key, g_key, path_key = jax.random.split(key, 3)
+
+        fake = self._draw(d_key, state.generator, state.noise, size)
+
+        def d_objective(params):
+            real_logits, fake_logits = self._judge(params, real), self._judge(params, fake)
+            loss = gan_losses.discriminator_loss(real_logits, fake_logits)
+            return loss, (real_logits.mean(), fake_logits.mean())
+
+        (d_loss, (real_logit, fake_logit)), d_grads = jax.value_and_grad(d_objective, has_aux=True)(
+            state.discriminator
+        )
+
+        def r1_objective(params):
+            return gan_losses.r1_penalty(lambda x: self._judge(params, x), real)
+
+        r1 = state.r1
+        if "r1" in phase:
+            r1, r1_grads = jax.value_and_grad(r1_objective)(state.discriminator)
+            factor = 0.5 * gan.r1_gamma * gan.r1_every
+            d_grads = jax.tree.map(lambda a, b: a + factor * b, d_grads, r1_grads)
+        d_updates, discriminator_opt = self.d_optimizer.update(
+            d_grads, state.discriminator_opt, state.discriminator
+        )
+        discriminator = optax.apply_updates(state.discriminator, d_updates)
+
+        def g_objective(params):
+            images = self._draw(g_key, params, state.noise, size)
+            return gan_losses.generator_loss(self._judge(discriminator, images))
+
+        g_loss, g_grads = jax.value_and_grad(g_objective)(state.generator)
+        mean_path_length = state.mean_path_length
+        if "path_length" in phase:
+            g_grads, mean_path_length = self._with_path_length(path_key, state, g_grads, size)
+        g_updates, generator_opt = self.g_optimizer.update(
+            g_grads, state.generator_opt, state.generator
+        )
+        generator = optax.apply_updates(state.generator, g_updates)
+        decay = self._ema_decay(state.step)
+        ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, generator)
+        metrics = {
+            "loss": g_loss,
+            "d_loss": d_loss,
+            "real_logit": real_logit,
+            "fake_logit": fake_logit,
+            "r1": r1,
+            "path_length": mean_path_length,
+        }
+        state = GanState(
+            step=state.step + 1,
+            generator=generator,
+            discriminator=discriminator,
+            noise=state.noise,
+            generator_opt=generator_opt,
+            discriminator_opt=discriminator_opt,
+            ema=ema,
+            r1=r1,
+            mean_path_length=mean_path_length,
+        )
+        return state, metrics
+
+    def _with_path_length(self, key, state, grads, size):
+        gan = self.config.gan
+        w_key, noise_key, y_key = jax.random.split(key, 3)
+        size = max(1, size // 2)
+
+        def objective(params):
+            w_plus = self._w_plus(w_key, params, size)
+            variables = {"params": params, "noise": state.noise}
+
+            def synthesize(w_plus):
+                return self.g.apply(variables, w_plus, noise_key, method="synthesize")
+
+            lengths = gan_losses.path_lengths(y_key, synthesize, w_plus)
+            mean = state.mean_path_length + 0.01 * (lengths.mean() - state.mean_path_length)
+            return jnp.square(lengths - mean).mean(), jax.lax.stop_gradient(mean)
+
+        (_, mean), path_grads = jax.value_and_grad(objective, has_aux=True)(state.generator)
+        factor = gan.path_length_weight * gan.path_length_every
+        return jax.tree.map(lambda a, b: a + factor * b, grads, path_grads), mean
+
+    def validate_step(
+        self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `Task.validate_step`: D's logits on held-out pictures and on the EMA's samples."""
+        del frozen
+        real = normalize(batch)["clean"]
+        fake = self._draw(key, state.ema, state.noise, real.shape[0])
+        return {
+            "held_out_logit": self._judge(state.discriminator, real),
+            "sample_logit": self._judge(state.discriminator, fake),
+        }
+
+    def pictures(
+        self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> jax.Array:
+        """See `Task.pictures`: one row of held-out pictures, five of the EMA's samples."""
+        del frozen
+        real = normalize(batch)["clean"]
+        columns = min(8, real.shape[0])
+        samples = self._draw(key, state.ema, state.noise, 5 * columns)
+        grid = jnp.concatenate([real[:columns], samples])
+        return grid.reshape(6, columns, *grid.shape[1:])
+
+    def export(self, state: GanState, directory: Path, *, extra: dict[str, Any]) -> None:
+        """See `Task.export`: the EMA generator, with w_avg over 10,000 samples."""
+        variables = {"params": state.ema, "noise": state.noise}
+        z = jax.random.normal(jax.random.key(0), (W_AVG_SAMPLES, self.g.z_dim))
+        w_avg = self.g.apply({"params": state.ema}, z, method="map").mean(axis=0)
+        save_weights(
+            directory,
+            {"generator": variables, "w_avg": w_avg},
+            family="stylegan2",
+            architectures={"generator": describe(self.g)},
+            licence=self.config.licence,
+            force=True,
+            extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": 0}, **extra},
+        )

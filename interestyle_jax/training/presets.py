@@ -1,0 +1,112 @@
+"""One config tree; every run of the project and every baseline of the paper is a preset of it.
+
+DESIGN.md section 1 has the table. Files under `configs/` take a preset and change what is theirs.
+"""
+
+
+from ml_collections import ConfigDict
+
+ENCODER_PRESETS = ("interestyle", "restyle_psp")
+
+
+def _run() -> ConfigDict:
+    """What both tasks share."""
+    return ConfigDict(
+        {
+            "seed": 0,
+            "num_steps": 100_000,
+            "batch_size": 8,
+            "checkpoint_every": 1000,
+            "log_every": 50,
+            "picture_every": 1000,
+            "validation_samples": 256,
+            "keep_latest": 2,
+            "licence": "not stated",
+            "data": {
+                "dir": "",
+                "train_split": "train",
+                "validation_split": "validation",
+                "flip": True,
+                "workers": 0,
+            },
+            "mesh": {"data": -1, "fsdp": 1},
+        }
+    )
+
+
+def encoder_config(preset: str = "interestyle") -> ConfigDict:
+    """The official encoder's training at 256, for a 1024 generator.
+
+    Args:
+      preset: "interestyle" (the paper) or "restyle_psp" (its baseline: whole picture, a loss on
+        every iteration, no filter, no disentanglement).
+
+    Raises:
+      ValueError: unknown preset.
+    """
+    if preset not in ENCODER_PRESETS:
+        raise ValueError(f"preset: expected one of {', '.join(ENCODER_PRESETS)}, got {preset!r}")
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "encoder",
+                "preset": preset,
+                "weights": {"generator": "", "lpips": "lpips_alex", "id": ""},
+                "encoder": {"type": "BackboneEncoder"},
+                "method": {
+                    "num_iterations": 5,
+                    "interest_loss": True,
+                    "gradient": "last",
+                    "filter_radii": (16.0, 9.0, 4.0, 1.0),
+                    "filter_reference": 1024,
+                    "filter_region": "uninterest",
+                    "disentangle_weight": 0.05,
+                    "disentangle_through_w": False,
+                    "dilation_radius": 8,
+                    "noise": "random",
+                    "loop": "unroll",
+                },
+                "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
+                "optimizer": {"name": "ranger", "learning_rate": 1e-4},
+                "ema_decay": 0.0,
+            }
+        )
+    )
+    if preset == "restyle_psp":
+        config.method.interest_loss = False
+        config.method.gradient = "each"
+        config.method.filter_radii = (0.0, 0.0, 0.0, 0.0)
+        config.method.disentangle_weight = 0.0
+    return config
+
+
+def generator_config() -> ConfigDict:
+    """Adversarial training of a StyleGAN2, config F, at 1024."""
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "generator",
+                "preset": "stylegan2",
+                "generator": {
+                    "resolution": 1024,
+                    "mapping_depth": 8,
+                    "channel_base": 32768,
+                    "channel_max": 512,
+                },
+                "discriminator": {"channel_base": 32768, "channel_max": 512},
+                "gan": {
+                    "r1_gamma": 10.0,
+                    "r1_every": 16,
+                    "path_length_weight": 2.0,
+                    "path_length_every": 4,
+                    "style_mixing": 0.9,
+                    "ema_half_life": 10_000.0,
+                    "ema_rampup": 0.05,
+                },
+                "optimizer": {"name": "adam", "learning_rate": 0.002, "b1": 0.0, "b2": 0.99},
+            }
+        )
+    )
+    return config

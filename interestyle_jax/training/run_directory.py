@@ -1,0 +1,158 @@
+"""A run's directory: its config, versions, command, metrics, pictures and report."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from interestyle_jax.data.pictures import save_picture
+from interestyle_jax.errors import InputError
+
+LIBRARIES = ("interestyle_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+CHANGEABLE = ("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest")
+CHANGEABLE_GROUPS = ("mesh", "data")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that compute."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout that holds this file, with "+changes" where it is not clean."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words):
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON whole or not at all.
+
+    Raises:
+      InputError: the file cannot be written (no space, no permission).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat.update(_flatten(value, f"{path}.") if isinstance(value, dict) else {path: value})
+    return flat
+
+
+def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path) -> None:
+    """Raises InputError where a resumed run's config is another run's; names the first field."""
+    before, now = _flatten(saved), _flatten(config)
+    for name in sorted(before.keys() | now.keys()):
+        if name in CHANGEABLE or name.split(".")[0] in CHANGEABLE_GROUPS:
+            continue
+        if before.get(name) != now.get(name):
+            raise InputError(
+                f"config.{name}: {workdir} was begun with {before.get(name)!r}, now it is "
+                f"{now.get(name)!r}; give another --workdir or the old value"
+            )
+
+
+class RunDirectory:
+    """Writes a run's files; only the first process of a run does."""
+
+    def __init__(self, workdir: Path, config: ml_collections.ConfigDict, command: list[str]):
+        """Makes the directory and writes `config.json` and `run.json`.
+
+        Raises:
+          InputError: the directory cannot be made, or holds a run with another config.
+        """
+        self.path = Path(workdir)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{workdir}: cannot be made: {error.strerror}") from error
+        self.config = json.loads(config.to_json())
+        config_path = self.path / "config.json"
+        if config_path.exists():
+            try:
+                saved = json.loads(config_path.read_text())
+            except ValueError as error:
+                raise InputError(f"{config_path}: not JSON ({error})") from error
+            check_same_run(saved, self.config, self.path)
+        write_json(config_path, self.config)
+        facts = {"command": command, "git_commit": git_commit(), "versions": versions()}
+        write_json(self.path / "run.json", facts | {"argv": sys.argv})
+        self.facts = facts
+        self._board = SummaryWriter(str(self.path / "tensorboard"))
+
+    @property
+    def metrics_path(self) -> Path:
+        """`metrics.jsonl`, one line a logged step."""
+        return self.path / "metrics.jsonl"
+
+    def forget_after(self, step: int) -> None:
+        """Drops logged lines after `step`: a resumed run writes them again."""
+        if not self.metrics_path.exists():
+            return
+        kept = []
+        for line in self.metrics_path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError):
+                continue
+        temporary = self.metrics_path.with_name(".metrics.jsonl")
+        temporary.write_text("".join(line + "\n" for line in kept))
+        os.replace(temporary, self.metrics_path)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Appends a line to `metrics.jsonl` and scalars to TensorBoard."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, grid: np.ndarray) -> None:
+        """Saves a grid [rows, columns, H, W, 3] in [-1, 1] as PNG and on TensorBoard."""
+        rows, columns, height, width, _ = grid.shape
+        sheet = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+        sheet = np.clip(np.rint((sheet + 1) * 127.5), 0, 255).astype(np.uint8)
+        folder = self.path / "pictures"
+        folder.mkdir(exist_ok=True)
+        save_picture(folder / f"step_{step:08d}.png", sheet)
+        self._board.add_image("pictures", sheet, step, dataformats="HWC")
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Writes `report.json`."""
+        write_json(self.path / "report.json", report | self.facts)
+
+    def close(self) -> None:
+        """Flushes TensorBoard's file."""
+        self._board.close()

@@ -1,0 +1,56 @@
+"""What the train loop asks of a task: the encoder's training and the generator's are two of them."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+
+
+class Task(Protocol):
+    """A training problem as pure functions of (state, frozen, batch, key).
+
+    Attributes:
+      batch_fields: what the steps read of a sample (`data.pipeline`); pictures and masks arrive as
+        uint8 and are normalised inside the step.
+      frozen: arrays that are never trained and never donated (networks and their statistics).
+      has_validation_loss: whether `validate_step` returns "loss"; without it the latest
+        checkpoint is the best.
+    """
+
+    batch_fields: tuple[str, ...]
+    frozen: PyTree
+    has_validation_loss: bool
+
+    def init(self, key: jax.Array) -> PyTree:
+        """The state before the first step: a pytree of arrays with a field `step` (int32, 0)."""
+
+    def phase(self, step: int) -> tuple[str, ...]:
+        """What is special about the step after `step`, known on the host: a compile-time choice.
+
+        Lazy regularisers run every few steps; XLA runs the branch of a `lax.cond` on one thread
+        on CPU, and a compiled step for each phase costs nothing elsewhere.
+        """
+
+    def train_step(
+        self,
+        state: PyTree,
+        frozen: PyTree,
+        batch: Batch,
+        key: jax.Array,
+        phase: tuple[str, ...] = (),
+    ) -> tuple[PyTree, dict[str, jax.Array]]:
+        """One step; returns the state after it and scalar metrics, "loss" among them."""
+
+    def validate_step(
+        self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Figures [B], one a picture; their mean "loss" picks the best checkpoint."""
+
+    def pictures(self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
+        """A grid to look at, [rows, columns, H, W, 3] in [-1, 1]."""
+
+    def export(self, state: PyTree, directory: Path, *, extra: dict[str, Any]) -> None:
+        """Writes a weight directory; `extra` goes into its metadata."""

@@ -1,0 +1,336 @@
+"""The host loop around a task's pure step: data, checkpoints, validation, logs.
+
+One loop trains the encoder and the generator. The order of set-up: mesh, state, data, checkpoint,
+compile, run. Everything random comes from `config.seed` and the step's number, so a run that is
+killed and started again ends with the same parameters as one that was not.
+"""
+
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from interestyle_jax.data.fingerprint import fingerprint
+from interestyle_jax.data.pipeline import evaluation_batches, training_batches
+from interestyle_jax.errors import InputError
+from interestyle_jax.training import sharding
+from interestyle_jax.training.checkpoints import Checkpoints, best_of
+from interestyle_jax.training.run_directory import RunDirectory
+from interestyle_jax.training.task import Task
+
+VALIDATION_KEY = 1
+
+
+def make_task(config: ml_collections.ConfigDict) -> Task:
+    """The task that `config.task` names.
+
+    Raises:
+      InputError: unknown task.
+    """
+    if config.task == "encoder":
+        from interestyle_jax.training.encoder_task import EncoderTask
+
+        return EncoderTask(config)
+    if config.task == "generator":
+        from interestyle_jax.training.gan_task import GanTask
+
+        return GanTask(config)
+    raise InputError(f"config.task: expected 'encoder' or 'generator', got {config.task!r}")
+
+
+class _Stop:
+    """Remembers SIGTERM, so that the loop can save and leave between two steps."""
+
+    def __init__(self):
+        self.asked = False
+
+    def __enter__(self):
+        try:
+            self._before = signal.signal(signal.SIGTERM, self._remember)
+        except ValueError:  # Only the main thread may set handlers.
+            self._before = None
+        return self
+
+    def _remember(self, *_):
+        self.asked = True
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class Trainer:
+    """One run: the compiled steps and what they work on."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: Path, command: list[str]):
+        """Sets up everything up to the first step, from the newest checkpoint if there is one.
+
+        Raises:
+          InputError: bad config, data or checkpoint; names the field or file.
+        """
+        if not config.data.dir:
+            raise InputError("config.data.dir: expected a data set's directory, got ''")
+        self.config = config
+        self.mesh = sharding.make_mesh(**config.mesh.to_dict())
+        sharding.check_batch_size(self.mesh, config.batch_size)
+        self.fingerprint = fingerprint(config.data.dir)
+        self.task = make_task(config)
+        self.run = RunDirectory(workdir, config, command)
+        self.checkpoints = Checkpoints(
+            self.run.path / "checkpoints", keep_latest=config.keep_latest
+        )
+        self.meta: dict[str, Any] | None = None
+        self._set_up_state()
+        self._compile()
+
+    def _set_up_state(self) -> None:
+        config = self.config
+        self.key = jax.random.key(config.seed)
+        abstract = jax.eval_shape(self.task.init, self.key)
+        self.state_sharding = sharding.state_sharding(self.mesh, abstract)
+        whole = sharding.replicated(self.mesh)
+        self.frozen = jax.device_put(self.task.frozen, whole)
+        self.data = training_batches(
+            config.data.dir,
+            config.data.train_split,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            fields=self.task.batch_fields,
+            flip=config.data.flip,
+            num_workers=config.data.workers,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+        )
+        restored = self.checkpoints.restore(
+            jax.tree.map(
+                lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+                abstract,
+                self.state_sharding,
+            )
+        )
+        if restored is None:
+            self.step = 0
+            self.state = jax.jit(self.task.init, out_shardings=self.state_sharding)(self.key)
+            return
+        if restored.meta["data_fingerprint"] != self.fingerprint:
+            raise InputError(
+                f"{config.data.dir}: the data set changed since the checkpoint of step "
+                f"{restored.step} in {self.run.path}; give the old data or another --workdir"
+            )
+        self.step, self.state, self.meta = restored.step, restored.state, restored.meta
+        self.data.set_state(restored.data)
+        self.run.forget_after(self.step)
+        self.checkpoints.notices.append(f"{self.run.path}: going on from step {self.step}")
+
+    def _compile(self) -> None:
+        whole = sharding.replicated(self.mesh)
+        self.batch_sharding = sharding.batch_sharding(self.mesh)
+        places = (self.state_sharding, whole, self.batch_sharding, whole)
+        self.train_step = jax.jit(
+            self.task.train_step,
+            in_shardings=places,
+            out_shardings=(self.state_sharding, whole),
+            donate_argnums=0,
+            static_argnums=4,
+        )
+        self.validate_step = jax.jit(
+            self.task.validate_step, in_shardings=places, out_shardings=whole
+        )
+        self.pictures = jax.jit(self.task.pictures, in_shardings=places, out_shardings=whole)
+
+    def held_out_batches(self):
+        """Validation batches, the last one padded (field `valid`)."""
+        return evaluation_batches(
+            self.config.data.dir,
+            self.config.data.validation_split,
+            batch_size=self.config.batch_size,
+            fields=self.task.batch_fields,
+            num_samples=self.config.validation_samples,
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Means over the validation pictures, named `validation_*`."""
+        totals: dict[str, list[np.ndarray]] = {}
+        key = jax.random.key(VALIDATION_KEY)
+        for batch in self.held_out_batches():
+            valid = batch.pop("valid")
+            placed = sharding.put_batch(batch, self.batch_sharding)
+            values = jax.device_get(self.validate_step(self.state, self.frozen, placed, key))
+            for name, rows in values.items():
+                rows = np.broadcast_to(rows, valid.shape)
+                totals.setdefault(name, []).append(rows[valid])
+        return {f"validation_{k}": float(np.concatenate(v).mean()) for k, v in totals.items()}
+
+    def draw(self) -> None:
+        """Saves the grid of the first validation batch."""
+        batch = next(iter(self.held_out_batches()))
+        batch.pop("valid")
+        placed = sharding.put_batch(batch, self.batch_sharding)
+        key = jax.random.key(VALIDATION_KEY)
+        grid = jax.device_get(self.pictures(self.state, self.frozen, placed, key))
+        self.run.picture(self.step, np.asarray(grid))
+
+    def save(self) -> dict[str, float]:
+        """Validates, saves a checkpoint, and writes `weights/` if it is the best so far."""
+        figures = self.validate()
+        if self.task.has_validation_loss:
+            loss = figures["validation_loss"]
+            check_finite(figures, self.step)
+        else:
+            loss = -float(self.step)
+        best_step, best_loss = best_of(loss, self.step, self.meta)
+        self.meta = {
+            "config": self.run.config,
+            "data_fingerprint": self.fingerprint,
+            "best_step": best_step,
+            "best_loss": best_loss,
+        }
+        if best_step == self.step:
+            self.export(loss if self.task.has_validation_loss else None)
+        self.checkpoints.save(
+            self.step, self.state, data=self.data.get_state(), meta=self.meta, loss=loss
+        )
+        return figures
+
+    def export(self, loss: float | None) -> None:
+        """Writes `weights/`, a weight directory with the facts of the run in its metadata."""
+        facts = {"step": self.step, "validation_loss": loss, "config": self.run.config}
+        if jax.process_index() == 0:
+            self.task.export(
+                jax.device_get(self.state),
+                self.run.path / "weights",
+                extra={"training": facts | self.run.facts},
+            )
+
+
+def check_finite(metrics: dict[str, float], step: int) -> None:
+    """Raises FloatingPointError naming the first metric that is not finite."""
+    for name, value in metrics.items():
+        if not np.isfinite(value):
+            raise FloatingPointError(f"step {step}: metric {name!r} is {value}; the run is stopped")
+
+
+def train(
+    config: ml_collections.ConfigDict, workdir: str | Path, *, command: list[str]
+) -> dict[str, Any]:
+    """Trains until `config.num_steps`, or until SIGTERM, and writes the run's directory.
+
+    Args:
+      config: from `training.presets`.
+      workdir: the run's directory; one that holds a run of the same config is gone on with.
+      command: the command line, for the records.
+
+    Returns:
+      What `report.json` holds. `status` is "completed" or "preempted".
+
+    Raises:
+      InputError: bad config, data or checkpoint.
+      FloatingPointError: a metric was not finite; names the metric and the step.
+    """
+    trainer = Trainer(config, Path(workdir), command)
+    for notice in trainer.checkpoints.notices:
+        print(notice, file=sys.stderr)
+    status, error = "failed", None
+    begun, first_step, compiled = time.monotonic(), trainer.step, None
+    try:
+        with _Stop() as stop:
+            compiled = _run(trainer, stop)
+            status = "preempted" if trainer.step < config.num_steps else "completed"
+        trainer.checkpoints.wait()
+    except FloatingPointError as caught:
+        error = str(caught)
+        raise
+    finally:
+        seconds = time.monotonic() - (compiled or begun)
+        done = max(0, trainer.step - first_step - 1)
+        meta = trainer.meta or {"best_step": None, "best_loss": None}
+        report = {
+            "status": status,
+            "error": error,
+            "last_step": trainer.step,
+            "best_step": meta["best_step"],
+            "best_loss": meta["best_loss"] if trainer.task.has_validation_loss else None,
+            "images_per_second": done * config.batch_size / seconds if done else None,
+            "seconds": time.monotonic() - begun,
+            "devices": jax.device_count(),
+        }
+        trainer.run.report(report)
+        trainer.run.close()
+        trainer.data.close()
+    trainer.checkpoints.close()
+    return report
+
+
+def _run(trainer: Trainer, stop: _Stop) -> float | None:
+    """Steps until the end or a stop; returns the time at which the first step was done."""
+    config, pending, compiled = trainer.config, [], None
+    window, window_step = time.monotonic(), trainer.step
+    saved = trainer.step
+    bar = tqdm(
+        total=config.num_steps,
+        initial=trainer.step,
+        unit="step",
+        disable=jax.process_index() != 0,
+        file=sys.stderr,
+        mininterval=1.0,
+    )
+    while trainer.step < config.num_steps:
+        batch = sharding.put_batch(next(trainer.data), trainer.batch_sharding)
+        key = jax.random.fold_in(trainer.key, trainer.step)
+        phase = trainer.task.phase(trainer.step)
+        trainer.state, metrics = trainer.train_step(
+            trainer.state, trainer.frozen, batch, key, phase
+        )
+        trainer.step += 1
+        pending.append((trainer.step, metrics))
+        if compiled is None:
+            jax.block_until_ready(metrics)
+            compiled = window = time.monotonic()
+            window_step = trainer.step
+        bar.update()
+        last = trainer.step == config.num_steps
+        leave = stop.asked or trainer.checkpoints.reached_preemption(trainer.step)
+        if trainer.step % config.log_every == 0 or last or leave:
+            scalars = _flush(pending)
+            now = time.monotonic()
+            images = (trainer.step - window_step) * config.batch_size
+            if images:
+                scalars["images_per_second"] = images / (now - window)
+            trainer.run.log(trainer.step, scalars)
+            bar.set_postfix(
+                loss=f"{scalars['loss']:.4f}", img_s=f"{scalars.get('images_per_second', 0):.1f}"
+            )
+            window, window_step = now, trainer.step
+        if trainer.step % config.checkpoint_every == 0 or last or leave:
+            _flush(pending)
+            trainer.run.log(trainer.step, trainer.save())
+            saved = trainer.step
+        if trainer.step % config.picture_every == 0 or last:
+            trainer.draw()
+        if leave and not last:
+            break
+    bar.close()
+    if trainer.step == config.num_steps and saved != trainer.step:
+        trainer.save()
+    return compiled
+
+
+def _flush(pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
+    """Fetches the steps since the last call, checks each, and returns their means."""
+    fetched = [
+        (step, {name: float(value) for name, value in jax.device_get(metrics).items()})
+        for step, metrics in pending
+    ]
+    pending.clear()
+    for step, metrics in fetched:
+        check_finite(metrics, step)
+    if not fetched:
+        return {}
+    names = fetched[0][1]
+    return {name: float(np.mean([metrics[name] for _, metrics in fetched])) for name in names}
