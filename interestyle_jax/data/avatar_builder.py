@@ -33,8 +33,6 @@ def encoded_sample(
     return drawn
 
 
-
-
 class Avatars(tfds.core.GeneratorBasedBuilder):
     """The avatar world as TFDS examples: pictures and masks as PNG, labels as text and numbers.
 
@@ -103,9 +101,7 @@ class Avatars(tfds.core.GeneratorBasedBuilder):
             style=self._style,
             clean_only=self._clean_only,
         )
-        for example in in_order(
-            render, range(count), workers=self._workers, label=split
-        ):
+        for example in in_order(render, range(count), workers=self._workers, label=split):
             yield example["id"], example
 
 
@@ -132,6 +128,9 @@ def write_avatars(
             raise InputError(f"split: '{split}' is none of {', '.join(avatars.SPLITS)}")
         if count < 0:
             raise InputError(f"{split}: {count} examples asked for, expected 0 or more")
+    if not any(sizes.values()):
+        raise InputError("train, validation, test: no examples asked for")
+    # An unknown style or a bad size ends here, before anything is written.
     avatars.clean_sample(0, size=size, style=style)
     count = (os.cpu_count() or 1) if workers is None else workers
     make = functools.partial(

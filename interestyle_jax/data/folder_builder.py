@@ -162,9 +162,7 @@ def _problem(read, index: int) -> str | None:
     return None
 
 
-def _deal(
-    count: int, validation: int | None, test: int | None, seed: int
-) -> dict[str, list[int]]:
+def _deal(count: int, validation: int | None, test: int | None, seed: int) -> dict[str, list[int]]:
     """Deals 0 ... count - 1 to the splits; empty splits are left out."""
     share = max(1, round(0.05 * count))
     sizes = [share if wanted is None else wanted for wanted in (validation, test)]

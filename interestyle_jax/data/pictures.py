@@ -139,11 +139,11 @@ def _open(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # A large picture is the user's choice; only PIL's hard limit is an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path)
+            picture = Image.open(io.BytesIO(path.read_bytes()))
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"{path}: is not a picture that can be read") from error
+        raise InputError(f"{path}: is not a picture, or its beginning is cut off") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: unreadable or cut off ({error})") from error
 

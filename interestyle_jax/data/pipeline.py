@@ -226,11 +226,10 @@ def normalize(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     Masks are the fields with 'mask' in their name. Pure, to be used inside jit; what is not
     uint8 is left as it is.
     """
-    return {
-        name: value
-        if value.dtype != jnp.uint8
-        else value.astype(jnp.float32) / 255.0
-        if "mask" in name
-        else value.astype(jnp.float32) / 127.5 - 1.0
-        for name, value in batch.items()
-    }
+    result = dict(batch)
+    for name, value in batch.items():
+        if value.dtype == jnp.uint8:
+            # Exact integers up to the one rounded factor, so 0 and 255 end at the exact bounds.
+            whole = value.astype(jnp.float32)
+            result[name] = (whole if "mask" in name else 2.0 * whole - 255.0) * (1.0 / 255.0)
+    return result

@@ -139,8 +139,7 @@ def _hand(draws: Draws, face: FaceBox) -> str:
         f'<rect x="-0.32" y="1.19" width="0.64" height="3" rx="0.07" fill="{sleeve}"/>',
     ]
     palm = (
-        "M-0.36 0.12 C-0.40 0.45 -0.34 0.75 -0.22 0.92 L0.22 0.92 "
-        "C0.36 0.75 0.42 0.40 0.36 0.08 Z"
+        "M-0.36 0.12 C-0.40 0.45 -0.34 0.75 -0.22 0.92 L0.22 0.92 C0.36 0.75 0.42 0.40 0.36 0.08 Z"
     )
     folded = draws.integer(0, 3) if draws.chance(0.35) else -1
     spread = draws.uniform(4.0, 11.0)

@@ -278,4 +278,3 @@ def _paint(element: ElementTree.Element, part: str) -> None:
             for name in ("opacity", "fill-opacity"):
                 child.attrib.pop(name, None)
             _paint(child, part)
-

@@ -56,9 +56,7 @@ def rgb_to_hex(rgb: Sequence[float]) -> str:
     return "#" + "".join(f"{round(255 * min(max(c, 0.0), 1.0)):02x}" for c in rgb)
 
 
-def jitter_colour(
-    draws: Draws, colour: str, *, hue: float, saturation: float, value: float
-) -> str:
+def jitter_colour(draws: Draws, colour: str, *, hue: float, saturation: float, value: float) -> str:
     """Moves '#rrggbb' by up to `hue` turns and by factors of up to 1 ± saturation, 1 ± value."""
     h, s, v = colorsys.rgb_to_hsv(*hex_to_rgb(colour))
     h = (h + draws.uniform(-hue, hue)) % 1.0

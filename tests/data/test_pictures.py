@@ -1,0 +1,188 @@
+"""Reading and writing pictures: every kind of file users have, and every bad one."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from interestyle_jax.data.pictures import (
+    decode_png,
+    encode_png,
+    list_pictures,
+    read_mask,
+    read_picture,
+    resize_picture,
+    save_picture,
+)
+from interestyle_jax.errors import InputError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def png_chunks(width: int, height: int, colour_type: int, rows: np.ndarray) -> bytes:
+    """A 16-bit PNG written by hand: PIL cannot write 16-bit colour."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        tail = struct.pack(">I", zlib.crc32(kind + body))
+        return struct.pack(">I", len(body)) + kind + body + tail
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(raw))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_rgb_round_trip(tmp_path):
+    save_picture(tmp_path / "a.png", COLOUR)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    assert np.array_equal(decode_png(encode_png(COLOUR)), COLOUR)
+    mask = COLOUR[..., :1]
+    assert np.array_equal(decode_png(encode_png(mask)), mask)
+
+
+def test_grayscale_becomes_three_channels(tmp_path):
+    Image.fromarray(COLOUR[..., 0]).save(tmp_path / "a.png")
+    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR[..., [0, 0, 0]])
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.dstack([COLOUR, np.full((6, 8), 255, np.uint8)])
+    rgba[:3, :, 3] = 0
+    rgba[3, :, 3] = 128
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    read = read_picture(tmp_path / "a.png")
+    assert (read[:3] == 255).all()
+    assert np.array_equal(read[4:], COLOUR[4:])
+    expected = COLOUR[3] * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(read[3] - expected).max() <= 1
+
+
+def test_palette_with_transparent_colour(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
+    picture = picture.convert("P")
+    picture.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
+    picture.save(tmp_path / "a.png", transparency=0)
+    read = read_picture(tmp_path / "a.png")
+    assert read[0, 0].tolist() == [255, 255, 255]
+    assert read[0, 1].tolist() == [200, 100, 50]
+
+
+def test_sixteen_bit_grayscale_is_scaled(tmp_path):
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    expected = np.round(values / 257).astype(np.uint8)
+    assert np.array_equal(read_picture(tmp_path / "a.png")[..., 1], expected)
+    assert np.array_equal(read_mask(tmp_path / "a.png")[..., 0], expected)
+
+
+def test_sixteen_bit_colour_is_scaled(tmp_path):
+    rows = RNG.integers(0, 65536, (2, 12)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(png_chunks(4, 2, 2, rows))
+    read = read_picture(tmp_path / "a.png").astype(int)
+    assert np.abs(read - rows.reshape(2, 4, 3) / 257).max() <= 1
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(COLOUR, -1))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.6])
+def test_cut_off_file_is_named(tmp_path, suffix, kept):
+    path = tmp_path / f"half.{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(InputError, match=rf"half\.{suffix}: (unreadable|is not a picture)"):
+        read_picture(path)
+
+
+def test_damaged_and_missing_files_are_named(tmp_path):
+    (tmp_path / "text.png").write_text("not a picture")
+    with pytest.raises(InputError, match=r"text\.png: is not a picture"):
+        read_picture(tmp_path / "text.png")
+    with pytest.raises(InputError, match=r"gone\.png: no such file"):
+        read_picture(tmp_path / "gone.png")
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match=r"float\.tif: has floating-point"):
+        read_picture(tmp_path / "float.tif")
+
+
+def test_masks(tmp_path):
+    mask = np.where(RNG.random((6, 8, 1)) < 0.5, 0, 255).astype(np.uint8)
+    mask[0, :2, 0] = (0, 255)
+    for name, picture in {
+        "gray.png": Image.fromarray(mask[..., 0]),
+        "bits.png": Image.fromarray(mask[..., 0]).convert("1"),
+        "colour.png": Image.fromarray(mask.repeat(3, -1)),
+        "ones.png": Image.fromarray(mask[..., 0] // 255),
+    }.items():
+        picture.save(tmp_path / name)
+        assert np.array_equal(read_mask(tmp_path / name), mask), name
+    save_picture(tmp_path / "coloured.png", COLOUR)
+    with pytest.raises(InputError, match=r"coloured\.png: mask has coloured pixels"):
+        read_mask(tmp_path / "coloured.png")
+    Image.fromarray(mask.repeat(4, -1)).save(tmp_path / "alpha.png")
+    with pytest.raises(InputError, match=r"alpha\.png: mask is partly transparent"):
+        read_mask(tmp_path / "alpha.png")
+
+
+def test_list_pictures(tmp_path):
+    with pytest.raises(InputError, match="no such file or directory"):
+        list_pictures(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no picture"):
+        list_pictures(tmp_path)
+    for name in ("b.png", "a.PNG", "c.jpg"):
+        Image.fromarray(COLOUR).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("")
+    assert [p.name for p in list_pictures(tmp_path)] == ["a.PNG", "b.png", "c.jpg"]
+    assert list_pictures(tmp_path / "b.png") == [tmp_path / "b.png"]
+    Image.fromarray(COLOUR).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match="same name as"):
+        list_pictures(tmp_path)
+
+
+def test_resize_crops_the_centre_and_averages():
+    wide = np.zeros((4, 8, 3), np.uint8)
+    wide[:, 2:6] = 200
+    assert (resize_picture(wide, 4) == 200).all()
+    assert (resize_picture(wide, 2) == 200).all()
+    mask = np.zeros((4, 4, 1), np.uint8)
+    mask[:, 0] = 255
+    small = resize_picture(mask, 2)
+    assert small.shape == (2, 2, 1)
+    assert small[:, 0, 0].tolist() == [128, 128] and (small[:, 1] == 0).all()
+
+
+def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
+    save_picture(tmp_path / "a.png", COLOUR)
+    before = (tmp_path / "a.png").read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"a\.png: cannot be written: No space left"):
+        save_picture(tmp_path / "a.png", 255 - COLOUR)
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(InputError, match="'.xyz' is no picture suffix"):
+        save_picture(tmp_path / "a.xyz", COLOUR)
+
+
+def test_save_jpeg(tmp_path):
+    flat = np.full((16, 16, 3), 90, np.uint8)
+    save_picture(tmp_path / "a.jpg", flat)
+    assert Image.open(io.BytesIO((tmp_path / "a.jpg").read_bytes())).format == "JPEG"
+    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - 90).max() <= 2

@@ -1,0 +1,189 @@
+"""The input pipeline: every row once an epoch, on any number of processes, exactly restorable."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from interestyle_jax.data import avatar_builder
+from interestyle_jax.data.pipeline import evaluation_batches, normalize, training_batches
+from interestyle_jax.errors import InputError
+
+COUNT = 22
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    out = tmp_path_factory.mktemp("data") / "world"
+    return avatar_builder.write_avatars(
+        out, sizes={"train": COUNT, "validation": 5}, size=16, workers=0
+    )
+
+
+def take(iterator, count: int) -> list[dict]:
+    return list(itertools.islice(iterator, count))
+
+
+def same(a: list[dict], b: list[dict]) -> bool:
+    return len(a) == len(b) and all(
+        x.keys() == y.keys() and all(np.array_equal(x[k], y[k]) for k in x)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_shapes_and_fields(world):
+    with training_batches(world, "train", batch_size=4, seed=0) as batches:
+        batch = next(batches)
+    assert set(batch) == {"image", "interest_mask", "id"}
+    assert batch["image"].shape == (4, 16, 16, 3) and batch["image"].dtype == np.uint8
+    assert batch["interest_mask"].shape == (4, 16, 16, 1)
+    assert batch["id"].dtype == np.int64
+
+
+def test_each_epoch_is_a_new_permutation(world):
+    with training_batches(world, "train", batch_size=2, seed=0, fields=("clean",)) as batches:
+        ids = np.concatenate([b["id"] for b in take(batches, 3 * COUNT // 2)]).reshape(3, COUNT)
+    for epoch in ids:
+        assert sorted(epoch) == list(range(COUNT))
+    assert len({tuple(epoch) for epoch in ids}) == 3
+
+
+def test_seed_decides_order(world):
+    def first(seed):
+        with training_batches(world, "train", batch_size=8, seed=seed) as batches:
+            return take(batches, 3)
+
+    assert same(first(1), first(1))
+    assert not same(first(1), first(2))
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_make_up_the_global_batch(world, shards):
+    options = {"batch_size": 8, "seed": 5, "fields": ("image", "face_mask")}
+    with training_batches(world, "train", **options) as batches:
+        whole = take(batches, 6)
+    parts = []
+    for shard in range(shards):
+        with training_batches(
+            world, "train", shard_index=shard, shard_count=shards, **options
+        ) as batches:
+            parts.append(take(batches, 6))
+    for step, batch in enumerate(whole):
+        for shard in range(shards):
+            for name, value in batch.items():
+                assert np.array_equal(parts[shard][step][name], value[shard::shards])
+
+
+def test_restored_iterator_goes_on_bit_for_bit(world):
+    options = {"batch_size": 4, "seed": 9, "fields": ("image", "interest_mask")}
+    with training_batches(world, "train", **options) as batches:
+        take(batches, 7)
+        state = json.loads(json.dumps(batches.get_state()))
+        expected = take(batches, 8)
+        batches.set_state(state)
+        assert same(take(batches, 8), expected)
+    with training_batches(world, "train", **options) as fresh:
+        fresh.set_state(state)
+        assert same(take(fresh, 8), expected)
+    halves = []
+    for shard in range(2):
+        with training_batches(world, "train", shard_index=shard, shard_count=2, **options) as part:
+            part.set_state(state)
+            halves.append(take(part, 8))
+    for step, batch in enumerate(expected):
+        joined = np.stack([halves[0][step]["image"], halves[1][step]["image"]], 1)
+        assert np.array_equal(joined.reshape(batch["image"].shape), batch["image"])
+
+
+def test_state_of_another_run_is_refused(world):
+    with training_batches(world, "train", batch_size=4, seed=9) as batches:
+        state = batches.get_state()
+        with pytest.raises(InputError, match="num_examples was 3 when it was saved and is 22 now"):
+            batches.set_state({**state, "num_examples": 3})
+        with pytest.raises(InputError, match="seed was 1 when"):
+            batches.set_state({**state, "seed": 1})
+
+
+def test_pictures_and_masks_are_mirrored_together(world):
+    plain = {}
+    for batch in evaluation_batches(
+        world, "train", batch_size=COUNT, fields=("image", "interest_mask", "face_mask")
+    ):
+        for row, identity in enumerate(batch["id"]):
+            plain[int(identity)] = {
+                k: batch[k][row] for k in batch if k.endswith(("image", "mask"))
+            }
+    fields = ("image", "interest_mask", "face_mask")
+    mirrored = []
+    with training_batches(world, "train", batch_size=11, seed=0, fields=fields) as batches:
+        for batch in take(batches, 10):
+            for row, identity in enumerate(batch["id"]):
+                original = plain[int(identity)]
+                flipped = np.array_equal(batch["image"][row], original["image"][:, ::-1])
+                mirrored.append(flipped)
+                for name in fields:
+                    expected = original[name][:, ::-1] if flipped else original[name]
+                    assert np.array_equal(batch[name][row], expected)
+    assert 0.3 < np.mean(mirrored) < 0.7
+    with training_batches(world, "train", batch_size=11, seed=0, flip=False) as batches:
+        batch = next(batches)
+    for row, identity in enumerate(batch["id"]):
+        assert np.array_equal(batch["image"][row], plain[int(identity)]["image"])
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches(world):
+    options = {"batch_size": 4, "seed": 2}
+    with training_batches(world, "train", **options) as batches:
+        expected = take(batches, 9)
+    with training_batches(world, "train", num_workers=2, **options) as batches:
+        assert same(take(batches, 4), expected[:4])
+        state = batches.get_state()
+    with training_batches(world, "train", num_workers=1, **options) as batches:
+        batches.set_state(state)
+        assert same(take(batches, 5), expected[4:])
+
+
+def test_evaluation_pads_the_last_batch(world):
+    fields = ("clean", "obstacle", "labels/mouth", "labels/tilt")
+    batches = list(evaluation_batches(world, "validation", batch_size=3, fields=fields))
+    assert [b["valid"].tolist() for b in batches] == [[True] * 3, [True, True, False]]
+    assert np.concatenate([b["id"] for b in batches]).tolist() == [0, 1, 2, 3, 4, 4]
+    assert batches[1]["clean"].shape == (3, 16, 16, 3)
+    assert all(isinstance(str(word), str) and word for word in batches[0]["obstacle"])
+    assert batches[0]["labels/tilt"].dtype.kind == "f"
+    some = list(
+        evaluation_batches(world, "validation", batch_size=2, fields=("clean",), num_samples=3)
+    )
+    assert sum(int(b["valid"].sum()) for b in some) == 3
+
+
+def test_normalize():
+    batch = {
+        "image": np.array([0, 255], np.uint8).reshape(2, 1, 1, 1).repeat(3, -1),
+        "face_mask_full": np.array([0, 255], np.uint8).reshape(2, 1, 1, 1),
+        "id": np.array([3, 4]),
+    }
+    out = jax.jit(normalize)(batch)
+    assert out["image"].dtype == np.float32
+    assert np.array_equal(out["image"][:, 0, 0, 0], [-1, 1])
+    assert np.array_equal(out["face_mask_full"][:, 0, 0, 0], [0, 1])
+    assert np.array_equal(out["id"], [3, 4])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"split": "dev"}, "has no split 'dev'"),
+        ({"fields": ("mask",)}, "has no field 'mask' .it has background, clean"),
+        ({"fields": ("labels/beak",)}, "has no field 'labels/beak'"),
+        ({"batch_size": 5, "shard_count": 2}, "batch_size: 5 is no multiple of 2"),
+        ({"data_dir": "/nowhere"}, "/nowhere: is not a data set"),
+    ],
+)
+def test_bad_arguments(world, options, words):
+    arguments = {"data_dir": world, "split": "train", "batch_size": 4, "seed": 0, **options}
+    with pytest.raises(InputError, match=words):
+        training_batches(**arguments)
