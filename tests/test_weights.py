@@ -156,6 +156,11 @@ def test_missing_directory_and_missing_metadata(copy):
         ({"architectures": None}, "field architectures is missing or no dict"),
         ({"architectures": {"generator": {"type": "Nerf"}}}, "network type is 'Nerf'"),
         ({"architectures": {"generator": {"type": "Generator", "size": 8}}}, "no field size"),
+        ({"architectures": {"generator": {"type": ["Generator"]}}}, "architecture of generator"),
+        (
+            {"architectures": {"generator": GENERATOR | {"w_dim": "16"}}},
+            "architecture of generator",
+        ),
         ({"files": {"_METADATA": 3}}, "_METADATA has no bytes"),
     ],
 )

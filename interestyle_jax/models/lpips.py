@@ -61,14 +61,15 @@ class LPIPS(nn.Module):
 
     Attributes:
       network: 'alex' or 'vgg' (torchvision's AlexNet and VGG16 up to the last convolution).
-      dtype: type of the convolutions' arithmetic; the distance itself is summed in float32.
+      dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of the pictures
+        and parameters together. The distance itself is summed in float32 or wider.
 
     Parameters: `conv_{i}` {kernel [kh, kw, I, O], bias [O]} for every convolution in order and
     `head_{k}` [C_k], the non-negative weight of each channel of compared map k.
     """
 
     network: str = "alex"
-    dtype: jnp.dtype = jnp.float32
+    dtype: jnp.dtype | None = None
 
     def setup(self):
         if self.network not in LAYERS:
@@ -128,8 +129,8 @@ class LPIPS(nn.Module):
         """Each map's share of the distance, a list of [B] whose sum is the distance."""
         shares = []
         for a, b, weight in zip(features_a, features_b, self.head, strict=True):
-            a = normalize_channels(a.astype(jnp.float32))
-            b = normalize_channels(b.astype(jnp.float32))
+            wide = jnp.promote_types(a.dtype, jnp.float32)
+            a, b = normalize_channels(a.astype(wide)), normalize_channels(b.astype(wide))
             shares.append(jnp.mean(jnp.square(a - b) @ weight, axis=(1, 2)))
         return shares
 

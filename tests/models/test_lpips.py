@@ -179,6 +179,17 @@ def test_gradient_is_finite_where_pictures_are_blank_or_equal(alex):
         assert np.all(np.isfinite(gradient(a, b, variables_)))
 
 
+def test_bfloat16_stays_near_float32_and_float64_is_kept(alex):
+    distance, variables = alex
+    a, b = structured_pictures()["shift"]
+    half = jax.jit(LPIPS(dtype=jnp.bfloat16).apply)(variables, a, b)
+    assert half.dtype == jnp.float32
+    np.testing.assert_allclose(half, distance(variables, a, b), rtol=0.02)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda x: x.astype(np.float64), (variables, a, b))
+        assert jax.eval_shape(LPIPS().apply, *wide).dtype == jnp.float64
+
+
 def test_channel_normalization_has_the_official_values_and_a_zero_gradient_at_zero():
     x = np.random.default_rng(0).standard_normal((1, 3, 3, 8)).astype(np.float32)
     x[0, 0, 0] = 0.0
