@@ -1,8 +1,6 @@
 """IntereStyle GAN inversion (Moon & Park, ECCV 2022) in JAX.
 
-    import interestyle_jax as ij
-    model = ij.load("avatar_interestyle")
-    inversion = model.invert(images)
+`interestyle_jax.load("avatar_interestyle").invert(images)` is the whole of it.
 """
 
 from typing import TYPE_CHECKING

@@ -98,8 +98,10 @@ def _check_fields(config: config_dict.ConfigDict, overrides: Sequence[str]) -> N
         if field in known:
             continue
         close = close_fields(field, known)
-        hint = f"close: {', '.join(f'config.{c}' for c in close)}" if close else (
-            f"fields: {', '.join(sorted(n for n in known if '.' not in n))}"
+        hint = (
+            f"close: {', '.join(f'config.{c}' for c in close)}"
+            if close
+            else (f"fields: {', '.join(sorted(n for n in known if '.' not in n))}")
         )
         raise InputError(f"unknown config field config.{field}; {hint}")
 

@@ -81,12 +81,16 @@ def tiny_weights(tmp_path_factory) -> Path:
         rng = np.random.default_rng(seed)
 
         def draw(path, spec):
-            kind = path[-1].key
-            if kind in ("scale", "var"):
+            names = [key.key for key in path]
+            if names[-1] in ("scale", "var"):
                 return np.ones(spec.shape, np.float32)
-            spread = 0.3 / math.sqrt(math.prod(spec.shape[:-1]))
-            equalized = any(key.key == "generator" for key in path)
-            return rng.normal(0, 1.0 if equalized else spread, spec.shape).astype(np.float32)
+            if len(spec.shape) < 2:
+                centre = 1.0 if "modulation" in names else 0.0
+                return rng.normal(centre, 0.1, spec.shape).astype(np.float32)
+            # Kernels of the generator and of the heads' dense layer are scaled in the network.
+            scaled = "generator" in names or names[-1] == "dense_kernel"
+            spread = 1.0 if scaled else 1 / math.sqrt(math.prod(spec.shape[:-1]))
+            return rng.normal(0, spread, spec.shape).astype(np.float32)
 
         shapes = {n: registry.variable_shapes(parts[n]) for n in names if n != "w_avg"}
         variables = jax.tree_util.tree_map_with_path(draw, shapes)

@@ -94,9 +94,7 @@ def evaluate(
     return metrics
 
 
-def encoder_names(
-    weights: Sequence[str | Path], names: Sequence[str] | None = None
-) -> list[str]:
+def encoder_names(weights: Sequence[str | Path], names: Sequence[str] | None = None) -> list[str]:
     """A name for every weight directory: the given ones, or the directories' own.
 
     A directory called "weights" is named after its parent, the run. Equal names get a number.

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 # Okabe & Ito's colours, told apart by colour-blind readers; markers tell the rest.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -45,17 +45,17 @@ def plot_variance_histogram(variances: Mapping[str, np.ndarray], path: Path) -> 
     figure, axes = _new_figure()
     positive = {name: np.asarray(v)[np.asarray(v) > 0] for name, v in variances.items()}
     together = np.concatenate(list(positive.values()))
-    if together.size:
-        low, high = together.min(), together.max()
-        if high < low * 1.5:
-            low, high = low / 1.25, high * 1.25
-        bins = np.geomspace(low, high, NUM_BINS + 1)
-        for k, (name, values) in enumerate(positive.items()):
-            zeros = len(variances[name]) - len(values)
-            label = f"{name} ({zeros} at zero)" if zeros else name
-            axes.hist(values, bins, label=label, color=_colour(k), histtype="stepfilled", alpha=0.3)
-            axes.hist(values, bins, color=_colour(k), histtype="step", linewidth=1.5)
-        axes.set_xscale("log")
+    low, high = (together.min(), together.max()) if together.size else (0.1, 1.0)
+    if high < low * 1.5:
+        low, high = low / 1.25, high * 1.25
+    bins = np.geomspace(low, high, NUM_BINS + 1)
+    for k, (name, values) in enumerate(positive.items()):
+        zeros = len(variances[name]) - len(values)
+        label = f"{name} ({zeros} at zero)" if zeros else name
+        axes.hist(values, bins, label=label, color=_colour(k), histtype="stepfilled", alpha=0.3)
+        axes.hist(values, bins, color=_colour(k), histtype="step", linewidth=1.5)
+    axes.set_xscale("log")
+    _label_log_axis(axes.xaxis, low, high)
     axes.set_xlabel("latent variance over layers (log scale)")
     axes.set_ylabel("pictures")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -69,6 +69,14 @@ def _new_figure():
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _label_log_axis(axis, low: float, high: float) -> None:
+    """Plain numbers that do not overlap, also where the axis spans less than a decade."""
+    locator = MaxNLocator(5) if high < 10 * low else LogLocator(subs=(1, 2, 5), numticks=8)
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _colour(k: int) -> str:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 FONT_SIZE = 13
 GAP = 4
 SMALLEST_CELL, LARGEST_CELL = 128, 256
+FULL_RED = 0.5
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:
@@ -25,13 +26,13 @@ def mask_picture(mask: np.ndarray) -> np.ndarray:
 
 
 def error_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How far two pictures [H, W, 3] differ: white where equal, red at a mean difference of 1.
+    """How far two pictures [H, W, 3] differ as shown (clipped): white where equal, red where far.
 
-    Colours as in the paper's Fig. 1. Returns [H, W, 3] in [-1, 1].
+    Colours as in the paper's Fig. 1; full red from FULL_RED, the mean over the channels of the
+    difference. Returns [H, W, 3] in [-1, 1].
     """
-    clipped = np.clip(b, -1, 1)
-    error = np.abs(np.asarray(a, np.float32) - clipped).mean(-1, keepdims=True)
-    pale = 1 - 2 * np.clip(error, 0, 1)
+    a, b = (np.clip(np.asarray(x, np.float32), -1, 1) for x in (a, b))
+    pale = 1 - 2 * np.clip(np.abs(a - b).mean(-1, keepdims=True) / FULL_RED, 0, 1)
     return np.concatenate([np.ones_like(pale), pale, pale], axis=-1)
 
 
@@ -117,7 +118,8 @@ def _wrap(label: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
         current += piece
         while font.getlength(current.rstrip()) > width:
             cut = next(
-                n for n in range(len(current) - 1, 0, -1)
+                n
+                for n in range(len(current) - 1, 0, -1)
                 if n == 1 or font.getlength(current[:n]) <= width
             )
             lines.append(current[:cut])

@@ -108,9 +108,7 @@ def measure_encoder(
     )
 
 
-def measure_mean_latent(
-    model: Model, samples: Samples, lpips: Distance
-) -> dict[str, np.ndarray]:
+def measure_mean_latent(model: Model, samples: Samples, lpips: Distance) -> dict[str, np.ndarray]:
     """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
     values = defaultdict(list)
     size = model.input_size

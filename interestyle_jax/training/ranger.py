@@ -132,9 +132,7 @@ def rectified_scale(
     n_sma = simple_average_length(count, b2=b2)
     is_rectified = n_sma > threshold
     safe = jnp.where(is_rectified, n_sma, n_max)
-    rectification = (
-        (safe - 4.0) / (n_max - 4.0) * ((safe - 2.0) / safe) * (n_max / (n_max - 2.0))
-    )
+    rectification = (safe - 4.0) / (n_max - 4.0) * ((safe - 2.0) / safe) * (n_max / (n_max - 2.0))
     numerator = jnp.where(is_rectified, jnp.sqrt(correction_2 * rectification), 1.0)
     return is_rectified, numerator / correction_1
 
@@ -183,9 +181,7 @@ def lookahead(
         slow = jax.tree.map(
             lambda s, f: jnp.where(is_sync, s + alpha * (f - s), s), state.slow, fast
         )
-        updates = jax.tree.map(
-            lambda u, s, p: jnp.where(is_sync, s - p, u), updates, slow, params
-        )
+        updates = jax.tree.map(lambda u, s, p: jnp.where(is_sync, s - p, u), updates, slow, params)
         return updates, LookaheadState(count=count, slow=slow, inner=inner_state)
 
     return optax.GradientTransformation(init, update)

@@ -54,9 +54,7 @@ def run(problem, learning_rate, weight_decay, steps=18):
 
     @jax.jit
     def step(params, state):
-        gradient = jax.tree.map(
-            lambda c, p, t: c * (p - t), curvature, params, problem["target"]
-        )
+        gradient = jax.tree.map(lambda c, p, t: c * (p - t), curvature, params, problem["target"])
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -86,9 +84,7 @@ def test_parameters_and_state_match_the_official_ranger(golden, problem, name):
 
 def test_n_sma_of_each_step(golden):
     steps = jnp.arange(1, 19)
-    np.testing.assert_allclose(
-        simple_average_length(steps, b2=0.999), golden["n_sma"], rtol=2e-6
-    )
+    np.testing.assert_allclose(simple_average_length(steps, b2=0.999), golden["n_sma"], rtol=2e-6)
     rectified, _ = rectified_scale(steps, b1=0.95, b2=0.999, threshold=5.0)
     assert list(rectified) == [False] * 5 + [True] * 13
 
