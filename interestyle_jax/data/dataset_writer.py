@@ -1,9 +1,10 @@
 """Writes TFDS data sets (array_record, no TensorFlow): whole or not at all, in parallel."""
 
 import contextlib
+import io
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,17 @@ def check_picture(picture: np.ndarray, size: int, channels: int, what: str) -> n
     return picture
 
 
-def in_order(
-    function: Callable[[int], object], indices: range | list[int], *, workers: int, label: str
-) -> Iterator:
-    """Yields function(i) for each index, in order, from `workers` processes (0: from this one).
+def in_order(function: Callable, items: Sequence, *, workers: int, label: str) -> Iterator:
+    """Yields function(item) for each item, in order, from `workers` processes (0: from this one).
 
     Processes are spawned, not forked, because the caller may hold JAX or Grain threads.
     """
     with contextlib.ExitStack() as stack:
-        results: Iterator = map(function, indices)
+        results: Iterator = map(function, items)
         if workers > 0:
             pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
-            results = pool.imap(function, indices, chunksize=16)
-        yield from tqdm(results, total=len(indices), desc=label, unit="picture", smoothing=0.05)
+            results = pool.imap(function, items, chunksize=16)
+        yield from tqdm(results, total=len(items), desc=label, unit="picture", smoothing=0.05)
 
 
 def write_dataset(
@@ -59,12 +58,14 @@ def write_dataset(
         _remove(temporary)
         _remove(old)
         builder = make_builder(str(temporary))
-        builder.download_and_prepare(
-            file_format="array_record",
-            download_config=tfds.download.DownloadConfig(
-                try_download_gcs=False, compute_stats=tfds.download.ComputeStatsMode.SKIP
-            ),
-        )
+        # TFDS would print the temporary directory's name as the place of the data set.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(
+                file_format="array_record",
+                download_config=tfds.download.DownloadConfig(
+                    try_download_gcs=False, compute_stats=tfds.download.ComputeStatsMode.SKIP
+                ),
+            )
         if out.exists():
             out.rename(old)
         Path(builder.data_dir).rename(out)

@@ -54,16 +54,20 @@ def write_folder(
     if face_masks is not None:
         folders["face_mask"] = face_masks
     rows, problems = _paired(pictures, folders)
-    read = functools.partial(_read, rows, size)
+    read = functools.partial(_read, size)
     count = (os.cpu_count() or 1) if workers is None else workers
+    numbered = list(enumerate(rows))
     checked = dataset_writer.in_order(
-        functools.partial(_problem, read), range(len(rows)), workers=count, label="check"
+        functools.partial(_problem, read), numbered, workers=count, label="check"
     )
     problems += [problem for problem in checked if problem is not None]
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise InputError("; ".join(problems[:_LISTED]) + more)
-    dealt = _deal(len(rows), validation, test, seed)
+    dealt = {
+        split: [numbered[index] for index in indices]
+        for split, indices in _deal(len(rows), validation, test, seed).items()
+    }
     return dataset_writer.write_dataset(
         lambda data_dir: Folder(
             data_dir=data_dir, size=size, fields=tuple(folders), read=read, dealt=dealt,
@@ -133,9 +137,9 @@ def _paired(pictures: list[Path], folders: dict[str, Path]) -> tuple[list[dict],
     return rows, problems
 
 
-def _read(rows: list[dict], size: int, index: int) -> dict:
+def _read(size: int, numbered: tuple[int, dict[str, Path]]) -> dict:
     """Reads one picture with its masks, checked and scaled, as PNG bytes."""
-    row = rows[index]
+    index, row = numbered
     picture = read_picture(row["image"])
     example = {"image": encode_png(resize_picture(picture, size)), "id": index}
     for field, path in row.items():
@@ -154,9 +158,9 @@ def _read(rows: list[dict], size: int, index: int) -> dict:
     return example
 
 
-def _problem(read, index: int) -> str | None:
+def _problem(read, numbered: tuple[int, dict[str, Path]]) -> str | None:
     try:
-        read(index)
+        read(numbered)
     except InputError as error:
         return str(error)
     return None

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from interestyle_jax.data.avatars.glyphs import GLYPHS, WORDS
 from interestyle_jax.data.avatars.raster import document, rasterise
 from interestyle_jax.data.avatars.variation import Draws, hex_to_rgb, rgb_to_hex
 
@@ -20,35 +21,6 @@ COVERAGE = (0.05, 0.30)
 TRIES = 4
 
 _SKIN = ("#f1c3a5", "#e0a37e", "#c68e7a", "#a36b4f", "#7d4d38", "#5c3829")
-_WORDS = (
-    "HELLO", "SALE", "WOW", "LIVE", "NEWS", "MAGIC", "LOVE", "STAR", "COOL", "ZOOM",
-    "SMILE", "MUSIC", "ART", "PARTY", "EXTRA", "WINTER", "CAKE", "GO", "HIT",
-)  # fmt: skip
-_ROUND = ((1, 0), (3, 0), (4, 1), (4, 5), (3, 6), (1, 6), (0, 5), (0, 1), (1, 0))
-# Strokes on a grid of 4 x 6, y down.
-_GLYPHS = {
-    "A": [((0, 6), (2, 0), (4, 6)), ((0.9, 4), (3.1, 4))],
-    "C": [((4, 1), (3, 0), (1, 0), (0, 1), (0, 5), (1, 6), (3, 6), (4, 5))],
-    "E": [((4, 0), (0, 0), (0, 6), (4, 6)), ((0, 3), (3, 3))],
-    "G": [((4, 1), (3, 0), (1, 0), (0, 1), (0, 5), (1, 6), (3, 6), (4, 5), (4, 3.2), (2.4, 3.2))],
-    "H": [((0, 0), (0, 6)), ((4, 0), (4, 6)), ((0, 3), (4, 3))],
-    "I": [((2, 0), (2, 6)), ((1, 0), (3, 0)), ((1, 6), (3, 6))],
-    "K": [((0, 0), (0, 6)), ((4, 0), (0, 3.4)), ((1.4, 2.4), (4, 6))],
-    "L": [((0, 0), (0, 6), (4, 6))],
-    "M": [((0, 6), (0, 0), (2, 3.4), (4, 0), (4, 6))],
-    "N": [((0, 6), (0, 0), (4, 6), (4, 0))],
-    "O": [_ROUND],
-    "P": [((0, 6), (0, 0), (3, 0), (4, 0.9), (4, 2.4), (3, 3.3), (0, 3.3))],
-    "R": [((0, 6), (0, 0), (3, 0), (4, 0.9), (4, 2.2), (3, 3.1), (0, 3.1)), ((2, 3.1), (4, 6))],
-    "S": [((4, 1), (3, 0), (1, 0), (0, 1), (0, 2.2), (4, 3.8), (4, 5), (3, 6), (1, 6), (0, 5))],
-    "T": [((0, 0), (4, 0)), ((2, 0), (2, 6))],
-    "U": [((0, 0), (0, 5), (1, 6), (3, 6), (4, 5), (4, 0))],
-    "V": [((0, 0), (2, 6), (4, 0))],
-    "W": [((0, 0), (0.9, 6), (2, 2.4), (3.1, 6), (4, 0))],
-    "X": [((0, 0), (4, 6)), ((4, 0), (0, 6))],
-    "Y": [((0, 0), (2, 3), (4, 0)), ((2, 3), (2, 6))],
-    "Z": [((0, 0), (4, 0), (0, 6), (4, 6))],
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,14 +171,14 @@ def _microphone(draws: Draws, face: FaceBox) -> str:
 
 def _lettering(draws: Draws, face: FaceBox) -> str:
     """A word across the picture, outlined, sometimes on a banner."""
-    word = draws.choice(_WORDS)
+    word = draws.choice(WORDS)
     fill, rim = _vivid(draws), draws.choice(("#ffffff", "#111111"))
     if draws.chance(0.35):
         fill, rim = rim, fill
     width = len(word) * 5.4 - 1.4
     points = []
     for position, letter in enumerate(word):
-        for stroke in _GLYPHS[letter]:
+        for stroke in GLYPHS[letter]:
             pairs = (f"{x + 5.4 * position - width / 2:.2f} {y - 3:.2f}" for x, y in stroke)
             points.append("M" + " L".join(pairs))
     outline = " ".join(points)
