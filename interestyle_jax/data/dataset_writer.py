@@ -71,6 +71,12 @@ def write_dataset(
         Path(builder.data_dir).rename(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    except RuntimeError as error:
+        # array_record's C++ writer reports a full disk this way.
+        _, failed, reason = str(error).partition("write() failed: ")
+        if not failed:
+            raise
+        raise InputError(f"{out}: cannot be written: {reason.split(';')[0]}") from error
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

@@ -1,6 +1,7 @@
 """Writing data sets: what comes out is what was drawn, whole or not at all."""
 
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -97,6 +98,22 @@ def test_failed_replacement_keeps_the_old_set(world, monkeypatch):
         avatar_builder.write_avatars(world, sizes={"train": 2}, size=16, workers=0, force=True)
     assert fingerprint(world) == before
     assert [p.name for p in world.parent.iterdir()] == ["world"]
+
+
+def test_full_disk_is_one_line(tmp_path, capsys):
+    """The writer in C++ meets a limit on file sizes, as it would a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        status = prepare.main(
+            ["avatars", f"--out={tmp_path / 'set'}", "--train=60", "--validation=0", "--test=0",
+             "--size=32", "--clean-only", "--workers=0"]
+        )  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    assert "set: cannot be written: File too large" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_worker_processes_write_the_same_set(tmp_path, capfd):
