@@ -1,4 +1,4 @@
-"""What the train loop asks of a task: the encoder's training and the generator's are two of them."""
+"""What the train loop asks of a task; training the encoder and the generator are two of them."""
 
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,0 +1,338 @@
+"""StyleGAN2 against the official code: operators with gradients, then the whole networks."""
+
+import importlib.util
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interestyle_jax.models.discriminator import Discriminator, ResBlock
+from interestyle_jax.models.equalized import EqualConv, EqualDense
+from interestyle_jax.models.modulated_conv import ModulatedConv
+from interestyle_jax.models.resample import blur, downsample, upsample
+from interestyle_jax.models.stylegan2 import Generator, StyledConv, ToRGB, truncate
+
+OPERATOR = {"rel_l2": 5e-6, "rel_max": 1e-5}
+NETWORK = {"rel_l2": 1e-5, "rel_max": 3e-5}
+
+
+def assert_close(got, want, *, rel_l2, rel_max):
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape
+    assert np.linalg.norm(got - want) <= rel_l2 * np.linalg.norm(want)
+    assert np.abs(got - want).max() <= rel_max * np.abs(want).max()
+
+
+def hwio(kernel):
+    return kernel.transpose(2, 3, 1, 0)
+
+
+def nhwc(x):
+    return x.transpose(0, 2, 3, 1)
+
+
+def modulated(p, prefix, *, up=False):
+    """ModulatedConv's parameters; a transposed kernel is stored flipped here."""
+    kernel = hwio(p[prefix + "weight"][0])
+    return {
+        "kernel": kernel[::-1, ::-1] if up else kernel,
+        "modulation": dense(p, prefix + "modulation."),
+    }
+
+
+def dense(p, prefix):
+    return {"kernel": p[prefix + "weight"].T, "bias": p[prefix + "bias"]}
+
+
+def styled(p, prefix, *, up=False):
+    return {
+        "conv": modulated(p, prefix + "conv.", up=up),
+        "noise_strength": p[prefix + "noise.weight"][0],
+        "bias": p[prefix + "activate.bias"],
+    }
+
+
+def to_rgb(p, prefix):
+    return {"conv": modulated(p, prefix + "conv."), "bias": p[prefix + "bias"].reshape(3)}
+
+
+def generator_variables(p, resolution):
+    """Variables of `Generator` from rosinality's state dict."""
+    depth = sum(1 for key in p if key.startswith("style.") and key.endswith("weight"))
+    params = {
+        "input": nhwc(p["input.input"]),
+        "mapping": {f"dense_{i}": dense(p, f"style.{i + 1}.") for i in range(depth)},
+        "conv_4": styled(p, "conv1."),
+        "rgb_4": to_rgb(p, "to_rgb1."),
+    }
+    noise = {"conv_4": {"noise": nhwc(p["noises.noise_0"])}}
+    for i in range(int(np.log2(resolution)) - 2):
+        size = 2 ** (i + 3)
+        params[f"up_{size}"] = styled(p, f"convs.{2 * i}.", up=True)
+        params[f"conv_{size}"] = styled(p, f"convs.{2 * i + 1}.")
+        params[f"rgb_{size}"] = to_rgb(p, f"to_rgbs.{i}.")
+        noise[f"up_{size}"] = {"noise": nhwc(p[f"noises.noise_{2 * i + 1}"])}
+        noise[f"conv_{size}"] = {"noise": nhwc(p[f"noises.noise_{2 * i + 2}"])}
+    return {"params": params, "noise": noise}
+
+
+def res_block(p, prefix):
+    def conv(name):
+        return {"kernel": hwio(p[prefix + name + ".weight"])}
+
+    return {
+        "conv_0": conv("conv1.0") | {"bias": p[prefix + "conv1.1.bias"]},
+        "conv_1": conv("conv2.1") | {"bias": p[prefix + "conv2.2.bias"]},
+        "skip": conv("skip.1"),
+    }
+
+
+def discriminator_params(p, resolution):
+    """Parameters of `Discriminator` from rosinality's state dict."""
+
+    def conv(weight, bias):
+        return {"kernel": hwio(p[weight]), "bias": p[bias]}
+
+    params = {
+        "from_rgb": conv("convs.0.0.weight", "convs.0.1.bias"),
+        "conv_4": conv("final_conv.0.weight", "final_conv.1.bias"),
+    }
+    for i in range(1, int(np.log2(resolution)) - 1):
+        params[f"block_{resolution >> i}"] = res_block(p, f"convs.{i}.")
+    outputs, inputs = p["final_linear.0.weight"].shape
+    by_channel = p["final_linear.0.weight"].reshape(outputs, inputs // 16, 4, 4)
+    params["dense_4"] = {
+        "kernel": by_channel.transpose(2, 3, 1, 0).reshape(inputs, outputs),
+        "bias": p["final_linear.0.bias"],
+    }
+    params["logit"] = dense(p, "final_linear.1.")
+    return params
+
+
+@pytest.fixture(scope="module")
+def operators(golden_dir):
+    return np.load(golden_dir / "public" / "stylegan2_ops.npz")
+
+
+def parts(operators, case):
+    groups = {"param": {}, "in": {}, "grad": {}}
+    for name in operators.files:
+        head, _, rest = name.partition("/")
+        group, _, key = rest.partition("/")
+        if head == case and group in groups:
+            groups[group][key] = operators[name]
+    return groups["param"], groups["in"]
+
+
+CASES = {
+    "modconv_plain": lambda p: (ModulatedConv(6), modulated(p, "")),
+    "modconv_up": lambda p: (ModulatedConv(6, up=True), modulated(p, "", up=True)),
+    "modconv_up:fused": lambda p: (
+        ModulatedConv(6, up=True, up_form="fused"),
+        modulated(p, "", up=True),
+    ),
+    "modconv_1x1_nodemod": lambda p: (
+        ModulatedConv(3, kernel_size=1, demodulate=False),
+        modulated(p, ""),
+    ),
+}
+
+
+def check(operators, case, apply, params):
+    """Output, and gradients with respect to the inputs for the stored cotangent."""
+    name = case.partition(":")[0]
+    _, inputs = parts(operators, name)
+    arrays = [nhwc(a) if a.ndim == 4 else a for a in inputs.values()]
+    out = operators[f"{name}/out"]
+    cotangent = operators[f"{name}/ct"]
+    if out.ndim == 4:
+        out, cotangent = nhwc(out), nhwc(cotangent)
+    assert_close(apply(params, *arrays), out, **OPERATOR)
+
+    gradients = jax.grad(lambda *a: (apply(params, *a) * cotangent).sum(), range(len(arrays)))
+    for key, got in zip(inputs, gradients(*arrays), strict=True):
+        found = [n for n in operators.files if n.startswith(f"{name}/grad") and n.endswith(key)]
+        assert found, f"no golden gradient of {key} in {name}"
+        want = operators[found[0]]
+        assert_close(got, nhwc(want) if want.ndim == 4 else want, **OPERATOR)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_modulated_convolution(operators, case):
+    module, params = CASES[case](parts(operators, case.partition(":")[0])[0])
+    check(operators, case, lambda v, *a: module.apply({"params": v}, *a), params)
+
+
+def test_kernel_gradient_of_the_upsampling_convolution(operators):
+    p, inputs = parts(operators, "modconv_up")
+    module, params = CASES["modconv_up"](p)
+    x, w = nhwc(inputs["x"]), inputs["style"]
+    cotangent = nhwc(operators["modconv_up/ct"])
+    got = jax.grad(lambda v: (module.apply({"params": v}, x, w) * cotangent).sum())(params)
+    want = operators["modconv_up/grad_param/weight"]
+    assert_close(got["kernel"], hwio(want[0])[::-1, ::-1], **OPERATOR)
+
+
+@pytest.mark.parametrize("case", ["styledconv", "styledconv_up"])
+def test_styled_convolution_with_given_noise(operators, case):
+    p, inputs = parts(operators, case)
+    up = case.endswith("up")
+    module = StyledConv(6, up=up)
+    variables = {
+        "params": styled(p, "", up=up),
+        "noise": {"noise": nhwc(inputs["noise"])},
+    }
+    got = module.apply(variables, nhwc(inputs["x"]), inputs["style"], "const")
+    assert_close(got, nhwc(operators[f"{case}/out"]), **OPERATOR)
+
+
+def test_to_rgb(operators):
+    p, _ = parts(operators, "torgb_skip")
+    module = ToRGB()
+    check(operators, "torgb_skip", lambda v, *a: module.apply({"params": v}, *a), to_rgb(p, ""))
+    p, _ = parts(operators, "torgb_first")
+    check(
+        operators,
+        "torgb_first",
+        lambda v, x, w: module.apply({"params": v}, x, w, None),
+        to_rgb(p, ""),
+    )
+
+
+def test_equalized_layers(operators):
+    p, _ = parts(operators, "equal_linear")
+    check(
+        operators, "equal_linear", lambda v, x: EqualDense(10).apply({"params": v}, x), dense(p, "")
+    )
+    p, _ = parts(operators, "equal_linear_lrmul_act")
+    module = EqualDense(10, 0.01, activation=True)
+    check(
+        operators,
+        "equal_linear_lrmul_act",
+        lambda v, x: module.apply({"params": v}, x),
+        dense(p, ""),
+    )
+
+
+def test_res_block(operators):
+    p, _ = parts(operators, "resblock")
+    module = ResBlock(6)
+    check(operators, "resblock", lambda v, x: module.apply({"params": v}, x), res_block(p, ""))
+
+
+def test_resampling(operators):
+    check(operators, "blur_pad11", lambda _, x: blur(x, padding=(1, 1), gain=2.0), None)
+    check(operators, "blur_pad22", lambda _, x: blur(x, padding=(2, 2)), None)
+    check(operators, "upsample", lambda _, x: upsample(x), None)
+    check(operators, "downsample", lambda _, x: downsample(x), None)
+
+
+def test_equal_conv_is_the_scaled_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
+    module = EqualConv(4, 3)
+    params = module.init(jax.random.key(1), x)["params"]
+    want = jax.lax.conv_general_dilated(
+        x,
+        params["kernel"] / np.sqrt(27),
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert_close(module.apply({"params": params}, x), want, **OPERATOR)
+
+
+def load_golden(golden_dir):
+    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def regenerate(golden_dir, manifest, section):
+    fill = load_golden(golden_dir)
+    sections = json.loads((golden_dir / "manifests" / f"{manifest}.json").read_text())["sections"]
+    return fill, fill.fill_all(sections[section])
+
+
+def recipe_inputs(fill, golden):
+    recipes = json.loads(str(golden["recipe_json"]))
+    return [
+        getattr(fill, r["call"])(r["name"], *map(tuple_or, r["args"]), **r["kwargs"])
+        for r in recipes
+    ]
+
+
+def tuple_or(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def sample(fill, golden, name, array):
+    """The stored values of a large NCHW array."""
+    want = golden[f"{name}.sub"]
+    flat = np.asarray(array).transpose(0, 3, 1, 2).reshape(-1)
+    return flat[fill.subset_index(flat.size, want.size)], want
+
+
+@pytest.mark.slow
+def test_mapping_is_the_official_one(golden_dir):
+    golden = np.load(golden_dir / "public" / "stylegan2_mapping.npz")
+    fill, p = regenerate(golden_dir, "rosinality_256", "g_ema")
+    _, outer = regenerate(golden_dir, "rosinality_256", "latent_avg")
+    generator = Generator(resolution=256)
+    variables = generator_variables(p, 256)
+    z, z_mean = recipe_inputs(fill, golden)
+    w = generator.apply(variables, z, method="map")
+    assert_close(w, golden["w_f64"], **NETWORK)
+    truncated = truncate(w, outer["latent_avg"], 0.5)
+    assert_close(
+        truncated,
+        golden["wplus_trunc0.5"][:, 0]
+        if golden["wplus_trunc0.5"].ndim == 3
+        else golden["wplus_trunc0.5"],
+        **NETWORK,
+    )
+    mean = generator.apply(variables, z_mean, method="map").mean(axis=0)
+    assert_close(mean, golden["mean_w64_f64"], **NETWORK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resolution", [256, 1024])
+def test_synthesis_is_the_official_one(golden_dir, resolution):
+    golden = np.load(golden_dir / "public" / f"stylegan2_synth_{resolution}.npz")
+    fill, p = regenerate(golden_dir, f"rosinality_{resolution}", "g_ema")
+    w_plus = 0.5 * recipe_inputs(fill, golden)[0]
+    generator = Generator(resolution=resolution)
+    draw = jax.jit(
+        lambda v, w: generator.apply(v, w, "const", return_skips=True, method="synthesize")
+    )
+    skips = draw(generator_variables(p, resolution), w_plus)
+    for skip in skips:
+        size = skip.shape[1]
+        if f"skip_{size}" in golden:
+            assert_close(skip.transpose(0, 3, 1, 2), golden[f"skip_{size}"], **NETWORK)
+        elif f"skip_{size}.sub" in golden:
+            assert_close(*sample(fill, golden, f"skip_{size}", skip), **NETWORK)
+    assert_close(*sample(fill, golden, "image", skips[-1]), **NETWORK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "manifest", "resolution"),
+    [("disc32", "rosinality_disc_32", 32), ("disc256", "rosinality_256", 256)],
+)
+def test_discriminator_is_the_official_one(golden_dir, case, manifest, resolution):
+    golden = np.load(golden_dir / "public" / "stylegan2_discriminator.npz")
+    fill, p = regenerate(golden_dir, manifest, "d")
+    images = dict(zip(["disc32", "disc256"], recipe_inputs(fill, golden), strict=True))[case]
+    images = jnp.asarray(nhwc(images))
+    module = Discriminator(resolution)
+    params = {"params": discriminator_params(p, resolution)}
+    features = module.apply(params, images, return_features=True)
+    assert_close(*sample(fill, golden, f"{case}/convs", features), **NETWORK)
+    logits = golden[f"{case}/logits"][:, 0]
+    assert_close(module.apply(params, images), logits, **NETWORK)
+    if case == "disc32":
+        pair = golden[f"{case}/logits_batch2"][:, 0]
+        assert_close(module.apply(params, images[:2]), pair, **NETWORK)
