@@ -44,8 +44,12 @@ def low_pass(image: jax.Array, radius: float) -> jax.Array:
       [B, H, W, C]. `dm_pix.gaussian_blur` alone would pad with zeros and darken the borders.
     """
     half = math.ceil(3 * radius)
-    image = jnp.pad(image, ((0, 0), (half, half), (half, half), (0, 0)), mode="edge")
-    return pix.gaussian_blur(image, radius, 2 * half + 1, padding="VALID")
+    # dm_pix knows float32 alone.
+    padded = jnp.pad(
+        image.astype(jnp.float32), ((0, 0), (half, half), (half, half), (0, 0)), mode="edge"
+    )
+    blurred = pix.gaussian_blur(padded, radius, 2 * half + 1, padding="VALID")
+    return blurred.astype(image.dtype)
 
 
 def filter_uninterest(
@@ -79,6 +83,25 @@ def filter_uninterest(
     return image * mask + low_pass(image * (1 - mask), radius)
 
 
+def schedule(radii: Sequence[float], num_iterations: int) -> tuple[float, ...]:
+    """The radius of each of N iterations; the last one's is 0.
+
+    Of a longer schedule the end is used, so that the last blur is always its mildest; an empty one
+    means no filter.
+
+    Raises:
+      InputError: fewer radii than iterations before the last.
+    """
+    count = num_iterations - 1
+    if radii and len(radii) < count:
+        raise InputError(
+            f"filter_radii: expected {count} radii for {num_iterations} iterations (or none), "
+            f"got {len(radii)}"
+        )
+    used = tuple(radii)[len(radii) - count :] if radii else (0.0,) * count
+    return (*used, 0.0)
+
+
 def filtered_inputs(
     image: jax.Array,
     mask: jax.Array,
@@ -93,19 +116,13 @@ def filtered_inputs(
       image: [B, H, W, 3] in [-1, 1].
       mask: [B, H, W, 1] in [0, 1].
       num_iterations: N.
-      radii: in pixels of this picture, one for each iteration before the last. Of a longer
-        schedule the end is used, so that the last blur is always its mildest; an empty one means
-        no filter.
+      radii: in pixels of this picture, see `schedule`.
       region: see `filter_uninterest`.
 
     Raises:
-      InputError: fewer radii than iterations before the last, or as `filter_uninterest`.
+      InputError: as `schedule` and `filter_uninterest`.
     """
-    count = num_iterations - 1
-    if radii and len(radii) < count:
-        raise InputError(
-            f"filter_radii: expected {count} radii for {num_iterations} iterations (or none), "
-            f"got {len(radii)}"
-        )
-    used = tuple(radii)[len(radii) - count :] if radii else (0.0,) * count
-    return (*(filter_uninterest(image, mask, r, region=region) for r in used), image)
+    return tuple(
+        filter_uninterest(image, mask, radius, region=region)
+        for radius in schedule(radii, num_iterations)
+    )

@@ -86,6 +86,16 @@ class IRTrunk(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+        """See the class.
+
+        Raises:
+          ValueError: the numbers of `units` and `widths` do not fit.
+        """
+        if len(self.widths) != len(self.units) + 1:
+            raise ValueError(
+                f"widths: expected {len(self.units) + 1} (the stem's, then one a stage), got "
+                f"{len(self.widths)}"
+            )
         x = _conv(self.widths[0], 3, 1, "stem_conv")(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)

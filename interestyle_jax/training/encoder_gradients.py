@@ -1,0 +1,160 @@
+"""Gradients of the encoder's loss (Eq. 3) in the three gradient modes; pure."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from interestyle_jax.inversion.disentanglement import disentangle
+from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, refine
+from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
+
+PyTree = Any
+
+
+class Position(NamedTuple):
+    """Where a refinement stands: BatchNorm statistics, w_i [B, L, D], y_i [B, R, R, 3].
+
+    The picture is None for an encoder that sees no previous result.
+    """
+
+    batch_stats: PyTree
+    w: jax.Array
+    image: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderLoss:
+    """The loss of one training step, as a function of the encoder's parameters.
+
+    Attributes:
+      encode_with: params -> `encode` as `refine` takes it, with BatchNorm statistics as its carry.
+      synthesize: as `refine` takes it; constant in the parameters.
+      image_loss: L_Image.
+      gradient: "last" (one differentiated pass of E), "each" (ReStyle: the losses of all
+        iterations, each iteration on constants, so that only one pass is in memory at a time), or
+        "through" (the loss at iteration N through the whole rematerialised loop).
+      loop: "unroll" or "scan".
+      disentangle_weight: lambda of Eq. 3; with 0 the pass is left out.
+      disentangle_through_w: see `disentangle`.
+    """
+
+    encode_with: Callable[[PyTree], Encode]
+    synthesize: Synthesize
+    image_loss: ImageLoss
+    gradient: str = "last"
+    loop: str = "unroll"
+    disentangle_weight: float = 0.0
+    disentangle_through_w: bool = False
+
+    def gradients(
+        self,
+        params: PyTree,
+        start: Position,
+        inputs: Sequence[jax.Array],
+        image: jax.Array,
+        mask: jax.Array,
+        *,
+        interest_loss: bool = True,
+    ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+        """Differentiates the mean loss of a batch with respect to `params`.
+
+        Args:
+          params: the encoder's parameters.
+          start: statistics before the step, w_0 and y_0, over the whole batch.
+          inputs: I_1 ... I_N, [B, S, S, 3].
+          image: I, the sharp picture, [B, S, S, 3]; the target.
+          mask: I_mask, [B, S, S, 1].
+          interest_loss: multiply the mask in before L_Image (Eq. 3); without, the loss is on the
+            whole picture (ReStyle). Eq. 1 always has the mask.
+
+        Returns:
+          The gradient, the statistics after N passes of E (N + 1 with disentanglement), and scalar
+          metrics: `loss` (what is differentiated), the parts of L_Image at iteration N, and with
+          disentanglement `ind_loss` and its parts `ind_*`.
+        """
+        count = len(inputs)
+        case = (image, mask, mask if interest_loss else None)
+        final = jax.value_and_grad(self._final_objective, has_aux=True)
+        position, sums = start, None
+        if self.gradient == "through":
+            first, rest = 1, tuple(inputs)
+        else:
+            first, rest = count, tuple(inputs[-1:])
+            if count > 1 and self.gradient == "each":
+                position, *sums = self._earlier_gradients(params, start, inputs[:-1], case)
+            elif count > 1:
+                # Nothing is differentiated here; "each" lets "scan" take all of the iterations.
+                position, _ = self._run(params, start, inputs[:-1], 1, "each")
+        (loss, (batch_stats, metrics)), grads = final(params, position, rest, first, case)
+        if sums is not None:
+            loss, grads = jax.tree.map(jnp.add, tuple(sums), (loss, grads))
+        return grads, batch_stats, {"loss": loss} | metrics
+
+    def _run(self, params, position, inputs, first, gradient):
+        result = refine(
+            self.encode_with(params),
+            self.synthesize,
+            inputs,
+            position.w,
+            image_0=position.image,
+            carry=position.batch_stats,
+            gradient=gradient,
+            loop=self.loop,
+            feedback=position.image is not None,
+            first_iteration=first,
+        )
+        image = None if position.image is None else result.images[-1]
+        return Position(result.carry, result.w_plus[-1], image), result.images[-1]
+
+    def _objective(self, params, position, inputs, first, case):
+        """L_Image after the iterations from `first` on."""
+        image, _, loss_mask = case
+        gradient = "last" if len(inputs) == 1 else "through"
+        position, y_hat = self._run(params, position, inputs, first, gradient)
+        loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
+        return loss.mean(), (position, parts)
+
+    def _final_objective(self, params, position, inputs, first, case):
+        """Eq. 3, after the iterations from `first` to N."""
+        image, mask, _ = case
+        loss, (position, parts) = self._objective(params, position, inputs, first, case)
+        metrics = {k: v.mean() for k, v in parts.items()}
+        if not self.disentangle_weight:
+            return loss, (position.batch_stats, metrics)
+        pair = disentangle(
+            self.encode_with(params),
+            self.synthesize,
+            image,
+            mask,
+            position.w,
+            carry=position.batch_stats,
+            through_w=self.disentangle_through_w,
+            iteration=first + len(inputs),
+        )
+        y_hat = pool_to(pair.image, image.shape[1:3])
+        ind_loss, ind_parts = disentanglement_loss(self.image_loss, image, y_hat, mask)
+        loss = total_loss(loss, ind_loss.mean(), self.disentangle_weight)
+        metrics |= {f"ind_{k}": v.mean() for k, v in ({"loss": ind_loss} | ind_parts).items()}
+        return loss, (pair.carry, metrics)
+
+    def _earlier_gradients(self, params, start, inputs, case):
+        """The position before iteration N, and the sums of losses and gradients until there."""
+        one = jax.value_and_grad(self._objective, has_aux=True)
+
+        def accumulate(sums, at):
+            position, loss, grads = sums
+            x_i, i = at
+            (more, (position, _)), step = one(params, position, (x_i,), i, case)
+            return (position, loss + more, jax.tree.map(jnp.add, grads, step)), None
+
+        zero = jnp.zeros((), start.w.dtype)
+        sums = (start, zero, jax.tree.map(jnp.zeros_like, params))
+        if self.loop == "scan":
+            numbers = jnp.arange(1, len(inputs) + 1)
+            return jax.lax.scan(accumulate, sums, (jnp.stack(inputs), numbers))[0]
+        for i, x_i in enumerate(inputs, start=1):
+            sums, _ = accumulate(sums, (x_i, i))
+        return sums

@@ -1,0 +1,334 @@
+"""The encoder's training, as a task of the shared train loop.
+
+IntereStyle and ReStyle (section 3.5; DESIGN.md section 1) are one step with different switches in
+`config.method`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from interestyle_jax.data.pipeline import normalize
+from interestyle_jax.errors import InputError
+from interestyle_jax.interest.dilation import dilate
+from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs, radii_at, schedule
+from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
+from interestyle_jax.models.registry import build, describe, init
+from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
+from interestyle_jax.training.losses import ImageLoss
+from interestyle_jax.training.ranger import ranger
+from interestyle_jax.training.task import Batch, PyTree
+from interestyle_jax.weights import load_weights, resolve_weights, save_weights
+
+NOISES = ("const", "random")
+OPTIMIZERS = {"ranger": ranger, "adam": optax.adam}
+
+
+@flax.struct.dataclass
+class EncoderState:
+    """Everything that an encoder's training carries from step to step; `ema` is None without."""
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    ema: PyTree
+
+
+class EncoderTask:
+    """`Task` for an encoder of a frozen generator.
+
+    Attributes:
+      config: the run's config (`training.presets.encoder_config`).
+      encoder: the module that is trained.
+      generator: the frozen generator's module.
+      frozen: {"generator", "w_0" [1, L, D], "image_0" [1, R, R, 3]} and, where given, {"lpips",
+        "embedder"}, as NumPy arrays.
+    """
+
+    batch_fields = ("image", "interest_mask")
+    has_validation_loss = True
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Builds the encoder, and reads the frozen networks that `config.weights` names.
+
+        A term of the loss whose network (`config.weights.lpips`, `.id`) is "" is left out.
+
+        Raises:
+          InputError: bad config field, or weights that are missing or lack a part.
+        """
+        _check(config)
+        self.config = config
+        self._load()
+        self.optimizer = _optimizer(config.optimizer)
+        fields = config.encoder.to_dict()
+        fields = {
+            "num_styles": self.generator.num_styles,
+            "w_dim": self.generator.w_dim,
+            "input_channels": 6,
+        } | fields
+        try:
+            self.encoder = build(fields)
+            jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"config.encoder: {error}") from error
+        self.feedback = self.encoder.input_channels == 6
+        method = config.method
+        if not self.feedback and (method.num_iterations > 1 or method.disentangle_weight):
+            raise InputError(
+                "config.method: an encoder with 3 input channels runs once (num_iterations 1) and "
+                "without disentanglement (disentangle_weight 0)"
+            )
+        size = self.encoder.input_size
+        radii = radii_at(size, method.filter_radii, method.filter_reference)
+        self.radii = schedule(radii, method.num_iterations)
+
+    def _load(self) -> None:
+        """Reads the frozen networks; the picture of the mean latent is drawn once, here."""
+        names = self.config.weights
+        if not names.generator:
+            raise InputError("config.weights.generator: expected a weight directory, got ''")
+        weights = load_weights(resolve_weights(names.generator))
+        self.generator, variables = weights.part("generator")
+        if "w_avg" not in weights.variables:
+            raise InputError(f"{weights.directory}: no w_avg in these weights")
+        self.generator_architecture = weights.metadata["architectures"]["generator"]
+        self.w_avg = weights.variables["w_avg"]
+
+        @jax.jit
+        def start(variables, w_avg):
+            return start_from(
+                lambda w, _: self.generator.apply(variables, w, "const", method="synthesize"),
+                w_avg,
+                self.generator.num_styles,
+            )
+
+        w_0, image_0 = jax.device_get(start(variables, self.w_avg))
+        self.frozen = {"generator": variables, "w_0": w_0, "image_0": image_0}
+        self.lpips = self.embedder = None
+        if names.lpips:
+            self.lpips, self.frozen["lpips"] = load_weights(resolve_weights(names.lpips)).part(
+                "lpips"
+            )
+        if names.id:
+            self.embedder, self.frozen["embedder"] = load_weights(resolve_weights(names.id)).part(
+                "embedder"
+            )
+
+    def init(self, key: jax.Array) -> EncoderState:
+        """See `Task.init`."""
+        variables = init(key, self.encoder)
+        params = variables["params"]
+        return EncoderState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables["batch_stats"],
+            opt_state=self.optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if self.config.ema_decay else None,
+        )
+
+    def _prepare(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """I [B, S, S, 3] in [-1, 1] and its dilated interest mask [B, S, S, 1], at encoder size."""
+        batch = normalize(batch)
+        size = (self.encoder.input_size,) * 2
+        image = pool_to(batch["image"], size)
+        mask = pool_to(batch["interest_mask"], size)
+        return image, dilate(mask, self.config.method.dilation_radius)
+
+    def _image_loss(self, frozen: PyTree) -> ImageLoss:
+        lpips = embed = None
+        if self.lpips is not None:
+
+            def lpips(a, b):
+                return self.lpips.apply(frozen["lpips"], a, b)
+
+        if self.embedder is not None:
+
+            def embed(x):
+                return self.embedder.apply(frozen["embedder"], x)
+
+        return ImageLoss(self.config.loss.to_dict(), lpips, embed)
+
+    def _encode(self, params: PyTree):
+        """`encode` for training passes of `refine`; the carry is the BatchNorm statistics."""
+
+        def encode(batch_stats, x):
+            variables = {"params": params, "batch_stats": batch_stats}
+            delta, new = self.encoder.apply(variables, x, train=True, mutable=["batch_stats"])
+            return delta, new["batch_stats"]
+
+        return encode
+
+    def _synthesize(self, frozen: PyTree, key: jax.Array | None):
+        """`synthesize` for `refine`: stored noise, or fresh noise in every iteration."""
+
+        def synthesize(w_plus, i):
+            noise = "const" if key is None else jax.random.fold_in(key, i)
+            return self.generator.apply(frozen["generator"], w_plus, noise, method="synthesize")
+
+        return synthesize
+
+    def gradients(
+        self, params: PyTree, batch_stats: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
+        """The part of a step before the optimizer; see `EncoderLoss.gradients` for the results.
+
+        Args:
+          params: the encoder's parameters.
+          batch_stats: its BatchNorm statistics before the step.
+          frozen: `self.frozen`.
+          batch: uint8 fields `batch_fields`.
+          key: for the generator's noise, where `config.method.noise` is "random".
+        """
+        method = self.config.method
+        image, mask = self._prepare(batch)
+        inputs = filtered_inputs(
+            image, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
+        )
+        loss = EncoderLoss(
+            encode_with=self._encode,
+            synthesize=self._synthesize(frozen, key if method.noise == "random" else None),
+            image_loss=self._image_loss(frozen),
+            gradient=method.gradient,
+            loop=method.loop,
+            disentangle_weight=method.disentangle_weight,
+            disentangle_through_w=method.disentangle_through_w,
+        )
+        start = self._start(batch_stats, frozen, image.shape[0])
+        return loss.gradients(
+            params, start, inputs, image, mask, interest_loss=method.interest_loss
+        )
+
+    def _start(self, batch_stats: PyTree, frozen: PyTree, batch_size: int) -> Position:
+        """w_0 = w_avg and y_0 = G(w_avg) for every picture of the batch."""
+        w, image = (
+            jnp.broadcast_to(x, (batch_size, *x.shape[1:]))
+            for x in (frozen["w_0"], frozen["image_0"])
+        )
+        return Position(batch_stats, w, image if self.feedback else None)
+
+    def train_step(
+        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> tuple[EncoderState, dict[str, jax.Array]]:
+        """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
+        grads, batch_stats, metrics = self.gradients(
+            state.params, state.batch_stats, frozen, batch, key
+        )
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema, decay = state.ema, self.config.ema_decay
+        if decay:
+            ema = jax.tree.map(lambda a, b: b + decay * (a - b), ema, params)
+        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)]
+        metrics["grad_norm"] = jnp.sqrt(sum(squares))
+        state = EncoderState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        return state, metrics
+
+    def _invert(self, state: EncoderState, frozen: PyTree, image: jax.Array):
+        """The refinement as inference runs it: sharp input, running statistics, stored noise."""
+        params = state.params if state.ema is None else state.ema
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        start = self._start(state.batch_stats, frozen, image.shape[0])
+        return refine(
+            lambda carry, x: (self.encoder.apply(variables, x), carry),
+            self._synthesize(frozen, None),
+            (image,) * self.config.method.num_iterations,
+            start.w,
+            image_0=start.image,
+            loop=self.config.method.loop,
+            feedback=self.feedback,
+        )
+
+    def validate_step(
+        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> dict[str, jax.Array]:
+        """See `Task.validate_step`: L_Image and its parts on the (dilated) interest region.
+
+        The encoder sees the sharp picture in every iteration, and no mask.
+        """
+        del key
+        image, mask = self._prepare(batch)
+        y_hat = self._invert(state, frozen, image).images[-1]
+        loss, parts = self._image_loss(frozen)(image, pool_to(y_hat, image.shape[1:3]), mask)
+        return {"loss": loss} | parts
+
+    def pictures(
+        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+    ) -> jax.Array:
+        """See `Task.pictures`: a row a picture: input, interest mask, y_1 ... y_N."""
+        del key
+        image, mask = self._prepare(batch)
+        images = self._invert(state, frozen, image).images
+        columns = [image, jnp.broadcast_to(2 * mask - 1, image.shape)]
+        columns += [pool_to(y, image.shape[1:3]) for y in images]
+        return jnp.clip(jnp.stack(columns, axis=1), -1, 1)
+
+    def export(self, state: EncoderState, directory: Path, *, extra: dict[str, Any]) -> None:
+        """See `Task.export`: encoder (the EMA where there is one), generator and w_avg."""
+        params = state.params if state.ema is None else state.ema
+        save_weights(
+            directory,
+            {
+                "encoder": {"params": params, "batch_stats": state.batch_stats},
+                "generator": self.frozen["generator"],
+                "w_avg": self.w_avg,
+            },
+            family="interestyle",
+            architectures={
+                "encoder": describe(self.encoder),
+                "generator": self.generator_architecture,
+            },
+            licence=self.config.licence,
+            force=True,
+            extra=extra,
+        )
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for the first field of `config.method` that has no meaning."""
+    method = config.method
+    count = method.num_iterations
+    if not isinstance(count, int) or count < 1:
+        raise InputError(
+            f"config.method.num_iterations: expected a whole number from 1, got {count}"
+        )
+    for field, known in (
+        ("gradient", GRADIENTS),
+        ("loop", LOOPS),
+        ("noise", NOISES),
+        ("filter_region", REGIONS),
+    ):
+        if method[field] not in known:
+            raise InputError(
+                f"config.method.{field}: expected one of {', '.join(known)}, got {method[field]!r}"
+            )
+    if not method.disentangle_weight >= 0:
+        raise InputError(
+            f"config.method.disentangle_weight: expected from 0, got {method.disentangle_weight}"
+        )
+    if not 0 <= config.ema_decay < 1:
+        raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")
+
+
+def _optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    options = config.to_dict()
+    name = options.pop("name", None)
+    if name not in OPTIMIZERS:
+        raise InputError(
+            f"config.optimizer.name: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
+        )
+    try:
+        return OPTIMIZERS[name](**options)
+    except TypeError as error:
+        raise InputError(f"config.optimizer: {error}") from error

@@ -1,0 +1,296 @@
+"""The encoder's training task on tiny networks, from weight directories to a weight directory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.models import registry
+from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.training.encoder_task import EncoderTask
+from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.weights import load_weights, save_weights
+
+BATCH, SIZE, COUNT = 4, 8, 3
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def generator_dir(tmp_path_factory):
+    generator = Generator(
+        resolution=SIZE, w_dim=6, z_dim=4, mapping_depth=1, channel_base=64, channel_max=4
+    )
+    variables = jax.jit(lambda key: registry.init(key, generator))(jax.random.key(0))
+    w_avg = 0.3 * jax.random.normal(jax.random.key(1), (6,))
+    return save_weights(
+        tmp_path_factory.mktemp("weights") / "generator",
+        {"generator": variables, "w_avg": w_avg},
+        family="stylegan2",
+        architectures={"generator": registry.describe(generator)},
+        licence="none",
+    )
+
+
+@pytest.fixture(scope="module")
+def make_config(generator_dir):
+    def make(preset="interestyle", **method):
+        config = encoder_config(preset)
+        config.weights.generator = str(generator_dir)
+        config.weights.lpips = ""
+        config.encoder = {
+            "type": "BackboneEncoder",
+            "input_size": SIZE,
+            "units": (1,),
+            "widths": (4, 4),
+            "head_width": 4,
+        }
+        config.method.update(
+            {
+                "num_iterations": COUNT,
+                "dilation_radius": 1,
+                "filter_reference": 64,
+                "filter_radii": (8.0, 4.0),
+                "noise": "const",
+                **method,
+            }
+        )
+        if preset == "restyle_psp":
+            config.method.filter_radii = ()
+        config.optimizer = {"name": "adam", "learning_rate": 1e-2}
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((BATCH, SIZE, SIZE, 1), np.uint8)
+    mask[:, 2:6, 3:6] = 255
+    return {
+        "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
+        "interest_mask": mask,
+    }
+
+
+def norm(tree):
+    return np.sqrt(sum(float(jnp.vdot(x, x)) for x in jax.tree.leaves(tree)))
+
+
+class Run:
+    """A task with its compiled functions and first state."""
+
+    def __init__(self, config):
+        self.task = EncoderTask(config)
+        self.state = jax.jit(self.task.init)(jax.random.key(2))
+        # One program for many tests; no donation, as the first state is used again.
+        self.train_step = jax.jit(self.task.train_step)
+
+    def step(self, batch, key=KEY):
+        return self.train_step(self.state, self.task.frozen, batch, key)
+
+    @functools.cached_property
+    def modules(self):
+        """encode(params, stats, x) -> (delta, stats) and synthesize(w_plus), straight from Flax."""
+        encoder, generator = self.task.encoder, self.task.generator
+
+        @jax.jit
+        def encode(params, stats, x):
+            delta, new = encoder.apply(
+                {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+            )
+            return delta, new["batch_stats"]
+
+        @jax.jit
+        def synthesize(w_plus):
+            variables = self.task.frozen["generator"]
+            return generator.apply(variables, w_plus, "const", method="synthesize")
+
+        return encode, synthesize
+
+
+@pytest.fixture(scope="module")
+def interestyle(make_config):
+    return Run(make_config())
+
+
+@pytest.fixture(scope="module")
+def restyle(make_config):
+    return Run(make_config("restyle_psp"))
+
+
+def test_restyle_step_is_the_plain_reference(restyle, batch):
+    encode, synthesize = restyle.modules
+    image = batch["image"].astype(np.float32) / 127.5 - 1
+    params, stats = restyle.state.params, restyle.state.batch_stats
+    w_avg = load_weights(restyle.task.config.weights.generator).variables["w_avg"]
+    w = jnp.broadcast_to(w_avg, (BATCH, 4, 6))
+    y_hat = synthesize(w)
+    grads = jax.tree.map(jnp.zeros_like, params)
+
+    def one(params, stats, w, y_hat):
+        delta, stats = encode(params, stats, jnp.concatenate([image, y_hat], axis=-1))
+        w = w + delta
+        y_hat = synthesize(w)
+        return jnp.mean(jnp.square(y_hat - image)), (stats, w, y_hat)
+
+    one = jax.jit(jax.value_and_grad(one, has_aux=True))
+    total = 0.0
+    for _ in range(COUNT):
+        (loss, (stats, w, y_hat)), more = one(params, stats, w, y_hat)
+        grads, total = jax.tree.map(jnp.add, grads, more), total + loss
+    optimizer = optax.adam(1e-2)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+
+    state, metrics = restyle.step(batch)
+    assert int(state.step) == 1
+    np.testing.assert_allclose(metrics["loss"], total, rtol=1e-5)
+    np.testing.assert_allclose(metrics["l2"], loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics["grad_norm"], norm(grads), rtol=1e-4)
+    assert "ind_loss" not in metrics
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, state.batch_stats, stats)
+    got, _, _ = jax.jit(restyle.task.gradients)(
+        params, restyle.state.batch_stats, restyle.task.frozen, batch, KEY
+    )
+    scale = float(norm(grads))
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5 * scale), got, grads
+    )
+    changed = norm(jax.tree.map(jnp.subtract, state.params, params))
+    np.testing.assert_allclose(changed, norm(updates), rtol=1e-3)
+
+
+def test_statistics_move_on_all_passes_and_on_the_pair(interestyle, batch):
+    encode, synthesize = interestyle.modules
+    task, state = interestyle.task, interestyle.state
+    image, mask = task._prepare(batch)
+    blurred = image * (1 - mask)
+    inputs = [image * mask + gaussian(blurred, radius) for radius in (1.0, 0.5)] + [image]
+    stats = state.batch_stats
+    w, y_hat = task.frozen["w_0"], jnp.broadcast_to(task.frozen["image_0"], image.shape)
+    for x in inputs:
+        delta, stats = encode(state.params, stats, jnp.concatenate([x, y_hat], axis=-1))
+        w = w + delta
+        y_hat = synthesize(w)
+    delta_b, stats = encode(state.params, stats, jnp.concatenate([image, image * mask], axis=-1))
+    y_b = synthesize(w + delta_b)
+
+    new, metrics = interestyle.step(batch)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, new.batch_stats, stats)
+    l2, ind_l2 = (float(jnp.mean(jnp.square((y - image) * mask))) for y in (y_hat, y_b))
+    np.testing.assert_allclose(metrics["l2"], l2, rtol=1e-4)
+    np.testing.assert_allclose(metrics["ind_l2"], ind_l2, rtol=1e-4)
+    np.testing.assert_allclose(metrics["loss"], l2 + 0.05 * ind_l2, rtol=1e-4)
+
+
+def gaussian(image, radius):
+    """Gaussian with repeated edges, cut off at three standard deviations."""
+    from scipy import ndimage
+
+    half = int(np.ceil(3 * radius))
+    sigma, reach = (0, radius, radius, 0), (0, half, half, 0)
+    return ndimage.gaussian_filter(np.asarray(image), sigma, mode="nearest", radius=reach)
+
+
+def test_masks_are_dilated_before_anything_sees_them(interestyle, batch):
+    _, mask = interestyle.task._prepare(batch)
+    want = np.zeros((SIZE, SIZE))
+    want[1:7, 3:6] = want[2:6, 2:7] = 1
+    np.testing.assert_array_equal(mask[0, ..., 0], want)
+
+
+def test_training_lowers_the_loss(interestyle, batch):
+    state, losses = interestyle.state, []
+    for i in range(40):
+        state, metrics = interestyle.train_step(
+            state, interestyle.task.frozen, batch, jax.random.key(i)
+        )
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.8 * losses[0]
+    assert int(state.step) == 40
+
+
+def test_validation_reads_no_mask_into_the_encoder(interestyle, batch):
+    task, state = interestyle.task, interestyle.state
+    values = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+    assert set(values) == {"loss", "l2"}
+    draw = jax.jit(task.pictures)
+    grid = draw(state, task.frozen, batch, KEY)
+    assert grid.shape == (BATCH, 2 + COUNT, SIZE, SIZE, 3)
+    assert float(jnp.abs(grid).max()) <= 1
+    image, mask = task._prepare(batch)
+    np.testing.assert_allclose(grid[:, 0], image, atol=1e-6)
+    np.testing.assert_allclose(grid[:, 1, ..., 0], 2 * mask[..., 0] - 1)
+    other = {**batch, "interest_mask": np.full_like(batch["interest_mask"], 255)}
+    np.testing.assert_array_equal(draw(state, task.frozen, other, KEY)[:, 2:], grid[:, 2:])
+    whole = jax.jit(task.validate_step)(state, task.frozen, other, KEY)
+    assert np.all(np.asarray(whole["l2"]) != np.asarray(values["l2"]))
+
+
+def test_exported_weights_invert_as_the_task_does(interestyle, batch, tmp_path):
+    from interestyle_jax.inversion.inverter import load
+
+    task, state = interestyle.task, interestyle.state
+    task.export(jax.device_get(state), tmp_path / "weights", extra={"note": 1})
+    model = load(tmp_path / "weights")
+    assert model.metadata["family"] == "interestyle"
+    assert model.metadata["extra"] == {"note": 1}
+    image, _ = task._prepare(batch)
+    got = model.invert(image, num_steps=COUNT)
+    want = jax.jit(task._invert)(state, task.frozen, image)
+    np.testing.assert_allclose(got.w_plus, want.w_plus, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.images, want.images, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_average_and_three_channels(make_config, batch):
+    # pSp: the picture alone, one iteration; fresh noise; averaged weights; Ranger.
+    config = make_config(num_iterations=1, disentangle_weight=0.0, noise="random")
+    config.encoder.input_channels = 3
+    config.ema_decay = 0.75
+    config.optimizer = {"name": "ranger", "learning_rate": 1e-2}
+    run = Run(config)
+    noises = run.task.frozen["generator"]["params"]
+    strengths = jax.tree_util.tree_map_with_path(
+        lambda path, x: np.ones_like(x) if "noise_strength" in str(path) else x, noises
+    )
+    run.task.frozen["generator"] = {**run.task.frozen["generator"], "params": strengths}
+    state, metrics = run.step(batch)
+    _, same = run.step(batch)
+    _, other = run.step(batch, jax.random.key(8))
+    assert float(metrics["loss"]) == float(same["loss"])
+    assert float(metrics["loss"]) != float(other["loss"])
+    want = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, run.state.params, state.params)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, state.ema, want)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("method.num_iterations", 0),
+        ("method.gradient", "first"),
+        ("method.loop", "while"),
+        ("method.noise", "none"),
+        ("method.disentangle_weight", -0.1),
+        ("ema_decay", 1.0),
+        ("weights.generator", ""),
+        ("optimizer.name", "sgd"),
+        ("encoder.widths", (4,)),
+        ("encoder.type", "Backbone"),
+        ("method.filter_radii", (1.0,)),
+    ],
+)
+def test_bad_config_names_the_field(make_config, path, value):
+    config = make_config()
+    with config.unlocked():
+        config.update_from_flattened_dict({path: value})
+    field = path.split(".")[-1] if path.startswith("method.filter") else path
+    field = "encoder" if path.startswith("encoder") else field
+    with pytest.raises(InputError, match=field):
+        EncoderTask(config)
