@@ -53,7 +53,7 @@ def invert_files(
         collide, or an `out` that cannot be used.
     """
     model = load(weights)
-    model.require("generator", "encoder", "w_avg")
+    model.require_inversion()
     size = model.input_size
     files = _input_files(Path(source), Path(out))
     if batch_size < 1:

@@ -69,7 +69,7 @@ def evaluate(
     labels = encoder_names(weights, names)
     models = {label: load(path) for label, path in zip(labels, weights, strict=True)}
     for model in models.values():
-        model.require("generator", "encoder", "w_avg")
+        model.require_inversion()
     distance = load_distance(lpips)
     samples = open_samples(data, split, batch_size=batch_size, num_samples=num_samples)
     with output_folder(Path(out)) as folder:

@@ -53,7 +53,8 @@ def plot_variance_histogram(variances: Mapping[str, np.ndarray], path: Path) -> 
         zeros = len(variances[name]) - len(values)
         label = f"{name} ({zeros} at zero)" if zeros else name
         axes.hist(values, bins, label=label, color=_colour(k), histtype="stepfilled", alpha=0.3)
-        axes.hist(values, bins, color=_colour(k), histtype="step", linewidth=1.5)
+        if len(values):
+            axes.hist(values, bins, color=_colour(k), histtype="step", linewidth=1.5)
     axes.set_xscale("log")
     _label_log_axis(axes.xaxis, low, high)
     axes.set_xlabel("latent variance over layers (log scale)")

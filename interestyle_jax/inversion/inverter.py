@@ -72,11 +72,11 @@ class Model:
             raise self._missing("w_avg", "the mean latent")
         return self.variables["w_avg"]
 
-    def require(self, *parts: str) -> None:
-        """Raises ValueError naming the first of `parts` that this model lacks."""
-        for part in parts:
+    def require_inversion(self) -> None:
+        """Raises ValueError naming the first part that `invert` needs and this model lacks."""
+        for part in ("generator", "encoder", "w_avg"):
             if part not in self.variables:
-                raise self._missing(part, "this")
+                raise self._missing(part, "inversion")
 
     def mean_latent(self, batch_size: int = 1) -> jax.Array:
         """w_0 = w_avg in every row: [B, L, D], the start of the refinement."""

@@ -1,0 +1,193 @@
+"""`evaluate` on a small avatar set, against the same figures computed by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import interestyle_jax as ij
+from interestyle_jax.data.avatar_builder import write_avatars
+from interestyle_jax.evaluation.evaluate import encoder_names, evaluate
+
+SIZE, COUNT, STEPS = 32, 7, 2
+SIZES = {"train": 1, "validation": 1, "test": COUNT}
+
+
+@pytest.fixture(scope="module")
+def avatars(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data") / "avatars"
+    return write_avatars(directory, sizes=SIZES, size=SIZE, seed=3, workers=0)
+
+
+@pytest.fixture(scope="module")
+def evaluated(avatars, tiny_weights, tmp_path_factory):
+    """(metrics, folder) of two encoders; seven pictures in batches of four, so one is padded."""
+    out = tmp_path_factory.mktemp("report")
+    weights = [tiny_weights / "inverter", tiny_weights / "other"]
+    names = ["trained here", "other"]
+    return evaluate(weights, avatars, out, batch_size=4, names=names, num_steps=STEPS), out
+
+
+@pytest.fixture(scope="module")
+def samples(avatars):
+    """The test pictures as TFDS decodes them: floats in [-1, 1], masks in [0, 1]."""
+    source = tfds.builder_from_directory(str(avatars)).as_data_source("test")
+    rows = [source[i] for i in range(COUNT)]
+    scaled = {
+        name: np.stack([row[name] for row in rows]).astype(np.float32) / 255
+        for name in ("image", "clean", "interest_mask", "face_mask")
+    }
+    return {name: x if "mask" in name else x * 2 - 1 for name, x in scaled.items()}
+
+
+@pytest.fixture(scope="module")
+def inversions(samples, tiny_weights):
+    """Inversions of the pictures and of the clean pictures, four at a time as `evaluate` does."""
+    model = ij.load(tiny_weights / "inverter")
+
+    def invert(pictures):
+        padded = np.concatenate([pictures, pictures[-1:]])
+        parts = [model.invert(padded[i : i + 4], STEPS) for i in (0, 4)]
+        w_plus = np.concatenate([p.w_plus for p in parts], axis=1)[:, :COUNT]
+        return w_plus, np.concatenate([p.images for p in parts], axis=1)[-1, :COUNT]
+
+    return invert(samples["image"]), invert(samples["clean"])
+
+
+def distances(a, b, mask):
+    lpips = ij.load("lpips_alex")
+    a, b = a * mask, b * mask
+    return {"l2": float(((a - b) ** 2).mean()), "lpips": float(lpips.distance(a, b).mean())}
+
+
+def close(found, expected):
+    return found == {name: pytest.approx(value, rel=1e-4) for name, value in expected.items()}
+
+
+def test_metrics_have_the_shape_of_the_contract(evaluated, avatars):
+    metrics, out = evaluated
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert list(metrics) == ["num_images", "data", "mean_latent", "encoders"]
+    assert metrics["num_images"] == COUNT
+    assert metrics["data"] == str(avatars)
+    assert list(metrics["mean_latent"]) == ["interest", "face"]
+    assert list(metrics["encoders"]) == ["trained here", "other"]
+    for encoder in metrics["encoders"].values():
+        assert set(encoder) == {
+            "interest", "face", "whole", "id_similarity", "leakage", "latent_variance",
+            "seconds_per_image",
+        }  # fmt: skip
+        assert encoder["id_similarity"] is None
+        assert len(encoder["latent_variance"]) == STEPS
+        assert encoder["seconds_per_image"] > 0
+    assert metrics["encoders"]["trained here"] != metrics["encoders"]["other"]
+
+
+def test_regions_equal_hand_computed_distances(evaluated, samples, inversions):
+    found = evaluated[0]["encoders"]["trained here"]
+    (_, image), (_, clean) = inversions
+    interest, face = samples["interest_mask"], samples["face_mask"]
+    assert close(found["interest"], distances(samples["image"], image, interest))
+    assert close(found["face"], distances(samples["image"], image, face))
+    assert close(found["whole"], distances(samples["image"], image, np.ones_like(face)))
+    assert close(found["leakage"], distances(image, clean, interest))
+    assert found["interest"] != found["face"]
+
+
+def test_latent_variance_equals_numpy(evaluated, inversions):
+    (w_plus, _), _ = inversions
+    expected = w_plus.var(axis=2).mean(axis=(1, 2))
+    assert evaluated[0]["encoders"]["trained here"]["latent_variance"] == pytest.approx(
+        list(expected), rel=1e-4
+    )
+
+
+def test_the_mean_latent_is_its_own_picture(evaluated, samples, tiny_weights):
+    model = ij.load(tiny_weights / "inverter")
+    average = np.broadcast_to(model.synthesize(model.mean_latent()), samples["image"].shape)
+    for region in ("interest", "face"):
+        expected = distances(samples["image"], average, samples[f"{region}_mask"])
+        assert close(evaluated[0]["mean_latent"][region], expected)
+
+
+def test_files_and_figures(evaluated):
+    _, out = evaluated
+    found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert found == {"metrics.json", "table.md"} | {
+        f"figures/{name}.png"
+        for name in (
+            "latent_variance", "latent_variance_histogram", "comparison", "grid_trained_here",
+            "grid_other", "leakage_trained_here", "leakage_other",
+        )
+    }  # fmt: skip
+    for path in (out / "figures").iterdir():
+        picture = np.asarray(Image.open(path).convert("RGB"))
+        assert picture.std() > 1, path
+    assert (out / "table.md").read_text().count("\n| ") == 4
+
+
+def test_the_table_holds_the_metrics(evaluated):
+    metrics, out = evaluated
+    lines = (out / "table.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+    header, _, mean, *encoders = rows
+    assert [row[0] for row in (mean, *encoders)] == ["mean latent", *metrics["encoders"]]
+    assert "ID similarity" not in header
+    column = header.index("LPIPS interest")
+    own, reference = (
+        metrics["encoders"]["other"]["interest"]["lpips"],
+        metrics["mean_latent"]["interest"]["lpips"],
+    )
+    assert encoders[1][column] == f"{own:.4f}"
+    assert encoders[1][-1] == f"{own / reference:.3f}"
+    assert mean[header.index("leakage L2")] == "–"
+    assert all(len(row) == len(header) for row in rows)
+
+
+def test_plain_pictures_have_the_whole_alone(tiny_weights, samples, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, picture in enumerate(samples["image"][:3]):
+        Image.fromarray(np.rint(picture * 127.5 + 127.5).astype(np.uint8)).save(folder / f"{i}.png")
+    weights = [tiny_weights / "inverter"]
+    metrics = evaluate(weights, folder, tmp_path / "out", batch_size=4, num_steps=STEPS)
+    found = metrics["encoders"]["inverter"]
+    assert metrics["num_images"] == 3
+    assert found["whole"]["l2"] > 0 and found["whole"]["lpips"] > 0
+    nothing = {"l2": None, "lpips": None}
+    assert found["interest"] == found["face"] == found["leakage"] == nothing
+    assert metrics["mean_latent"] == {"interest": nothing, "face": nothing}
+    figures = sorted(p.name for p in (tmp_path / "out" / "figures").iterdir())
+    assert figures == ["grid_inverter.png", "latent_variance.png", "latent_variance_histogram.png"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "changes", "message"),
+    [
+        (["inverter", "generator"], {}, "generator: no encoder"),
+        (["missing"], {}, "no such weight directory"),
+        (["inverter"], {"data": "nowhere"}, "nowhere: no such data set"),
+        (["inverter"], {"split": "tset"}, "no split 'tset'"),
+        (["inverter"], {"names": ["a", "b"]}, "2 for 1 weights"),
+        (["inverter", "other"], {"names": ["a", "a"]}, "not all different"),
+        (["inverter"], {"lpips": "lpips"}, "no such weight directory"),
+        ([], {}, "none given"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(
+    tiny_weights, avatars, tmp_path, weights, changes, message
+):
+    options = {"data": avatars, "out": tmp_path / "out", "num_steps": STEPS} | changes
+    with pytest.raises(ij.InputError, match=message):
+        evaluate([tiny_weights / name for name in weights], **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_come_from_the_directories():
+    assert encoder_names(["runs/a/weights", "runs/b/weights/", "avatar_interestyle"]) == [
+        "a", "b", "avatar_interestyle",
+    ]  # fmt: skip
+    assert encoder_names(["x/a", "y/a", "z/a"]) == ["a", "a-2", "a-3"]
+    assert encoder_names(["x", "y"], ["one", "two"]) == ["one", "two"]

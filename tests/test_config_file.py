@@ -1,0 +1,106 @@
+"""Config files and overrides, and what users get wrong in them."""
+
+import pytest
+
+from interestyle_jax.config_file import read_config
+from interestyle_jax.errors import InputError
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+
+def get_config(argument=""):
+    if argument not in ("", "smoke"):
+        raise ValueError(f"argument {argument!r},\\nexpected smoke")
+    return ConfigDict({
+        "seed": 0,
+        "batch_size": 2 if argument else 8,
+        "data": {"dir": "", "flip": True},
+        "method": {"filter_radii": (16.0, 9.0), "dilation_radius": 2},
+        "optimizer": {"learning_rate": 1e-4},
+    })
+"""
+
+
+@pytest.fixture
+def config_path(tmp_path):
+    path = tmp_path / "tiny.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def test_overrides_take_the_fields_types(config_path):
+    config = read_config(
+        config_path + ":smoke",
+        [
+            "--config.seed=3",
+            "--config.data.dir=some where",
+            "--noconfig.data.flip",
+            "--config.optimizer.learning_rate=1",
+            "--config.method.filter_radii=(4.0, 1.0, 0.5)",
+            "--config.method.dilation_radius",
+            "5",
+        ],
+    )
+    assert config.seed == 3
+    assert config.batch_size == 2
+    assert config.data.to_dict() == {"dir": "some where", "flip": False}
+    assert config.optimizer.learning_rate == 1.0
+    assert isinstance(config.optimizer.learning_rate, float)
+    assert config.method.filter_radii == (4.0, 1.0, 0.5)
+    assert config.method.dilation_radius == 5
+    assert config.is_locked
+
+
+def test_a_config_without_argument_is_its_default(config_path):
+    assert read_config(config_path).batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.batchsize=3", "unknown config field config.batchsize; close: config.batch_size"),
+        ("--config.learning_rate=3", "close: config.optimizer.learning_rate"),
+        ("--config.method.filter_radius=3", "close: config.method.filter_radii"),
+        ("--config.zzzz=3", "fields: batch_size, data, method, optimizer, seed"),
+        ("--config.data.dir.deep=3", "unknown config field config.data.dir.deep"),
+        ("--config.seed=many", "config.seed=many"),
+        ("--config.data=3", "config.data=3"),
+        ("--config.seed", "config.seed"),
+        ("--other=3", "other"),
+        ("stray", "unexpected argument 'stray'"),
+    ],
+)
+def test_a_wrong_override_is_named_in_one_line(config_path, override, message):
+    with pytest.raises(InputError) as caught:
+        read_config(config_path, [override])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def get_config(:", "line 1"),
+        ("x = 1", "expected a function get_config()"),
+        ("def get_config(): return {'seed': 1}", "returned dict, expected a ConfigDict"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, content, message):
+    path = tmp_path / "broken.py"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        read_config(str(path))
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_missing_file_other_suffix_and_wrong_argument(tmp_path, config_path):
+    with pytest.raises(InputError, match="not found"):
+        read_config(str(tmp_path / "none.py"))
+    text = tmp_path / "config.txt"
+    text.write_text(CONFIG)
+    with pytest.raises(InputError, match="expected a Python file"):
+        read_config(str(text))
+    with pytest.raises(InputError, match="argument 'large', expected smoke"):
+        read_config(config_path + ":large")
