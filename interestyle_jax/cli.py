@@ -9,6 +9,8 @@ from pathlib import Path
 from interestyle_jax import __version__
 from interestyle_jax.errors import InputError
 
+STOPPED_BY_SIGTERM = 128 + 15
+
 
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in one line on stderr, with status 2."""
@@ -20,7 +22,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit status.
 
-    0 on success, 2 on wrong usage or input (one line on stderr), 130 on Ctrl-C.
+    0 on success, 2 on wrong usage or input and 1 on a non-finite loss (one line on stderr each),
+    143 where SIGTERM stopped a training in order, 130 on Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
@@ -37,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")
+    except FloatingPointError as error:
+        return _fail(str(error), status=1)
     except KeyboardInterrupt:
         print("interestyle: stopped", file=sys.stderr)
         return 130
@@ -73,18 +78,19 @@ def _add_train(commands) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from interestyle_jax.config_file import read_config
-
-    config = read_config(args.config, args.overrides)
     from absl import flags
 
+    from interestyle_jax.config_file import read_config
+
+    # Before JAX is imported: a wrong field is told at once.
+    config = read_config(args.config, args.overrides)
     from interestyle_jax.training.train_loop import train
 
     # Grain's worker processes read absl flags, which only absl.app would parse.
     flags.FLAGS.mark_as_parsed()
     report = train(config, args.workdir, command=args.argv)
     print(f"{args.workdir}: {report['status']} at step {report['last_step']}")
-    return 0
+    return STOPPED_BY_SIGTERM if report["status"] == "preempted" else 0
 
 
 def _add_invert(commands) -> None:
@@ -180,9 +186,9 @@ def _count(text: str) -> int:
     return number
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 2) -> int:
     print(f"interestyle: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def load_config(path: str) -> config_dict.ConfigDict:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"{path}: {_one_line(error)}") from error
+        message = _one_line(error)
+        raise InputError(message if name in message else f"{path}: {message}") from error
     if not isinstance(config, config_dict.ConfigDict):
         raise InputError(
             f"{name}: get_config() returned {type(config).__name__}, expected a ConfigDict"
@@ -92,6 +93,8 @@ def _check_fields(config: config_dict.ConfigDict, overrides: Sequence[str]) -> N
     known = field_names(config)
     for argument in overrides:
         if not argument.lstrip("-").startswith(("config.", "noconfig.")):
+            if argument.startswith("--"):
+                raise InputError(f"unknown argument {argument}; overrides are --config.field=value")
             continue
         flag = argument.lstrip("-").partition("=")[0]
         field = flag.removeprefix("no").removeprefix("config.")

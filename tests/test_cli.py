@@ -222,7 +222,27 @@ def test_train_says_which_fields_are_close(tmp_path, fails):
     argv = ["train", f"--config={config}:smoke", "--workdir", tmp_path / "out"]
     assert "close: config.num_steps" in fails(*argv, "--config.num_step=3")
     assert "close: config.optimizer.learning_rate" in fails(*argv, "--config.learning_rate", "3")
-    assert "fast" in fails(*argv, "--fast")
+    assert "unknown argument --fast; overrides are" in fails(*argv, "--fast")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [({"status": "preempted", "last_step": 3}, 143), (FloatingPointError("loss is nan"), 1)],
+)
+def test_train_that_does_not_end_well(tmp_path, monkeypatch, capsys, outcome, status):
+    from interestyle_jax.training import train_loop
+
+    def train(config, workdir, *, command):
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(train_loop, "train", train)
+    config = tmp_path / "config.py"
+    config.write_text(CONFIG)
+    assert main(["train", f"--config={config}", f"--workdir={tmp_path / 'w'}"]) == status
+    printed = "".join(capsys.readouterr())
+    assert ("loss is nan" if status == 1 else "preempted at step 3") in printed
 
 
 def test_train_passes_config_and_command_line_on(tmp_path, monkeypatch, capsys):
@@ -232,7 +252,7 @@ def test_train_passes_config_and_command_line_on(tmp_path, monkeypatch, capsys):
 
     def train(config, workdir, *, command):
         calls.append((config, workdir, command))
-        return {"status": "done", "last_step": 3}
+        return {"status": "completed", "last_step": 3}
 
     monkeypatch.setattr(train_loop, "train", train)
     config = tmp_path / "config.py"
@@ -249,7 +269,7 @@ def test_train_passes_config_and_command_line_on(tmp_path, monkeypatch, capsys):
     ((found, workdir, command),) = calls
     assert (found.num_steps, found.seed, str(workdir)) == (3, 7, "w")
     assert command == ["interestyle", *argv]
-    assert "done at step 3" in capsys.readouterr().out
+    assert "completed at step 3" in capsys.readouterr().out
 
 
 def test_evaluate_prints_its_table(tmp_path, pictures, tiny_weights, capsys):

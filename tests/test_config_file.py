@@ -67,7 +67,7 @@ def test_a_config_without_argument_is_its_default(config_path):
         ("--config.seed=many", "config.seed=many"),
         ("--config.data=3", "config.data=3"),
         ("--config.seed", "config.seed"),
-        ("--other=3", "other"),
+        ("--other=3", "unknown argument --other=3"),
         ("stray", "unexpected argument 'stray'"),
     ],
 )
