@@ -1,0 +1,27 @@
+"""A row of the paper's Table 2 in the avatar world; configs/demo.py with a part of the method.
+
+    python launch/ablation_avatars.py --data=data/avatars --out=runs/ablation
+
+trains all rows; `configs/ablation_avatars.py:restyle` (or `interest`, `ind`, `unf`) is one of them,
+as `interestyle_jax/training/table_2.py` says. `:smoke`, or `:restyle,smoke`, is a few tiny steps.
+"""
+
+from pathlib import Path
+
+from interestyle_jax.config_file import load_config
+from interestyle_jax.training.table_2 import ROWS, set_row
+
+
+def get_config(words: str = "unf"):
+    """`words`: a row ("unf" unless named), and "smoke" for the smallest size, joined by commas."""
+    row, size = "unf", "full"
+    for word in words.split(","):
+        if word in ROWS:
+            row = word
+        elif word == "smoke":
+            size = word
+        else:
+            raise ValueError(
+                f"configs/ablation_avatars.py: expected {', '.join(ROWS)} or smoke, got {word!r}"
+            )
+    return set_row(load_config(f"{Path(__file__).with_name('demo.py')}:{size}"), row)

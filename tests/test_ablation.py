@@ -1,0 +1,231 @@
+"""The ablation: its configs' rows, its table's arithmetic, and its script without training."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from interestyle_jax.config_file import load_config
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.ablation_table import METRICS, NAMES, summarize
+from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.training.table_2 import ROWS, set_row
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs" / "ablation_avatars.py"
+
+
+def test_rows_add_one_component_each():
+    demo = load_config(str(ROOT / "configs" / "demo.py"))
+    configs = {row: load_config(f"{CONFIG}:{row}") for row in ROWS}
+    assert configs["unf"] == demo
+    expected = {
+        "restyle": (False, "each", 0.0, False),
+        "interest": (True, "last", 0.0, False),
+        "ind": (True, "last", demo.method.disentangle_weight, False),
+        "unf": (True, "last", demo.method.disentangle_weight, True),
+    }
+    changed = ("interest_loss", "gradient", "disentangle_weight", "filter_radii")
+    for row, config in configs.items():
+        method = config.method
+        found = (
+            method.interest_loss,
+            method.gradient,
+            method.disentangle_weight,
+            any(method.filter_radii),
+        )
+        assert found == expected[row]
+        for name in changed:
+            del method[name]
+        config.preset = demo.preset
+        rest = demo.copy_and_resolve_references()
+        for name in changed:
+            del rest.method[name]
+        assert config == rest, row
+
+
+def test_the_first_row_is_the_restyle_preset():
+    config = set_row(encoder_config("interestyle"), "restyle")
+    assert config == encoder_config("restyle_psp")
+
+
+def test_smoke_and_unknown_words():
+    small = load_config(f"{CONFIG}:smoke")
+    assert small == load_config(str(ROOT / "configs" / "demo.py") + ":smoke")
+    assert load_config(f"{CONFIG}:restyle,smoke").method.gradient == "each"
+    assert load_config(f"{CONFIG}:restyle,smoke").num_steps == small.num_steps
+    with pytest.raises(InputError, match="restyle, interest, ind, unf or smoke, got 'other'"):
+        load_config(f"{CONFIG}:other")
+
+
+def test_set_row_needs_the_whole_method():
+    with pytest.raises(ValueError, match="a component is off already"):
+        set_row(encoder_config("restyle_psp"), "ind")
+    with pytest.raises(ValueError, match="expected one of"):
+        set_row(encoder_config(), "other")
+
+
+def metrics(values: dict[str, float]) -> dict:
+    """metrics.json whose every figure of a row is its value; no clean pictures, so no leakage."""
+    both = {name: {"l2": v, "lpips": v} for name, v in values.items()}
+    return {
+        "num_images": 5,
+        "mean_latent": {"interest": {"l2": 1.0, "lpips": 1.0}, "face": {"l2": 1.0, "lpips": 1.0}},
+        "encoders": {
+            name: {"interest": x, "face": x, "leakage": {"l2": None, "lpips": None}}
+            for name, x in both.items()
+        },
+    }
+
+
+@pytest.fixture
+def summary():
+    """InD differs from the row before by noise alone, and the last row is worse than it."""
+    measured = {
+        0: metrics({"restyle": 0.40, "interest": 0.30, "ind": 0.31, "unf": 0.35}),
+        1: metrics({"restyle": 0.50, "interest": 0.42, "ind": 0.41, "unf": 0.46}),
+        2: metrics({"restyle": 0.45, "interest": 0.33, "ind": 0.33, "unf": 0.36}),
+    }
+    return summarize(measured, ROWS)
+
+
+def test_mean_and_standard_error(summary):
+    entry = summary["rows"]["restyle"]["interest_l2"]
+    assert entry["mean"] == pytest.approx(0.45)
+    assert entry["se"] == pytest.approx(0.05 / np.sqrt(3))
+    assert list(summary["rows"]["unf"]) == [m for m in METRICS if "leakage" not in m]
+
+
+def test_pairs_are_compared_seed_by_seed(summary):
+    assert [(p["from"], p["to"]) for p in summary["pairs"]] == [
+        ("restyle", "interest"), ("interest", "ind"), ("ind", "unf"), ("restyle", "unf"),
+    ]  # fmt: skip
+    first = summary["pairs"][0]["metrics"]["interest_lpips"]
+    expected = stats.ttest_rel([0.30, 0.42, 0.33], [0.40, 0.50, 0.45])
+    assert first["mean"] == pytest.approx(-0.1)
+    assert first["p"] == pytest.approx(expected.pvalue)
+    orders = [p["metrics"]["interest_lpips"]["order"] for p in summary["pairs"]]
+    assert orders == [-1, 0, 1, -1]
+
+
+def test_findings_follow_the_papers_order(summary):
+    found = {
+        (p["from"], p["to"], name): (entry["paper"], entry["finding"])
+        for p in summary["pairs"]
+        for name, entry in p["metrics"].items()
+    }
+    assert found["restyle", "interest", "interest_lpips"] == (-1, "reproduced")
+    assert found["restyle", "interest", "face_l2"] == (1, "not reproduced")
+    assert found["interest", "ind", "interest_l2"] == (-1, "not resolved")
+    assert found["ind", "unf", "interest_l2"] == (1, "reproduced")
+    assert found["ind", "unf", "interest_lpips"] == (-1, "not reproduced")
+    assert found["ind", "unf", "face_l2"] == (0, "not reproduced")
+
+
+def test_one_seed_resolves_nothing():
+    one = summarize({0: metrics(dict(zip(NAMES, (4.0, 3.0, 2.0, 1.0), strict=True)))}, ROWS)
+    entry = one["pairs"][0]["metrics"]["interest_l2"]
+    assert (entry["order"], entry["se"], entry["finding"]) == (None, None, "not resolved")
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """The script whose `interestyle` command writes what training and evaluation would."""
+    spec = importlib.util.spec_from_file_location("ablation", ROOT / "launch/ablation_avatars.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.calls = []
+
+    def interestyle(command, *words):
+        module.calls.append((command, words))
+        options = dict(w.removeprefix("--").split("=", 1) for w in words if "weights" not in w)
+        if command == "train":
+            workdir = Path(options.pop("workdir"))
+            overrides = [f"--{k}={v}" for k, v in options.items() if k != "config"]
+            config = module.read_config(options["config"], overrides)
+            (workdir / "weights").mkdir(parents=True, exist_ok=True)
+            (workdir / "config.json").write_text(config.to_json())
+            (workdir / "weights" / "metadata.json").write_text("{}")
+            report = {
+                "status": "completed",
+                "last_step": config.num_steps,
+                "best_step": config.num_steps,
+                "images_per_second": 20.0 + config.seed,
+            }
+            (workdir / "report.json").write_text(json.dumps(report))
+            return module.fails if str(workdir).endswith(module.fails_at) else 0
+        out = Path(options["out"])
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(out / "figures" / "comparison.png")
+        seed = int(out.name.removeprefix("seed"))
+        values = {name: 1 / (2 + k + 0.1 * seed) for k, name in enumerate(NAMES)}
+        (out / "metrics.json").write_text(json.dumps(metrics(values)))
+        return 0
+
+    module.fails, module.fails_at = 0, "nowhere"
+    monkeypatch.setattr(module, "interestyle", interestyle)
+    return module
+
+
+def arguments(tmp_path, *more):
+    return [f"--data={tmp_path / 'data'}", f"--out={tmp_path / 'out'}", "--steps=7", *more]
+
+
+def test_script_writes_its_files(script, tmp_path):
+    words = arguments(tmp_path, "--seeds=0,3", "--num-samples=5", "--config.log_every=2")
+    assert script.main(words) == 0
+    out = tmp_path / "out"
+    table = (out / "table.md").read_text()
+    assert f"`python launch/ablation_avatars.py {' '.join(words)}`" in table
+    assert "FFHQ" in table and "not resolved" in table and "| 21.5 |" in table
+    for label in ROWS.values():
+        assert label in table
+    summary = json.loads((out / "ablation.json").read_text())
+    assert summary["seeds"] == [0, 3]
+    assert summary["setting"]["steps"] == 7
+    assert (out / "pictures.png").is_file()
+    trained = [dict(w.split("=", 1) for w in words) for c, words in script.calls if c == "train"]
+    assert len(trained) == 8
+    assert {t["--config"].rpartition(":")[2] for t in trained} == set(ROWS)
+    assert {t["--config.seed"] for t in trained} == {"0", "3"}
+    assert all(t["--config.log_every"] == "2" for t in trained)
+
+
+def test_what_is_finished_is_not_done_again(script, tmp_path):
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 0
+    script.calls.clear()
+    assert script.main(arguments(tmp_path, "--seeds=0,1")) == 0
+    assert [c for c, _ in script.calls] == ["train"] * 4 + ["evaluate"]
+    script.calls.clear()
+    assert script.main(arguments(tmp_path, "--seeds=0", "--num-samples=3")) == 0
+    assert [c for c, _ in script.calls] == ["evaluate"]
+
+
+def test_runs_of_another_config_are_refused(script, tmp_path, capsys):
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 0
+    for changed, named in (
+        ("--batch-size=8", "config.batch_size"),
+        ("--steps=5", "--steps"),
+        (f"--data={tmp_path / 'other'}", "config.data"),
+    ):
+        assert script.main(arguments(tmp_path, "--seeds=0", changed)) == 2
+        error = capsys.readouterr().err
+        assert named in error and error.count("\n") == 1
+
+
+def test_a_failed_training_ends_the_script_with_its_status(script, tmp_path, capsys):
+    script.fails, script.fails_at = 2, "interest_seed0"
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 2
+    assert "interest_seed0 ended with status 2" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "table.md").exists()
+
+
+@pytest.mark.parametrize("word", ["--unknown=1", "--seeds=0,0", "--seeds=a", "--steps=0"])
+def test_bad_usage(script, tmp_path, word):
+    with pytest.raises(SystemExit) as stopped:
+        script.main(arguments(tmp_path, word))
+    assert stopped.value.code == 2
