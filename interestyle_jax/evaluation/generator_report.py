@@ -1,0 +1,344 @@
+"""What a generator draws, and how far its samples are from held-out pictures.
+
+    python -m interestyle_jax.evaluation.generator_report --weights=runs/avatar_generator/weights \
+        --data=data/avatars_clean --training=runs/avatar_generator --out=reports/avatar_generator
+
+The Fréchet distance here is that of LPIPS features, **not FID** (`evaluation/frechet.py`). It is
+biased upwards for few pictures, so every figure stands beside the same figure between real pictures
+at the same size.
+"""
+
+import argparse
+import functools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from interestyle_jax.data.fingerprint import fingerprint
+from interestyle_jax.data.pipeline import evaluation_batches
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation import grids
+from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
+from interestyle_jax.evaluation.nearest import Nearest, nearest_pictures
+from interestyle_jax.evaluation.training_curve import plot_training_curve, read_metrics
+from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.models.registry import build
+from interestyle_jax.output_folder import output_folder
+from interestyle_jax.weights import load_weights, resolve_weights
+
+COLUMNS, SAMPLE_ROWS = 10, 6
+SHOWN_NEAREST = 8
+NOT_FID = (
+    "Fréchet distance of spatially averaged LPIPS (AlexNet) features of the last compared layer. "
+    "It is not FID (no Inception network), and compares only with figures of the same picture size "
+    "and number of pictures: fewer pictures give a larger figure, also between real ones."
+)
+
+_features = jax.jit(pooled_features, static_argnums=0)
+
+
+def generator_report(
+    weights: str | Path,
+    data: str | Path,
+    out: str | Path,
+    *,
+    num_samples: int = 2000,
+    num_nearest: int = 256,
+    training: str | Path | None = None,
+    seed: int = 0,
+    batch_size: int = 50,
+    lpips: str | Path = "lpips_alex",
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measures a generator's samples against the held-out pictures and writes the results to `out`.
+
+    Samples are G(f(z)) with truncation_psi 1 and the stored noise, z standard normal from `seed`,
+    rounded to 8 bits as the held-out pictures are (split "test", field `clean`).
+
+    Args:
+      weights: name or directory of weights with a generator.
+      data: a TFDS data set directory of pictures of the generator's size.
+      out: folder for `report.json`, `table.md`, `samples.png`, `nearest.png` and `curve.png`.
+      num_samples: samples, and held-out pictures at most; the smaller number counts for both.
+      num_nearest: samples, and as many held-out pictures, that are compared with every training
+        picture; 0 leaves the comparison out.
+      training: directory of the training run, for the curve.
+      seed: of z.
+      batch_size: pictures a compiled call.
+      lpips: name or directory of the LPIPS weights.
+      command: the command line, for the records.
+
+    Returns:
+      The content of report.json.
+
+    Raises:
+      InputError: unknown weights or data, a part missing, pictures of another size, or too few.
+    """
+    begun = time.monotonic()
+    if num_samples < 4:
+        raise InputError(f"num_samples: {num_samples}, expected at least 4 (two halves of two)")
+    if num_nearest < 0:
+        raise InputError(f"num_nearest: {num_nearest}, expected 0 or more")
+    model = load(weights)
+    lines = None if training is None else read_metrics(training)
+    held_out = np.concatenate(list(_clean(data, "test", batch_size, num_samples)))
+    size = model.synthesize(model.mean_latent()).shape[1]
+    if held_out.shape[1:3] != (size, size):
+        height, width = held_out.shape[1:3]
+        raise InputError(f"{data}: pictures of {height}x{width}, expected {size}x{size}")
+    if len(held_out) < 4:
+        raise InputError(f"{data}: {len(held_out)} test pictures, expected at least 4")
+    samples = draw_samples(model, len(held_out), seed=seed, batch_size=batch_size)
+    train = list(_clean(data, "train", batch_size, None if num_nearest else len(held_out)))
+    pictures = {
+        "samples": samples,
+        "held_out": held_out,
+        "training": np.concatenate(train[: -(-len(held_out) // batch_size)])[: len(held_out)],
+    }
+    extract = load_features(lpips)
+    features = {name: extract(x, batch_size) for name, x in pictures.items()}
+    report = {
+        "command": shlex.join(command),
+        "weights": str(model.directory),
+        "training": model.metadata.get("extra", {}).get("training"),
+        "generator_parameters": _count(model.variables["generator"]["params"]),
+        "data": {"directory": str(data), "fingerprint": fingerprint(data)},
+        "sampling": {"seed": seed, "truncation_psi": 1.0, "noise": "const"},
+        "lpips_feature_frechet": frechet_figures(features) | {"note": NOT_FID},
+        "nearest_training_picture": None,
+        "last_logged": None if lines is None else _latest(lines),
+    }
+    with output_folder(Path(out)) as folder:
+        _save(samples_grid(samples, held_out), folder / "samples.png")
+        if num_nearest:
+            of_samples = nearest_pictures(samples[:num_nearest], train)
+            of_held_out = nearest_pictures(held_out[:num_nearest], train)
+            _save(nearest_grid(samples, of_samples), folder / "nearest.png")
+            report["nearest_training_picture"] = {
+                "queries": len(of_samples.distance),
+                "training_pictures": sum(map(len, train)),
+                "samples": _quantiles(of_samples.distance),
+                "held_out": _quantiles(of_held_out.distance),
+                "note": "Mean squared pixel difference in [-1, 1] to the nearest training picture "
+                "or its mirror image. Samples that were copies would be much nearer than held-out "
+                "pictures are.",
+            }
+        if lines is not None:
+            plot_training_curve(lines, folder / "curve.png")
+        report["seconds"] = time.monotonic() - begun
+        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (folder / "table.md").write_text(markdown(report), encoding="utf-8")
+    return report
+
+
+def draw_samples(model: Model, count: int, *, seed: int, batch_size: int) -> np.ndarray:
+    """uint8 [count, R, R, 3]: samples with truncation_psi 1 and the stored noise."""
+    generator = build(model.metadata["architectures"]["generator"])
+    z = jax.random.normal(jax.random.key(seed), (count, generator.z_dim))
+    z = jnp.pad(z, [(0, -count % batch_size), (0, 0)])
+    drawn = []
+    for chunk in jnp.split(z, len(z) // batch_size):
+        w = model.map(chunk)
+        w_plus = jnp.repeat(w[:, None], generator.num_styles, axis=1)
+        drawn.append(grids.to_uint8(np.asarray(model.synthesize(w_plus))))
+    return np.concatenate(drawn)[:count]
+
+
+def load_features(lpips: str | Path):
+    """A function (pictures uint8 [n, H, W, 3], batch_size) -> features [n, D].
+
+    Raises:
+      InputError: no such weights, or no LPIPS network in them.
+    """
+    module, variables = load_weights(resolve_weights(lpips)).part("lpips")
+    compute = functools.partial(_features, module, jax.tree.map(jnp.asarray, variables))
+
+    def extract(pictures: np.ndarray, batch_size: int) -> np.ndarray:
+        features = []
+        for start in range(0, len(pictures), batch_size):
+            chunk = pictures[start : start + batch_size]
+            missing = batch_size - len(chunk)
+            padded = np.pad(chunk, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
+            scaled = padded.astype(np.float32) / 127.5 - 1
+            features.append(np.asarray(compute(scaled))[: len(chunk)])
+        return np.concatenate(features)
+
+    return extract
+
+
+def frechet_figures(features: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Distances at the full and at half the number of pictures, samples beside real ones.
+
+    Args:
+      features: "samples", "held_out" and "training", [n, D] each; there may be fewer "training".
+
+    Returns:
+      {"full": {"pictures": n, "samples_vs_held_out", "training_vs_held_out"},
+       "half": {"pictures": n // 2, "samples_vs_held_out", "held_out_halves"}}. At half the number
+      the samples' figure is the mean of the two disjoint pairs of halves. `training_vs_held_out` is
+      null where there are fewer than n training pictures.
+    """
+    samples, held_out, training = (features[k] for k in ("samples", "held_out", "training"))
+    count, half = len(held_out), len(held_out) // 2
+    first, second = slice(0, half), slice(half, 2 * half)
+    halves = [feature_frechet_distance(samples[s], held_out[s]) for s in (first, second)]
+    enough = len(training) >= count
+    return {
+        "full": {
+            "pictures": count,
+            "samples_vs_held_out": feature_frechet_distance(samples, held_out),
+            "training_vs_held_out": feature_frechet_distance(training[:count], held_out)
+            if enough
+            else None,
+        },
+        "half": {
+            "pictures": half,
+            "samples_vs_held_out": float(np.mean(halves)),
+            "held_out_halves": feature_frechet_distance(held_out[first], held_out[second]),
+        },
+    }
+
+
+def samples_grid(samples: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """A row of held-out pictures above rows of samples, the first of each; uint8 [H, W, 3]."""
+    columns = min(COLUMNS, len(samples))
+    rows = [held_out[:columns]]
+    for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
+        rows.append(samples[k * columns : (k + 1) * columns])
+    labels = ["held-out pictures"] + ["samples"] + [""] * (len(rows) - 2)
+    return grids.draw_grid([_floats(row) for row in rows], [""] * columns, labels)
+
+
+def nearest_grid(samples: np.ndarray, nearest: Nearest) -> np.ndarray:
+    """The samples most like a training picture, each above that picture; uint8 [H, W, 3]."""
+    order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
+    rows = [_floats(samples[order]), _floats(nearest.picture[order])]
+    labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
+    return grids.draw_grid(rows, labels, ["sample", "nearest training picture"])
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report's figures as Markdown."""
+    frechet = report["lpips_feature_frechet"]
+    full, half = frechet["full"], frechet["half"]
+    lines = [
+        f"`{report['command']}`",
+        "",
+        "| LPIPS-feature Fréchet distance (not FID) | pictures | distance |",
+        "|---|---:|---:|",
+        _row("samples, held-out avatars", full, "samples_vs_held_out"),
+        _row("training avatars, held-out avatars", full, "training_vs_held_out"),
+        _row("samples, held-out avatars (mean of two pairs)", half, "samples_vs_held_out"),
+        _row("two halves of the held-out avatars", half, "held_out_halves"),
+        "",
+        frechet["note"],
+        "",
+    ]
+    nearest = report["nearest_training_picture"]
+    if nearest:
+        own, other = nearest["samples"], nearest["held_out"]
+        lines += [
+            f"Nearest of {nearest['training_pictures']} training pictures, for "
+            f"{nearest['queries']} of each:",
+            "",
+            "| L2 to the nearest training picture | smallest | 5 % | median |",
+            "|---|---:|---:|---:|",
+            *(
+                f"| {name} | {q['min']:.4f} | {q['5%']:.4f} | {q['median']:.4f} |"
+                for name, q in (("samples", own), ("held-out avatars", other))
+            ),
+            "",
+            nearest["note"],
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _row(label: str, entry: dict[str, Any], name: str) -> str:
+    value = "–" if entry[name] is None else f"{entry[name]:.4g}"
+    return f"| {label} | {entry['pictures']} + {entry['pictures']} | {value} |"
+
+
+def _clean(data: str | Path, split: str, batch_size: int, count: int | None) -> Iterator:
+    """uint8 [b, H, W, 3]: the field `clean`, without padding."""
+    batches = evaluation_batches(
+        data, split, batch_size=batch_size, fields=("clean",), num_samples=count
+    )
+    for batch in batches:
+        yield batch["clean"][batch["valid"]]
+
+
+def _latest(lines: list[dict[str, float]]) -> dict[str, float]:
+    """The last value of every metric."""
+    latest: dict[str, float] = {}
+    for line in lines:
+        latest |= line
+    return latest
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float]:
+    low, middle = np.quantile(values, (0.05, 0.5))
+    return {"min": float(values.min()), "5%": float(low), "median": float(middle)}
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _floats(pictures: np.ndarray) -> list[np.ndarray]:
+    return list(pictures.astype(np.float32) / 127.5 - 1)
+
+
+def _save(grid: np.ndarray, path: Path) -> None:
+    Image.fromarray(grid).save(path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns 0, or 2 with one line on stderr for bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = "interestyle_jax.evaluation.generator_report"
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--data", required=True, metavar="DIR", help="with the field clean")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--samples", type=int, default=2000, help="default 2000")
+    parser.add_argument(
+        "--nearest", type=int, default=256, help="samples compared with all training pictures"
+    )
+    parser.add_argument("--training", metavar="RUNDIR", help="the training run, for the curve")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=50)
+    args = parser.parse_args(argv)
+    try:
+        generator_report(
+            args.weights,
+            args.data,
+            args.out,
+            num_samples=args.samples,
+            num_nearest=args.nearest,
+            training=args.training,
+            seed=args.seed,
+            batch_size=args.batch_size,
+            command=["python", "-m", name, *argv],
+        )
+    except InputError as error:
+        print(f"generator_report: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
