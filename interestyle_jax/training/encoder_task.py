@@ -212,10 +212,21 @@ class EncoderTask:
         )
         return Position(batch_stats, w, image if self.feedback else None)
 
+    def phase(self, step: int) -> tuple[str, ...]:
+        """See `Task.phase`: all steps are alike."""
+        del step
+        return ()
+
     def train_step(
-        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+        self,
+        state: EncoderState,
+        frozen: PyTree,
+        batch: Batch,
+        key: jax.Array,
+        phase: tuple[str, ...] = (),
     ) -> tuple[EncoderState, dict[str, jax.Array]]:
         """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
+        del phase
         grads, batch_stats, metrics = self.gradients(
             state.params, state.batch_stats, frozen, batch, key
         )

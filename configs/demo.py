@@ -1,0 +1,59 @@
+"""IntereStyle in the avatar world: the encoder of the shipped 64x64 generator.
+
+    interestyle data avatars --out=data/avatars
+    interestyle train --config=configs/demo.py --workdir=runs/demo --config.data.dir=data/avatars
+
+The paper's method with its weights, at small size. Two numbers are the avatar world's own: the
+filter's radii count pixels of a 256 picture (4, 2.25, 1 and 0.25 pixels here, as many as the
+official encoder sees), and the mask is dilated by 2 pixels.
+
+`:quickstart` is what `launch/quickstart.sh` runs, `:smoke` a few tiny steps.
+"""
+
+from interestyle_jax.training.presets import encoder_config
+
+SIZES = ("full", "quickstart", "smoke")
+
+
+def get_config(size: str = "full"):
+    """`size`: "full" (the shipped encoder's training), "quickstart" or "smoke"."""
+    if size not in SIZES:
+        raise ValueError(f"configs/demo.py: expected one of {', '.join(SIZES)}, got {size!r}")
+    config = encoder_config("interestyle")
+    config.data.dir = "data/avatars"
+    config.weights.generator = "avatar_generator"
+    config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.encoder = {
+        "type": "BackboneEncoder",
+        "input_size": 64,
+        "units": (1, 2, 2, 2),
+        "widths": (16, 32, 64, 128, 128),
+        "head_width": 64,
+    }
+    config.method.filter_reference = 256
+    config.method.dilation_radius = 2
+    config.method.noise = "const"
+    config.loss.id = 0.0
+    config.optimizer.learning_rate = 1e-3
+    config.batch_size = 16
+    config.num_steps = 3000
+    config.checkpoint_every = 250
+    config.picture_every = 500
+    config.log_every = 25
+    config.validation_samples = 128
+    if size == "quickstart":
+        config.num_steps = 300
+        config.checkpoint_every = 150
+        config.picture_every = 150
+        config.validation_samples = 64
+    if size == "smoke":
+        config.batch_size = 8
+        config.num_steps = 2
+        config.checkpoint_every = 2
+        config.picture_every = 2
+        config.log_every = 1
+        config.validation_samples = 8
+        config.encoder.units = (1, 1, 1, 1)
+        config.encoder.widths = (8, 8, 8, 8, 8)
+        config.encoder.head_width = 8
+    return config

@@ -1,0 +1,358 @@
+"""The train loop: killed and gone on with, on one device and on eight, and its bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from interestyle_jax.data.avatar_builder import write_avatars
+from interestyle_jax.errors import InputError
+from interestyle_jax.training import sharding
+from interestyle_jax.training.checkpoints import Checkpoints
+from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.training.train_loop import Trainer, make_task, train
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def avatars(tmp_path_factory):
+    """32-pixel avatars."""
+    out = tmp_path_factory.mktemp("data") / "avatars"
+    write_avatars(out, sizes={"train": 16, "validation": 8, "test": 2}, size=32, workers=1)
+    return out
+
+
+def tiny_config(avatars, tiny_weights):
+    """Two iterations of a tiny encoder, L2 only."""
+    config = encoder_config("interestyle")
+    config.data.dir = str(avatars)
+    config.weights.generator = str(tiny_weights / "generator")
+    config.weights.lpips = ""
+    config.encoder = {
+        "type": "BackboneEncoder",
+        "input_size": 32,
+        "units": (1, 1, 1),
+        "widths": (4, 4, 8, 8),
+        "head_width": 8,
+    }
+    config.method.num_iterations = 2
+    config.method.filter_radii = (16.0,)
+    config.loss = {"l2": 1.0}
+    config.batch_size = 8
+    config.num_steps = STEPS
+    config.checkpoint_every = 2
+    config.picture_every = 4
+    config.log_every = 1
+    config.validation_samples = 8
+    return config
+
+
+@pytest.fixture
+def config(avatars, tiny_weights):
+    return tiny_config(avatars, tiny_weights)
+
+
+DRIVER = """
+import json, os, signal, sys
+import ml_collections
+from interestyle_jax.training import checkpoints, train_loop
+config = ml_collections.ConfigDict(json.loads(open(sys.argv[1]).read()))
+when, step = sys.argv[3], int(sys.argv[4])
+if when == "saving":
+    save = checkpoints.Checkpoints.save
+    def save_and_die(self, at, *args, **kwargs):
+        save(self, at, *args, **kwargs)
+        if at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    checkpoints.Checkpoints.save = save_and_die
+if when == "stepping":
+    put = train_loop.sharding.put_batch
+    seen = [0]
+    def put_and_die(*args):
+        seen[0] += 1
+        if seen[0] > step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return put(*args)
+    train_loop.sharding.put_batch = put_and_die
+if when == "term":
+    log = train_loop.RunDirectory.log
+    def log_and_ask(self, at, *args):
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        log(self, at, *args)
+    train_loop.RunDirectory.log = log_and_ask
+report = train_loop.train(config, sys.argv[2], command=["test"])
+print(report["status"])
+"""
+
+
+@pytest.fixture(scope="module")
+def compile_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("xla")
+
+
+def run(config, workdir, cache, when="never", step=0):
+    """A training in its own process, on one device; returns (exit status, stdout, stderr)."""
+    path = workdir.parent / f"{workdir.name}.json"
+    path.write_text(config.to_json())
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(path), str(workdir), when, str(step)],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def final_state(workdir):
+    """Every array of the last checkpoint, by path."""
+    import orbax.checkpoint as ocp
+
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    tree = ocp.PyTreeCheckpointer().restore(
+        workdir.resolve() / "checkpoints" / str(steps[-1]) / "state",
+        args=ocp.args.PyTreeRestore(),
+    )
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return steps[-1], {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(avatars, tiny_weights, tmp_path_factory, compile_cache):
+    """A run from start to end, and its config."""
+    config = tiny_config(avatars, tiny_weights)
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    status, _, error = run(config, workdir, compile_cache)
+    assert status == 0, error
+    return config, workdir
+
+
+@pytest.mark.parametrize(("when", "step"), [("saving", 4), ("stepping", 3)])
+def test_killed_run_ends_with_the_same_bits(uninterrupted, compile_cache, tmp_path, when, step):
+    settings, whole = uninterrupted
+    workdir = tmp_path / "killed"
+    status, _, _ = run(settings, workdir, compile_cache, when, step)
+    assert status == -signal.SIGKILL
+    assert not (workdir / "report.json").exists()
+
+    status, out, error = run(settings, workdir, compile_cache)
+    assert status == 0, error
+    assert "going on from step" in error
+    step_whole, want = final_state(whole)
+    step_again, got = final_state(workdir)
+    assert step_whole == step_again == STEPS
+    assert got.keys() == want.keys()
+    for name in want:
+        np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+    logged = [json.loads(x)["step"] for x in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert sorted(set(logged)) == list(range(1, STEPS + 1))
+    assert logged == sorted(logged)
+
+
+def test_sigterm_saves_and_leaves_with_status_0(uninterrupted, compile_cache, tmp_path):
+    settings, whole = uninterrupted
+    workdir = tmp_path / "asked"
+    status, out, error = run(settings, workdir, compile_cache, "term", 3)
+    assert status == 0, error
+    assert out.strip().endswith("preempted")
+    step, _ = final_state(workdir)
+    assert step < STEPS
+    assert json.loads((workdir / "report.json").read_text())["status"] == "preempted"
+    run(settings, workdir, compile_cache)
+    want, got = final_state(whole)[1], final_state(workdir)[1]
+    for name in want:
+        np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+
+
+def test_run_directory_says_everything(uninterrupted):
+    settings, whole = uninterrupted
+    report = json.loads((whole / "report.json").read_text())
+    assert report["status"] == "completed"
+    assert report["last_step"] == STEPS
+    assert report["best_step"] in (2, 4, 6)
+    assert report["images_per_second"] > 0
+    assert {"jax", "python", "orbax-checkpoint"} <= report["versions"].keys()
+    assert report["command"] == ["test"]
+    assert json.loads((whole / "config.json").read_text())["num_steps"] == STEPS
+    assert sorted(p.name for p in (whole / "pictures").iterdir()) == [
+        "step_00000004.png",
+        "step_00000006.png",
+    ]
+    lines = [json.loads(x) for x in (whole / "metrics.jsonl").read_text().splitlines()]
+    validation = {x["step"]: x["validation_loss"] for x in lines if "validation_loss" in x}
+    assert report["best_loss"] == min(validation.values())
+    metadata = json.loads((whole / "weights" / "metadata.json").read_text())
+    assert metadata["extra"]["training"]["step"] == report["best_step"]
+
+
+def test_one_device_and_eight_take_the_same_step(config):
+    """Data parallel, and data x fsdp: loss, gradient norm, BatchNorm statistics."""
+    task = make_task(config)
+    key = jax.random.key(0)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (8, 32, 32, 3), np.uint8),
+        "interest_mask": np.repeat(
+            rng.integers(0, 2, (8, 8, 8, 1), np.uint8) * 255, 4, axis=1
+        ).repeat(4, axis=2),
+    }
+    initial = jax.device_get(jax.jit(task.init)(key))
+    results = {}
+    for name, devices, fsdp in [("one", 1, 1), ("data", 8, 1), ("fsdp", 8, 4)]:
+        mesh = sharding.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
+        places = sharding.state_sharding(mesh, initial, min_size=64)
+        if fsdp > 1:
+            assert any(not p.is_fully_replicated for p in jax.tree.leaves(places))
+        whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+        step = jax.jit(
+            task.train_step,
+            in_shardings=(places, whole, rows, whole),
+            out_shardings=(places, whole),
+        )
+        placed = sharding.put_batch(batch, rows)
+        results[name] = jax.device_get(step(initial, task.frozen, placed, key))
+    state, metrics = results["one"]
+    for name in ("data", "fsdp"):
+        other, other_metrics = results[name]
+        for field in ("loss", "grad_norm"):
+            np.testing.assert_allclose(other_metrics[field], metrics[field], rtol=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+            other.batch_stats,
+            state.batch_stats,
+        )
+
+
+def test_not_finite_stops_naming_metric_and_step(config, tmp_path, monkeypatch):
+    config.num_steps = 3
+    config.checkpoint_every = 3
+    trained = Trainer._compile
+
+    def poisoned(self):
+        trained(self)
+        step = self.train_step
+
+        def train_step(state, *rest):
+            state, metrics = step(state, *rest)
+            bad = jax.numpy.where(state.step == 2, jax.numpy.nan, metrics["l2"])
+            return state, metrics | {"l2": bad}
+
+        self.train_step = train_step
+
+    monkeypatch.setattr(Trainer, "_compile", poisoned)
+    with pytest.raises(FloatingPointError, match="step 2: metric 'l2' is nan"):
+        train(config, tmp_path / "run", command=[])
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["status"] == "failed"
+    assert "step 2" in report["error"]
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
+def saved(directory, steps, value=1.0):
+    """Checkpoints of a small state."""
+    checkpoints = Checkpoints(directory, keep_latest=2)
+    for step in steps:
+        state = {"a": jax.numpy.full((300,), value * step)}
+        meta = {"config": {}, "data_fingerprint": "x", "best_step": step, "best_loss": 1.0}
+        checkpoints.save(step, state, data={}, meta=meta, loss=float(step))
+    checkpoints.close()
+
+
+ABSTRACT = {"a": jax.ShapeDtypeStruct((300,), np.float32)}
+
+
+def test_keeps_the_best_and_the_latest(tmp_path):
+    saved(tmp_path, [1, 2, 3, 4, 5])
+    checkpoints = Checkpoints(tmp_path, keep_latest=2)
+    assert checkpoints.steps() == [1, 4, 5]
+    checkpoints.close()
+
+
+def test_damaged_checkpoint_is_set_aside_and_the_one_before_used(tmp_path):
+    saved(tmp_path / "checkpoints", [1, 2])
+    for path in (tmp_path / "checkpoints" / "2" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:20])
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep_latest=2)
+    restored = checkpoints.restore(ABSTRACT)
+    assert restored.step == 1
+    np.testing.assert_array_equal(restored.state["a"], 1.0)
+    assert any("damaged" in n and "2" in n for n in checkpoints.notices)
+    assert (tmp_path / "broken_checkpoints" / "2").is_dir()
+    checkpoints.close()
+
+
+def test_save_that_was_cut_off_is_cleared_and_told(tmp_path):
+    saved(tmp_path, [1])
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    checkpoints = Checkpoints(tmp_path, keep_latest=2)
+    assert checkpoints.steps() == [1]
+    assert any("cut off" in n for n in checkpoints.notices)
+    assert not (tmp_path / "2.orbax-checkpoint-tmp").exists()
+    checkpoints.close()
+
+
+def test_checkpoint_of_other_networks_is_refused(tmp_path):
+    saved(tmp_path, [1])
+    checkpoints = Checkpoints(tmp_path, keep_latest=2)
+    with pytest.raises(InputError, match="no checkpoint here can be read"):
+        checkpoints.restore({"b": jax.ShapeDtypeStruct((4,), np.float32)})
+    assert checkpoints.steps() == [1]
+    checkpoints.close()
+
+
+def test_full_disk_is_one_line(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_latest=2)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    with pytest.raises(InputError, match="could not be saved: No space left on device"):
+        checkpoints.save(1, {"a": jax.numpy.zeros(3)}, data={}, meta={}, loss=0.0)
+    checkpoints.close()
+
+
+def test_bad_runs_are_refused_naming_the_field(config, tmp_path, uninterrupted):
+    _, whole = uninterrupted
+    config.optimizer.learning_rate = 0.5
+    with pytest.raises(InputError, match="config.optimizer.learning_rate.*0.0001.*0.5"):
+        train(config, whole, command=[])
+    config.optimizer.learning_rate = 1e-4
+    config.batch_size = 6
+    with pytest.raises(InputError, match="config.batch_size: 6"):
+        train(config, tmp_path / "a", command=[])
+    config.batch_size = 8
+    config.mesh.data = 3
+    with pytest.raises(InputError, match="config.mesh: data=3"):
+        train(config, tmp_path / "b", command=[])
+    config.mesh.data = -1
+    config.data.dir = ""
+    with pytest.raises(InputError, match="config.data.dir"):
+        train(config, tmp_path / "c", command=[])
+    assert not (tmp_path / "c").exists()
+
+
+def test_changed_data_set_is_refused(config, tmp_path, uninterrupted):
+    _, whole = uninterrupted
+    other = tmp_path / "other"
+    write_avatars(
+        other, sizes={"train": 16, "validation": 8, "test": 2}, size=32, workers=1, seed=1
+    )
+    config.data.dir = str(other)
+    with pytest.raises(InputError, match="changed since the checkpoint of step 6"):
+        train(config, whole, command=[])
