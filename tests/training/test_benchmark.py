@@ -102,6 +102,7 @@ def test_matmul_rate_is_the_best_of_its_runs(monkeypatch):
     assert matmul_flops_per_second(4, repeats=2) == 2 * 4**3 / 2.0
 
 
+@pytest.mark.slow
 def test_a_real_config_from_the_command_line(capsys):
     assert main([f"--config={CONFIG}", "--steps=1", *TINY]) == 0
     text = capsys.readouterr().out
