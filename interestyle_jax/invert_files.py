@@ -95,7 +95,7 @@ def invert_files(
             "batch_size": batch_size,
             "seconds": round(time.perf_counter() - started, 3),
             # The first batch compiles.
-            "seconds_per_image": float(np.mean(timings[1:])) if len(timings) > 1 else None,
+            "seconds_per_image": float(np.median(timings[1:])) if len(timings) > 1 else None,
             "versions": {"interestyle_jax": __version__, "jax": jax.__version__},
             "command": list(command),
         }

@@ -42,7 +42,7 @@ class Measurement:
     Attributes:
       values: {name: value of each picture [n]}: "interest/l2", "leakage/lpips", ...; and
         "latent_variance" [n, N].
-      seconds_per_image: of the inversion alone, compilation excluded.
+      seconds_per_image: of the inversion alone, median over the batches, compilation excluded.
       examples: the first pictures.
     """
 
@@ -78,16 +78,16 @@ def measure_encoder(
     Raises:
       InputError: from reading the samples.
     """
-    values, seconds, timed = defaultdict(list), 0.0, 0
+    values, seconds = defaultdict(list), []
     examples: dict[str, list[np.ndarray]] = defaultdict(list)
     kept = 0
     for batch, valid in tqdm(samples.batches(model.input_size), desc=label, unit="batch"):
-        if not timed:
+        if not seconds:
+            # Compiles outside of the timing.
             jax.block_until_ready(model.invert(batch["image"], num_steps))
         begun = time.perf_counter()
         inversion = jax.block_until_ready(model.invert(batch["image"], num_steps))
-        seconds += time.perf_counter() - begun
-        timed += len(valid)
+        seconds.append((time.perf_counter() - begun) / len(valid))
         clean = None
         if "clean" in batch:
             clean = model.invert(batch["clean"], num_steps).images[-1]
@@ -103,7 +103,7 @@ def measure_encoder(
     images, clean_image = parts.pop("images"), parts.pop("clean_image", None)
     return Measurement(
         values={name: np.concatenate(value) for name, value in values.items()},
-        seconds_per_image=seconds / timed,
+        seconds_per_image=float(np.median(seconds)),
         examples=Examples(parts, images, clean_image),
     )
 
