@@ -15,7 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SMOKE = {
     "avatar_generator.py": ["smoke"],
     "demo.py": ["smoke"],
-    "ablation_avatars.py": ["restyle.smoke", "unf.smoke"],
+    "ablation_avatars.py": ["restyle,smoke", "smoke"],
 }
 
 

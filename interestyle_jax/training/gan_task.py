@@ -14,6 +14,7 @@ import ml_collections
 import optax
 
 from interestyle_jax.data.pipeline import normalize
+from interestyle_jax.errors import InputError
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.registry import describe
 from interestyle_jax.models.stylegan2 import Generator
@@ -102,6 +103,15 @@ class GanTask:
         variables = {"params": params, "noise": noise}
         return self.g.apply(variables, w_plus, noise_key, method="synthesize")
 
+    def _real(self, batch: Batch) -> jax.Array:
+        real, size = normalize(batch)["clean"], self.g.resolution
+        if real.shape[1:3] != (size, size):
+            raise InputError(
+                f"config.data.dir: its pictures are {real.shape[1]} x {real.shape[2]}, "
+                f"config.generator.resolution is {size}"
+            )
+        return real
+
     def _judge(self, params, images):
         return self.d.apply({"params": params}, images)
 
@@ -132,7 +142,7 @@ class GanTask:
         """See `Task.train_step`: one update of D, then one of G against it."""
         del frozen
         gan = self.config.gan
-        real = normalize(batch)["clean"]
+        real = self._real(batch)
         size = real.shape[0]
         d_key, g_key, path_key = jax.random.split(key, 3)
 
@@ -220,19 +230,17 @@ class GanTask:
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: D's logits on held-out pictures and on the EMA's samples."""
         del frozen
-        real = normalize(batch)["clean"]
+        real = self._real(batch)
         fake = self._draw(key, state.ema, state.noise, real.shape[0])
         return {
             "held_out_logit": self._judge(state.discriminator, real),
             "sample_logit": self._judge(state.discriminator, fake),
         }
 
-    def pictures(
-        self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array
-    ) -> jax.Array:
+    def pictures(self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
         """See `Task.pictures`: one row of held-out pictures, five of the EMA's samples."""
         del frozen
-        real = normalize(batch)["clean"]
+        real = self._real(batch)
         columns = min(8, real.shape[0])
         samples = self._draw(key, state.ema, state.noise, 5 * columns)
         grid = jnp.concatenate([real[:columns], samples])

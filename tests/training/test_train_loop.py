@@ -123,10 +123,11 @@ def final_state(workdir):
     import orbax.checkpoint as ocp
 
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
-    tree = ocp.PyTreeCheckpointer().restore(
-        workdir.resolve() / "checkpoints" / str(steps[-1]) / "state",
-        args=ocp.args.PyTreeRestore(),
-    )
+    path = workdir.resolve() / "checkpoints" / str(steps[-1]) / "state"
+    checkpointer = ocp.PyTreeCheckpointer()
+    shapes = checkpointer.metadata(path).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+    tree = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return steps[-1], {jax.tree_util.keystr(k): np.asarray(v) for k, v in leaves}
 
