@@ -29,6 +29,11 @@ from interestyle_jax.training.table_2 import ROWS
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "ablation_avatars.py"
 NAMES = tuple(ROWS)
+# What the rows differ in, and what has an option of its own: an override would be for all rows.
+OWN_FIELDS = {
+    *(f"method.{x}" for x in ("interest_loss", "gradient", "disentangle_weight", "filter_radii")),
+    *("seed", "num_steps", "batch_size", "data.dir", "preset"),
+}
 
 
 class CommandFailedError(Exception):
@@ -187,6 +192,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for word in args.overrides:
         if not (word.startswith("--config.") and "=" in word):
             parser.error(f"unknown argument {word}")
+        if word.removeprefix("--config.").partition("=")[0] in OWN_FIELDS:
+            parser.error(f"{word}: this field is the rows' own or has an option of its own")
     return args
 
 

@@ -224,7 +224,10 @@ def test_a_failed_training_ends_the_script_with_its_status(script, tmp_path, cap
     assert not (tmp_path / "out" / "table.md").exists()
 
 
-@pytest.mark.parametrize("word", ["--unknown=1", "--seeds=0,0", "--seeds=a", "--steps=0"])
+@pytest.mark.parametrize(
+    "word",
+    ["--unknown=1", "--seeds=0,0", "--seeds=a", "--steps=0", "--config.method.gradient=each"],
+)
 def test_bad_usage(script, tmp_path, word):
     with pytest.raises(SystemExit) as stopped:
         script.main(arguments(tmp_path, word))
