@@ -85,6 +85,9 @@ def train_row(row: str, seed: int, args: argparse.Namespace) -> Path:
     status = interestyle("train", f"--config={config}", f"--workdir={workdir}", *overrides)
     if status:
         raise CommandFailedError(f"training {workdir}", status)
+    # A training that is asked to stop (SIGTERM) ends with status 0 before its last step.
+    if read_json(workdir / "report.json")["status"] != "completed":
+        raise CommandFailedError(f"training {workdir} (stopped early)", 1)
     return workdir
 
 

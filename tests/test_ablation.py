@@ -151,7 +151,7 @@ def script(monkeypatch, tmp_path):
             (workdir / "config.json").write_text(config.to_json())
             (workdir / "weights" / "metadata.json").write_text("{}")
             report = {
-                "status": "completed",
+                "status": module.status,
                 "last_step": config.num_steps,
                 "best_step": config.num_steps,
                 "images_per_second": 20.0 + config.seed,
@@ -166,7 +166,7 @@ def script(monkeypatch, tmp_path):
         (out / "metrics.json").write_text(json.dumps(metrics(values)))
         return 0
 
-    module.fails, module.fails_at = 0, "nowhere"
+    module.fails, module.fails_at, module.status = 0, "nowhere", "completed"
     monkeypatch.setattr(module, "interestyle", interestyle)
     return module
 
@@ -222,6 +222,13 @@ def test_a_failed_training_ends_the_script_with_its_status(script, tmp_path, cap
     assert script.main(arguments(tmp_path, "--seeds=0")) == 2
     assert "interest_seed0 ended with status 2" in capsys.readouterr().err
     assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_a_training_stopped_early_is_not_measured(script, tmp_path, capsys):
+    script.status = "preempted"
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 1
+    assert "stopped early" in capsys.readouterr().err
+    assert [c for c, _ in script.calls] == ["train"]
 
 
 @pytest.mark.parametrize(
