@@ -3,7 +3,6 @@
 DESIGN.md section 1 has the table. Files under `configs/` take a preset and change what is theirs.
 """
 
-
 from ml_collections import ConfigDict
 
 ENCODER_PRESETS = ("interestyle", "restyle_psp")
