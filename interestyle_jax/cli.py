@@ -10,7 +10,6 @@ from interestyle_jax import __version__
 from interestyle_jax.errors import InputError
 
 
-
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in one line on stderr, with status 2."""
 

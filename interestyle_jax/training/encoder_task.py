@@ -27,6 +27,8 @@ from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
 NOISES = ("const", "random")
 OPTIMIZERS = {"ranger": ranger, "adam": optax.adam}
+# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
+SCHEDULES = ("constant", "cosine")
 
 
 @flax.struct.dataclass
@@ -65,7 +67,7 @@ class EncoderTask:
         _check(config)
         self.config = config
         self._load()
-        self.optimizer = _optimizer(config.optimizer)
+        self.optimizer = _optimizer(config)
         fields = config.encoder.to_dict()
         fields = {
             "num_styles": self.generator.num_styles,
@@ -333,11 +335,19 @@ def _check(config: ml_collections.ConfigDict) -> None:
 
 
 def _optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    options = config.to_dict()
-    name = options.pop("name", None)
+    options = config.optimizer.to_dict()
+    name, schedule = options.pop("name", None), options.pop("schedule", "constant")
     if name not in OPTIMIZERS:
         raise InputError(
             f"config.optimizer.name: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
+        )
+    if schedule not in SCHEDULES:
+        raise InputError(
+            f"config.optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}"
+        )
+    if schedule == "cosine":
+        options["learning_rate"] = optax.cosine_decay_schedule(
+            options["learning_rate"], config.num_steps
         )
     try:
         return OPTIMIZERS[name](**options)

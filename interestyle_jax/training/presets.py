@@ -67,7 +67,7 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "loop": "unroll",
                 },
                 "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
-                "optimizer": {"name": "ranger", "learning_rate": 1e-4},
+                "optimizer": {"name": "ranger", "learning_rate": 1e-4, "schedule": "constant"},
                 "ema_decay": 0.0,
             }
         )

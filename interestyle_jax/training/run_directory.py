@@ -75,7 +75,9 @@ def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path)
     """Raises InputError where a resumed run's config is another run's; names the first field."""
     before, now = _flatten(saved), _flatten(config)
     for name in sorted(before.keys() | now.keys()):
-        if name in CHANGEABLE or name.split(".")[0] in CHANGEABLE_GROUPS:
+        # A learning rate that falls towards the last step depends on which one that is.
+        bound = name == "num_steps" and now.get("optimizer.schedule") == "cosine"
+        if not bound and (name in CHANGEABLE or name.split(".")[0] in CHANGEABLE_GROUPS):
             continue
         if before.get(name) != now.get(name):
             raise InputError(

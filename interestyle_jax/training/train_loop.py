@@ -198,6 +198,12 @@ class Trainer:
         )
         return figures
 
+    def export_if_missing(self) -> None:
+        """Writes `weights/` again where they are gone and the checkpoint gone on from is the best."""
+        best = self.meta is not None and self.meta["best_step"] == self.step
+        if best and not (self.run.path / "weights").exists():
+            self.export(self.meta["best_loss"] if self.task.has_validation_loss else None)
+
     def export(self, loss: float | None) -> None:
         """Writes `weights/`, a weight directory with the facts of the run in its metadata."""
         facts = {"step": self.step, "validation_loss": loss, "config": self.run.config}
@@ -236,6 +242,7 @@ def train(
     trainer = Trainer(config, Path(workdir), command)
     for notice in trainer.checkpoints.notices:
         print(notice, file=sys.stderr)
+    trainer.export_if_missing()
     status, error = "failed", None
     begun, first_step, compiled = time.monotonic(), trainer.step, None
     try:

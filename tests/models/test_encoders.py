@@ -46,30 +46,37 @@ def block_by_definition(x, p, stride):
     return y + x[:, ::stride, ::stride]
 
 
-def perturbed(tree, seed):
-    """Parameters with no entry at its initial value, so that none can be forgotten unnoticed."""
+def random_variables(module, x, seed):
+    """Variables with no entry at its initial value, so that none can be forgotten unnoticed."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: np.asarray(a) + 0.3 * rng.standard_normal(a.shape), tree)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+
+    def draw(spec):
+        spread = 0.3 if len(spec.shape) == 1 else 1 / np.sqrt(np.prod(spec.shape[:-1]))
+        centre = 1.0 if len(spec.shape) == 1 else 0.0
+        return rng.normal(centre, spread, spec.shape).astype(np.float32)
+
+    return jax.tree.map(draw, shapes)
 
 
 @pytest.mark.parametrize(("features", "stride"), [(32, 2), (32, 1), (16, 2)])
 def test_block_is_its_definition(features, stride):
-    x = np.random.default_rng(1).standard_normal((2, 5, 6, 32))
+    x = np.random.default_rng(1).standard_normal((2, 5, 6, 32)).astype(np.float32)
     block = IRBlock(features, stride)
-    variables = jax.jit(block.init)(jax.random.key(0), jnp.asarray(x))
-    params = perturbed(variables["params"], 2)
+    variables = random_variables(block, x, 2)
+    params = variables["params"]
     assert ("shortcut_conv" in params) == (features != 32)
     apply = jax.jit(lambda v, x: block.apply(v, x, train=True, mutable=["batch_stats"]))
-    y, _ = apply({**variables, "params": params}, jnp.asarray(x, jnp.float32))
+    y, _ = apply(variables, x)
     np.testing.assert_allclose(y, block_by_definition(x, params, stride), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(4, 4), (3, 4)])
 def test_heads_are_separate_networks_side_by_side(size):
     heads = StyleHeads(num_styles=3, depth=2, width=5, w_dim=7)
-    x = np.random.default_rng(3).standard_normal((2, *size, 6))
-    params = perturbed(jax.jit(heads.init)(jax.random.key(0), jnp.asarray(x))["params"], 4)
-    delta = jax.jit(heads.apply)({"params": params}, jnp.asarray(x, jnp.float32))
+    x = np.random.default_rng(3).standard_normal((2, *size, 6)).astype(np.float32)
+    params = random_variables(heads, x, 4)["params"]
+    delta = jax.jit(heads.apply)({"params": params}, x)
     assert delta.shape == (2, 3, 7)
     for i in range(3):
         y = x
@@ -98,8 +105,8 @@ TINY = BackboneEncoder(
 
 
 def test_training_pass_moves_every_statistic():
-    x = jax.random.normal(jax.random.key(1), (2, 16, 16, 6))
-    variables = jax.jit(TINY.init)(jax.random.key(0), x)
+    x = np.random.default_rng(5).standard_normal((2, 16, 16, 6)).astype(np.float32)
+    variables = random_variables(TINY, x, 6)
     apply = jax.jit(lambda v: TINY.apply(v, x, train=True, mutable=["batch_stats"]))
     delta, new = apply(variables)
     assert delta.shape == (2, 4, 6)

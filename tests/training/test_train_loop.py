@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,6 +199,15 @@ def test_run_directory_says_everything(uninterrupted):
     assert report["best_loss"] == min(validation.values())
     metadata = json.loads((whole / "weights" / "metadata.json").read_text())
     assert metadata["extra"]["training"]["step"] == report["best_step"]
+
+
+def test_lost_weights_are_written_again_from_the_best_checkpoint(uninterrupted, tmp_path):
+    settings, whole = uninterrupted
+    again = tmp_path / "again"
+    shutil.copytree(whole, again)
+    shutil.rmtree(again / "weights")
+    report = train(settings, again, command=["test"])
+    assert (again / "weights" / "metadata.json").exists() == (report["best_step"] == STEPS)
 
 
 def test_one_device_and_eight_take_the_same_step(config):
