@@ -22,6 +22,7 @@ def get_config(size: str = "full"):
     config.picture_every = 250
     config.validation_samples = 64
     config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.storage_dtype = "float16"
     config.generator.resolution = 64
     config.generator.mapping_depth = 4
     config.generator.channel_base = 1024

@@ -23,6 +23,7 @@ def get_config(size: str = "full"):
     config.data.dir = "data/avatars"
     config.weights.generator = "avatar_generator"
     config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.storage_dtype = "float16"
     config.encoder = {
         "type": "BackboneEncoder",
         "input_size": 64,

@@ -303,6 +303,7 @@ class EncoderTask:
                 "generator": self.generator_architecture,
             },
             licence=self.config.licence,
+            dtype=self.config.storage_dtype,
             force=True,
             extra=extra,
         )

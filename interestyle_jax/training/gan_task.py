@@ -257,6 +257,7 @@ class GanTask:
             family="stylegan2",
             architectures={"generator": describe(self.g)},
             licence=self.config.licence,
+            dtype=self.config.storage_dtype,
             force=True,
             extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": 0}, **extra},
         )

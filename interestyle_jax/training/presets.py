@@ -21,6 +21,7 @@ def _run() -> ConfigDict:
             "validation_samples": 256,
             "keep_latest": 2,
             "licence": "not stated",
+            "storage_dtype": "float32",
             "data": {
                 "dir": "",
                 "train_split": "train",

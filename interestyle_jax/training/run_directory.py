@@ -17,7 +17,10 @@ from interestyle_jax.data.pictures import save_picture
 from interestyle_jax.errors import InputError
 
 LIBRARIES = ("interestyle_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-CHANGEABLE = ("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest")
+CHANGEABLE = (
+    *("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest"),
+    "storage_dtype",
+)
 CHANGEABLE_GROUPS = ("mesh", "data")
 
 
