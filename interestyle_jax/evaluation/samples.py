@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
+from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pictures import list_pictures, read_picture
 from interestyle_jax.data.pipeline import evaluation_batches, normalize
 from interestyle_jax.errors import InputError
@@ -78,14 +79,12 @@ def _prepare(pictures: dict[str, jax.Array], *, size: int) -> dict[str, jax.Arra
 def open_samples(
     data: str | Path, split: str, *, batch_size: int, num_samples: int | None = None
 ) -> Samples:
-    """Finds out what `data` is: a TFDS data set directory, or a folder of pictures.
+    """Finds out what `data` is: a TFDS data set (directory or name), or a folder of pictures.
 
     Raises:
       InputError: it is neither, holds no pictures, or its samples have no `image`.
     """
-    data = Path(data)
-    if not data.is_dir():
-        raise InputError(f"{data}: no such data set directory or folder of pictures")
+    data = locate_data_set(data)
     if (data / "dataset_info.json").is_file():
         features = tfds.builder_from_directory(str(data)).info.features
         fields = tuple(name for name in FIELDS if name in features)

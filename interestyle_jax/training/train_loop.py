@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from interestyle_jax.data.fingerprint import fingerprint
+from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.training import sharding
@@ -75,11 +76,12 @@ class Trainer:
           InputError: bad config, data or checkpoint; names the field or file.
         """
         if not config.data.dir:
-            raise InputError("config.data.dir: expected a data set's directory, got ''")
+            raise InputError("config.data.dir: expected a data set's directory or name, got ''")
         self.config = config
+        self.data_dir = locate_data_set(config.data.dir)
         self.mesh = sharding.make_mesh(**config.mesh.to_dict())
         sharding.check_batch_size(self.mesh, config.batch_size)
-        self.fingerprint = fingerprint(config.data.dir)
+        self.fingerprint = fingerprint(self.data_dir)
         self.task = make_task(config)
         self.run = RunDirectory(workdir, config, command)
         self.checkpoints = Checkpoints(
@@ -97,7 +99,7 @@ class Trainer:
         whole = sharding.replicated(self.mesh)
         self.frozen = jax.device_put(self.task.frozen, whole)
         self.data = training_batches(
-            config.data.dir,
+            self.data_dir,
             config.data.train_split,
             batch_size=config.batch_size,
             seed=config.seed,
@@ -147,7 +149,7 @@ class Trainer:
     def held_out_batches(self):
         """Validation batches, the last one padded (field `valid`)."""
         return evaluation_batches(
-            self.config.data.dir,
+            self.data_dir,
             self.config.data.validation_split,
             batch_size=self.config.batch_size,
             fields=self.task.batch_fields,
