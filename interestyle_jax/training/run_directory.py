@@ -158,6 +158,14 @@ class RunDirectory:
         """Writes `report.json`."""
         write_json(self.path / "report.json", report | self.facts)
 
+    def finished_report(self) -> dict[str, Any] | None:
+        """What `report.json` says, where it is there and says that the run was completed."""
+        try:
+            report = json.loads((self.path / "report.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return report if report.get("status") == "completed" else None
+
     def close(self) -> None:
         """Flushes TensorBoard's file."""
         self._board.close()

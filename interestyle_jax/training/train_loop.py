@@ -216,6 +216,11 @@ class Trainer:
                 extra={"training": facts | self.run.facts},
             )
 
+    def close(self) -> None:
+        """Ends reading and logging."""
+        self.run.close()
+        self.data.close()
+
 
 def check_finite(metrics: dict[str, float], step: int) -> None:
     """Raises FloatingPointError naming the first metric that is not finite."""
@@ -245,6 +250,10 @@ def train(
     for notice in trainer.checkpoints.notices:
         print(notice, file=sys.stderr)
     trainer.export_if_missing()
+    if trainer.step >= config.num_steps and (done := trainer.run.finished_report()):
+        trainer.close()
+        trainer.checkpoints.close()
+        return done
     status, error = "failed", None
     begun, first_step, compiled = time.monotonic(), trainer.step, None
     try:
@@ -270,8 +279,7 @@ def train(
             "devices": jax.device_count(),
         }
         trainer.run.report(report)
-        trainer.run.close()
-        trainer.data.close()
+        trainer.close()
     trainer.checkpoints.close()
     return report
 

@@ -208,6 +208,9 @@ def test_lost_weights_are_written_again_from_the_best_checkpoint(uninterrupted, 
     shutil.rmtree(again / "weights")
     report = train(settings, again, command=["test"])
     assert (again / "weights" / "metadata.json").exists() == (report["best_step"] == STEPS)
+    # A finished run's report keeps its figures.
+    assert report == json.loads((whole / "report.json").read_text())
+    assert report == json.loads((again / "report.json").read_text())
 
 
 def test_one_device_and_eight_take_the_same_step(config):
