@@ -55,6 +55,7 @@ def get_config(size: str = "full"):
         config.picture_every = 2
         config.log_every = 1
         config.validation_samples = 8
+        config.method.num_iterations = 2
         config.encoder.units = (1, 1, 1, 1)
         config.encoder.widths = (8, 8, 8, 8, 8)
         config.encoder.head_width = 8

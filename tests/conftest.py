@@ -1,11 +1,17 @@
 """Eight fake CPU devices, no random plugins, and the golden data of the official code."""
 
 import math
+import os
 from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
+# Tests compile far more than they compute. Read when JAX starts its CPU client.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+).strip()
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
