@@ -27,5 +27,5 @@ def test_name_gives_the_newest_version_unless_one_is_named(folder):
 
 @pytest.mark.parametrize("name", ["cats", "faces:2.0.0", "./nowhere"])
 def test_unknown_names_say_where_was_looked(folder, name):
-    with pytest.raises(InputError, match=f"{name}: no such directory.*{folder}"):
+    with pytest.raises(InputError, match=f"{name}: no such data set directory.*{folder}"):
         locate_data_set(name)
