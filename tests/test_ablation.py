@@ -209,7 +209,7 @@ def test_runs_of_another_config_are_refused(script, tmp_path, capsys):
     assert script.main(arguments(tmp_path, "--seeds=0")) == 0
     for changed, named in (
         ("--batch-size=8", "config.batch_size"),
-        ("--steps=5", "--steps"),
+        ("--steps=5", "config.num_steps"),
         (f"--data={tmp_path / 'other'}", "config.data"),
     ):
         assert script.main(arguments(tmp_path, "--seeds=0", changed)) == 2
