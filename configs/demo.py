@@ -46,9 +46,9 @@ def get_config(size: str = "full"):
     config.log_every = 25
     config.validation_samples = 128
     if size == "quickstart":
-        config.num_steps = 300
-        config.checkpoint_every = 150
-        config.picture_every = 150
+        config.num_steps = 400
+        config.checkpoint_every = 200
+        config.picture_every = 200
         config.validation_samples = 64
     if size == "smoke":
         config.batch_size = 8
