@@ -9,7 +9,8 @@ import pytest
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
 from interestyle_jax.training.presets import encoder_config
-from interestyle_jax.training.train_loop import make_task, train
+from interestyle_jax.training.train_loop import train
+from interestyle_jax.training.trainer import make_task
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SMOKE = {

@@ -30,7 +30,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.training import sharding
 from interestyle_jax.training.run_directory import git_commit, versions
 from interestyle_jax.training.task import Task
-from interestyle_jax.training.train_loop import make_task
+from interestyle_jax.training.trainer import make_task
 
 MATMUL_SIZE = 1024
 PHASE_STEPS = 1000

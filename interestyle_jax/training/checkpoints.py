@@ -4,11 +4,13 @@ A step is whole or absent: Orbax writes beside it and renames. What a killed sav
 cleared, and a step whose files were damaged later is set aside, never deleted.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from interestyle_jax.errors import InputError
 PyTree = Any
 log = logging.getLogger(__name__)
 BROKEN = "broken_"
+NO_SPACE = ("no space left", "resource_exhausted", "disk quota")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,18 +96,22 @@ class Checkpoints:
             data=ocp.args.JsonSave(data),
             meta=ocp.args.JsonSave(meta),
         )
-        try:
+        with self._saving():
             self._manager.save(step, args=items, metrics={"loss": loss}, force=True)
-        except OSError as error:
-            raise self._save_error(error) from error
-        except ValueError as error:
-            if _no_space(error):
-                raise self._save_error(error) from error
-            raise
 
-    def _save_error(self, error: Exception) -> InputError:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        return InputError(f"{self.directory}: a checkpoint could not be saved: {reason}")
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            # TensorStore reports a full disk as ValueError with the system's words in it.
+            text = str(error).lower()
+            if isinstance(error, ValueError) and not any(words in text for words in NO_SPACE):
+                raise
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(
+                f"{self.directory}: a checkpoint could not be saved: {reason}"
+            ) from error
 
     def wait(self) -> None:
         """Ends the save in the background.
@@ -112,15 +119,9 @@ class Checkpoints:
         Raises:
           InputError: it could not be written.
         """
-        try:
+        with self._saving():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
-        except OSError as error:
-            raise self._save_error(error) from error
-        except ValueError as error:
-            if _no_space(error):
-                raise self._save_error(error) from error
-            raise
 
     def restore(self, abstract_state: PyTree, *, step: int | None = None) -> Restored | None:
         """Reads the newest checkpoint that is whole.
@@ -186,12 +187,6 @@ class Checkpoints:
         """Ends a save in the background and closes the manager."""
         self.wait()
         self._manager.close()
-
-
-def _no_space(error: Exception) -> bool:
-    # TensorStore reports a full disk as ValueError with the system's words in it.
-    text = str(error).lower()
-    return "no space left" in text or "resource_exhausted" in text or "disk quota" in text
 
 
 def best_of(loss: float, step: int, meta: dict[str, Any] | None) -> tuple[int, float]:

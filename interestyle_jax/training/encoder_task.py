@@ -21,14 +21,11 @@ from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refi
 from interestyle_jax.models.registry import build, describe, init
 from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
 from interestyle_jax.training.losses import ImageLoss
-from interestyle_jax.training.ranger import ranger
+from interestyle_jax.training.optimizer import make_optimizer
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
 NOISES = ("const", "random")
-OPTIMIZERS = {"ranger": ranger, "adam": optax.adam}
-# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
-SCHEDULES = ("constant", "cosine")
 
 
 @flax.struct.dataclass
@@ -67,7 +64,7 @@ class EncoderTask:
         _check(config)
         self.config = config
         self._load()
-        self.optimizer = _optimizer(config)
+        self.optimizer = make_optimizer(config)
         fields = config.encoder.to_dict()
         fields = {
             "num_styles": self.generator.num_styles,
@@ -333,24 +330,3 @@ def _check(config: ml_collections.ConfigDict) -> None:
         )
     if not 0 <= config.ema_decay < 1:
         raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")
-
-
-def _optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    options = config.optimizer.to_dict()
-    name, schedule = options.pop("name", None), options.pop("schedule", "constant")
-    if name not in OPTIMIZERS:
-        raise InputError(
-            f"config.optimizer.name: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
-        )
-    if schedule not in SCHEDULES:
-        raise InputError(
-            f"config.optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}"
-        )
-    if schedule == "cosine":
-        options["learning_rate"] = optax.cosine_decay_schedule(
-            options["learning_rate"], config.num_steps
-        )
-    try:
-        return OPTIMIZERS[name](**options)
-    except TypeError as error:
-        raise InputError(f"config.optimizer: {error}") from error

@@ -17,7 +17,8 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.training import sharding
 from interestyle_jax.training.checkpoints import Checkpoints
 from interestyle_jax.training.presets import encoder_config
-from interestyle_jax.training.train_loop import Trainer, make_task, train
+from interestyle_jax.training.train_loop import train
+from interestyle_jax.training.trainer import Trainer, make_task
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -64,7 +65,7 @@ def config(avatars, tiny_weights):
 DRIVER = """
 import json, os, signal, sys
 import ml_collections
-from interestyle_jax.training import checkpoints, train_loop
+from interestyle_jax.training import checkpoints, run_directory, train_loop
 config = ml_collections.ConfigDict(json.loads(open(sys.argv[1]).read()))
 when, step = sys.argv[3], int(sys.argv[4])
 if when == "saving":
@@ -84,12 +85,12 @@ if when == "stepping":
         return put(*args)
     train_loop.sharding.put_batch = put_and_die
 if when == "term":
-    log = train_loop.RunDirectory.log
+    log = run_directory.RunDirectory.log
     def log_and_ask(self, at, *args):
         if at == step:
             os.kill(os.getpid(), signal.SIGTERM)
         log(self, at, *args)
-    train_loop.RunDirectory.log = log_and_ask
+    run_directory.RunDirectory.log = log_and_ask
 report = train_loop.train(config, sys.argv[2], command=["test"])
 print(report["status"])
 """

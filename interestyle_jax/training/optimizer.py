@@ -1,0 +1,40 @@
+"""The encoder's optimizer and its learning rate, by config."""
+
+import ml_collections
+import optax
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.training.ranger import ranger
+
+OPTIMIZERS = {"ranger": ranger, "adam": optax.adam}
+# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
+SCHEDULES = ("constant", "cosine")
+
+
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """Builds what `config.optimizer` names; its other fields are the optimizer's options.
+
+    Args:
+      config: the run's config; a cosine schedule ends at its `num_steps`.
+
+    Raises:
+      InputError: unknown name, schedule or option.
+    """
+    options = config.optimizer.to_dict()
+    name, schedule = options.pop("name", None), options.pop("schedule", "constant")
+    if name not in OPTIMIZERS:
+        raise InputError(
+            f"config.optimizer.name: expected one of {', '.join(OPTIMIZERS)}, got {name!r}"
+        )
+    if schedule not in SCHEDULES:
+        raise InputError(
+            f"config.optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}"
+        )
+    if schedule == "cosine":
+        options["learning_rate"] = optax.cosine_decay_schedule(
+            options["learning_rate"], config.num_steps
+        )
+    try:
+        return OPTIMIZERS[name](**options)
+    except TypeError as error:
+        raise InputError(f"config.optimizer: {error}") from error
