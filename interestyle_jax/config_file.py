@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.training.presets import set_preset
 
 
 def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
@@ -18,7 +19,8 @@ def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigD
       path: a Python file with `get_config([argument])`, the argument after a colon
         ("configs/demo.py:smoke").
       overrides: "--config.field=value" or "--config.field", "value"; nested fields with dots.
-        Values take the field's type (numbers, booleans, strings, tuples).
+        Values take the field's type (numbers, booleans, strings, tuples). A preset is set before
+        all others, with the method that belongs to it.
 
     Returns:
       A locked ConfigDict.
@@ -30,6 +32,12 @@ def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigD
     config = load_config(path)
     overrides = list(overrides)
     _check_fields(config, overrides)
+    preset = _preset(overrides)
+    if preset is not None:
+        try:
+            set_preset(config, preset)
+        except ValueError as error:
+            raise InputError(str(error)) from error
     values = flags.FlagValues()
     arguments = ["interestyle", *overrides]
     holder = config_flags.DEFINE_config_dict(
@@ -86,6 +94,16 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> list[str]:
         if isinstance(config[key], config_dict.ConfigDict):
             names += field_names(config[key], f"{prefix}{key}.")
     return names
+
+
+def _preset(overrides: Sequence[str]) -> str | None:
+    """The last "--config.preset" among the overrides."""
+    found = None
+    for i, argument in enumerate(overrides):
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config.preset":
+            found = value if equals else "".join(overrides[i + 1 : i + 2])
+    return found
 
 
 def _check_fields(config: config_dict.ConfigDict, overrides: Sequence[str]) -> None:

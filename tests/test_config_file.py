@@ -1,5 +1,7 @@
 """Config files and overrides, and what users get wrong in them."""
 
+from pathlib import Path
+
 import pytest
 
 from interestyle_jax.config_file import read_config
@@ -104,3 +106,19 @@ def test_missing_file_other_suffix_and_wrong_argument(tmp_path, config_path):
         read_config(str(text))
     with pytest.raises(InputError, match="argument 'large', expected smoke"):
         read_config(config_path + ":large")
+
+
+@pytest.mark.parametrize(
+    "words", [["--config.preset=restyle_psp"], ["--config.preset", "restyle_psp"]]
+)
+def test_preset_brings_its_method_and_single_fields_come_after_it(words):
+    path = str(Path(__file__).resolve().parents[1] / "configs" / "demo.py")
+    ours = read_config(path)
+    config = read_config(path, ["--config.method.gradient=through", *words])
+    assert ours.preset == "interestyle" and ours.method.interest_loss
+    assert config.preset == "restyle_psp" and not config.method.interest_loss
+    assert config.method.disentangle_weight == 0.0
+    assert config.method.gradient == "through"
+    assert config.encoder == ours.encoder
+    with pytest.raises(InputError, match="config.preset: expected one of interestyle, restyle_psp"):
+        read_config(path, ["--config.preset=restile"])

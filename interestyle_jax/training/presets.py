@@ -5,7 +5,41 @@ DESIGN.md section 1 has the table. Files under `configs/` take a preset and chan
 
 from ml_collections import ConfigDict
 
-ENCODER_PRESETS = ("interestyle", "restyle_psp")
+# What of `config.method` makes a preset; everything else is the run's own.
+ENCODER_PRESETS = {
+    "interestyle": {
+        "interest_loss": True,
+        "gradient": "last",
+        "filter_radii": (16.0, 9.0, 4.0, 1.0),
+        "disentangle_weight": 0.05,
+    },
+    "restyle_psp": {
+        "interest_loss": False,
+        "gradient": "each",
+        "filter_radii": (0.0, 0.0, 0.0, 0.0),
+        "disentangle_weight": 0.0,
+    },
+}
+
+
+def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
+    """Makes a config, in place, one of another preset; only its method changes.
+
+    Args:
+      config: from `encoder_config` or `generator_config`.
+      preset: "interestyle" (the paper) or "restyle_psp" (its baseline: whole picture, a loss on
+        every iteration, no filter, no disentanglement); "stylegan2" for a generator's.
+
+    Raises:
+      ValueError: a preset that the config's task does not have.
+    """
+    known = tuple(ENCODER_PRESETS) if config.task == "encoder" else ("stylegan2",)
+    if preset not in known:
+        raise ValueError(f"config.preset: expected one of {', '.join(known)}, got {preset!r}")
+    config.preset = preset
+    if preset in ENCODER_PRESETS:
+        config.method.update(ENCODER_PRESETS[preset])
+    return config
 
 
 def _run() -> ConfigDict:
@@ -38,14 +72,11 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
     """The official encoder's training at 256, for a 1024 generator.
 
     Args:
-      preset: "interestyle" (the paper) or "restyle_psp" (its baseline: whole picture, a loss on
-        every iteration, no filter, no disentanglement).
+      preset: see `set_preset`.
 
     Raises:
       ValueError: unknown preset.
     """
-    if preset not in ENCODER_PRESETS:
-        raise ValueError(f"preset: expected one of {', '.join(ENCODER_PRESETS)}, got {preset!r}")
     config = _run()
     config.update(
         ConfigDict(
@@ -56,12 +87,9 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 "encoder": {"type": "BackboneEncoder"},
                 "method": {
                     "num_iterations": 5,
-                    "interest_loss": True,
-                    "gradient": "last",
-                    "filter_radii": (16.0, 9.0, 4.0, 1.0),
+                    **ENCODER_PRESETS["interestyle"],
                     "filter_reference": 1024,
                     "filter_region": "uninterest",
-                    "disentangle_weight": 0.05,
                     "disentangle_through_w": False,
                     "dilation_radius": 8,
                     "noise": "random",
@@ -73,12 +101,7 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
             }
         )
     )
-    if preset == "restyle_psp":
-        config.method.interest_loss = False
-        config.method.gradient = "each"
-        config.method.filter_radii = (0.0, 0.0, 0.0, 0.0)
-        config.method.disentangle_weight = 0.0
-    return config
+    return set_preset(config, preset)
 
 
 def generator_config() -> ConfigDict:
