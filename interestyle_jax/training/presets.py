@@ -117,6 +117,7 @@ def generator_config() -> ConfigDict:
                     "mapping_depth": 8,
                     "channel_base": 32768,
                     "channel_max": 512,
+                    "up_form": "separable",
                 },
                 "discriminator": {"channel_base": 32768, "channel_max": 512},
                 "gan": {
