@@ -13,6 +13,7 @@ from interestyle_jax.models.equalized import EqualConv, EqualDense
 from interestyle_jax.models.modulated_conv import ModulatedConv
 from interestyle_jax.models.resample import blur, downsample, upsample
 from interestyle_jax.models.stylegan2 import Generator, StyledConv, ToRGB, truncate
+from tools.convert_weights.families.stylegan2 import convert_generator
 
 OPERATOR = {"rel_l2": 5e-6, "rel_max": 1e-5}
 NETWORK = {"rel_l2": 1e-5, "rel_max": 3e-5}
@@ -59,23 +60,10 @@ def to_rgb(p, prefix):
 
 
 def generator_variables(p, resolution):
-    """Variables of `Generator` from rosinality's state dict."""
-    depth = sum(1 for key in p if key.startswith("style.") and key.endswith("weight"))
-    params = {
-        "input": nhwc(p["input.input"]),
-        "mapping": {f"dense_{i}": dense(p, f"style.{i + 1}.") for i in range(depth)},
-        "conv_4": styled(p, "conv1."),
-        "rgb_4": to_rgb(p, "to_rgb1."),
-    }
-    noise = {"conv_4": {"noise": nhwc(p["noises.noise_0"])}}
-    for i in range(int(np.log2(resolution)) - 2):
-        size = 2 ** (i + 3)
-        params[f"up_{size}"] = styled(p, f"convs.{2 * i}.", up=True)
-        params[f"conv_{size}"] = styled(p, f"convs.{2 * i + 1}.")
-        params[f"rgb_{size}"] = to_rgb(p, f"to_rgbs.{i}.")
-        noise[f"up_{size}"] = {"noise": nhwc(p[f"noises.noise_{2 * i + 1}"])}
-        noise[f"conv_{size}"] = {"noise": nhwc(p[f"noises.noise_{2 * i + 2}"])}
-    return {"params": params, "noise": noise}
+    """Variables of `Generator` from rosinality's state dict, through the converter."""
+    part, architecture = convert_generator(p, "golden")
+    assert architecture["resolution"] == resolution
+    return part.variables
 
 
 def res_block(p, prefix):

@@ -25,7 +25,7 @@ def format_report(family: str, sources: Sequence[SourceFile], conversion: Conver
     for name, part in conversion.parts.items():
         if part.ignored:
             lines.append(f"ignored in {name}: {', '.join(part.ignored)}")
-        for path, array in flatten_dict(part.variables, sep="/").items():
+        for path, array in flatten_dict({name: part.variables}, sep="/").items():
             if not np.all(np.isfinite(array)):
-                lines.append(f"warning: {name}/{path} holds values that are not finite")
+                lines.append(f"warning: {path} holds values that are not finite")
     return "\n".join(lines)

@@ -21,6 +21,10 @@ class Layout:
 SAME = Layout(lambda x: x, lambda x: x)
 # PyTorch convolution [O, I, h, w] <-> Flax [h, w, I, O].
 CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
+# PyTorch dense [O, I] <-> Flax [I, O].
+DENSE = Layout(lambda x: x.transpose(1, 0), lambda x: x.transpose(1, 0))
+# Pictures and maps: PyTorch [B, C, H, W] <-> [B, H, W, C].
+MAP = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
 # A 1x1 convolution to one channel: PyTorch [1, C, 1, 1] <-> [C].
 TORCH_HEAD = Layout(lambda x: x.reshape(x.shape[1]), lambda x: x.reshape(1, -1, 1, 1))
 # The same in Flax: [1, 1, C, 1] <-> [C].
@@ -41,14 +45,14 @@ class Mapped:
     """A converted part.
 
     Attributes:
-      variables: nested dicts of arrays.
+      variables: nested dicts of arrays, or one array.
       tensors: how many arrays.
       parameters: how many numbers.
       dtypes: the source's types.
       ignored: source keys left out on purpose.
     """
 
-    variables: dict[str, Any]
+    variables: dict[str, Any] | np.ndarray
     tensors: int
     parameters: int
     dtypes: tuple[str, ...]
@@ -97,7 +101,7 @@ def apply_map(
         node = variables
         for folder in folders:
             node = node.setdefault(folder, {})
-        node[leaf] = np.ascontiguousarray(converted)
+        node[leaf] = np.asarray(converted, order="C")
     if not wrong:
         wrong = [f"nothing fills {path}" for path in sorted(expected.keys() - filled.keys())]
     if wrong:
