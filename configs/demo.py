@@ -35,18 +35,20 @@ def get_config(size: str = "full"):
     config.method.dilation_radius = 2
     config.method.noise = "const"
     config.loss.id = 0.0
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 1e-3
     # RAdam's warm-up takes about 2 / (1 - b2) steps: with 0.999 it would outlast these runs.
     config.optimizer.b2 = 0.99
     config.optimizer.schedule = "cosine"
     config.batch_size = 16
-    config.num_steps = 2400
-    config.checkpoint_every = 300
-    config.picture_every = 600
+    config.num_steps = 6000
+    config.freeze_batch_norm_after = 0.75
+    config.checkpoint_every = 500
+    config.picture_every = 1000
     config.log_every = 25
     config.validation_samples = 128
     if size == "quickstart":
         config.num_steps = 400
+        config.optimizer.learning_rate = 3e-3
         config.checkpoint_every = 200
         config.picture_every = 200
         config.validation_samples = 64

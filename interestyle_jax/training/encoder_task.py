@@ -26,6 +26,8 @@ from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
 NOISES = ("const", "random")
+# The phase of a step that leaves the BatchNorm statistics alone.
+FROZEN = "frozen_batch_norm"
 
 
 @flax.struct.dataclass
@@ -163,6 +165,15 @@ class EncoderTask:
 
         return encode
 
+    def _encode_frozen(self, params: PyTree):
+        """`encode` with the running statistics, which stay as they are."""
+
+        def encode(batch_stats, x):
+            variables = {"params": params, "batch_stats": batch_stats}
+            return self.encoder.apply(variables, x), batch_stats
+
+        return encode
+
     def _synthesize(self, frozen: PyTree, key: jax.Array | None):
         """`synthesize` for `refine`: stored noise, or fresh noise in every iteration."""
 
@@ -173,7 +184,14 @@ class EncoderTask:
         return synthesize
 
     def gradients(
-        self, params: PyTree, batch_stats: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
+        self,
+        params: PyTree,
+        batch_stats: PyTree,
+        frozen: PyTree,
+        batch: Batch,
+        key: jax.Array,
+        *,
+        freeze_batch_norm: bool = False,
     ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
         """The part of a step before the optimizer; see `EncoderLoss.gradients` for the results.
 
@@ -183,6 +201,7 @@ class EncoderTask:
           frozen: `self.frozen`.
           batch: uint8 fields `batch_fields`.
           key: for the generator's noise, where `config.method.noise` is "random".
+          freeze_batch_norm: normalise by `batch_stats`, as inference does, and keep them.
         """
         method = self.config.method
         image, mask = self._prepare(batch)
@@ -190,7 +209,7 @@ class EncoderTask:
             image, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
         )
         loss = EncoderLoss(
-            encode_with=self._encode,
+            encode_with=self._encode_frozen if freeze_batch_norm else self._encode,
             synthesize=self._synthesize(frozen, key if method.noise == "random" else None),
             image_loss=self._image_loss(frozen),
             gradient=method.gradient,
@@ -212,9 +231,13 @@ class EncoderTask:
         return Position(batch_stats, w, image if self.feedback else None)
 
     def phase(self, step: int) -> tuple[str, ...]:
-        """See `Task.phase`: all steps are alike."""
-        del step
-        return ()
+        """See `Task.phase`: `FROZEN` from `config.freeze_batch_norm_after` of the steps on.
+
+        Five passes and the disentanglement pair share one running average, and inference meets no
+        blurred input; the last steps train the encoder on the statistics that inference will use.
+        """
+        first = self.config.freeze_batch_norm_after * self.config.num_steps
+        return (FROZEN,) if step >= first else ()
 
     def train_step(
         self,
@@ -225,9 +248,13 @@ class EncoderTask:
         phase: tuple[str, ...] = (),
     ) -> tuple[EncoderState, dict[str, jax.Array]]:
         """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
-        del phase
         grads, batch_stats, metrics = self.gradients(
-            state.params, state.batch_stats, frozen, batch, key
+            state.params,
+            state.batch_stats,
+            frozen,
+            batch,
+            key,
+            freeze_batch_norm=FROZEN in phase,
         )
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -327,6 +354,11 @@ def _check(config: ml_collections.ConfigDict) -> None:
     if not method.disentangle_weight >= 0:
         raise InputError(
             f"config.method.disentangle_weight: expected from 0, got {method.disentangle_weight}"
+        )
+    if not 0 <= config.freeze_batch_norm_after <= 1:
+        raise InputError(
+            "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "
+            f"got {config.freeze_batch_norm_after}"
         )
     if not 0 <= config.ema_decay < 1:
         raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")

@@ -98,6 +98,8 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
                 "optimizer": {"name": "ranger", "learning_rate": 1e-4, "schedule": "constant"},
                 "ema_decay": 0.0,
+                # Share of the steps after which BatchNorm uses its running statistics; 1.0: never.
+                "freeze_batch_norm_after": 1.0,
             }
         )
     )

@@ -307,3 +307,29 @@ def test_cosine_schedule_falls_to_nothing_at_the_last_step(make_config):
         updates, state = optimizer.update({"a": np.ones(3, np.float32)}, state, params)
         sizes.append(float(np.abs(updates["a"]).max()))
     np.testing.assert_allclose(sizes, [1e-2, 5e-3, 0.0], rtol=1e-4, atol=1e-9)
+
+
+def test_frozen_batch_norm_trains_what_validation_measures(make_config, batch):
+    config = make_config(filter_radii=(0.0, 0.0), disentangle_weight=0.0)
+    config.freeze_batch_norm_after, config.num_steps = 0.75, 8
+    task = EncoderTask(config)
+    assert [bool(task.phase(i)) for i in range(8)] == 6 * [False] + 2 * [True]
+    state = jax.jit(task.init)(jax.random.key(2))
+    # Statistics unlike the batch's: normalising by the batch would show.
+    state = state.replace(batch_stats=jax.tree.map(lambda x: x + 0.5, state.batch_stats))
+    step = jax.jit(task.train_step, static_argnums=4)
+    after, metrics = step(state, task.frozen, batch, KEY, task.phase(6))
+    validation = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+    np.testing.assert_allclose(metrics["loss"], validation["loss"].mean(), rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, state.batch_stats)
+    assert norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
+    moved, _ = step(state, task.frozen, batch, KEY, task.phase(5))
+    assert norm(jax.tree.map(jnp.subtract, moved.batch_stats, state.batch_stats)) > 0
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_share_of_steps_before_freezing_is_checked(make_config, share):
+    config = make_config()
+    config.freeze_batch_norm_after = share
+    with pytest.raises(InputError, match="freeze_batch_norm_after.*from 0 to 1"):
+        EncoderTask(config)
