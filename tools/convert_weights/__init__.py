@@ -50,6 +50,7 @@ def convert(
         },
         dtype=dtype,
         force=force,
+        extra=conversion.extra | {"kept": {n: p.kept for n, p in conversion.parts.items()}},
     )
     return report
 

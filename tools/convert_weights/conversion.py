@@ -7,17 +7,27 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
+from interestyle_jax.weights import Weights
 from tools.convert_weights.source_file import SourceFile
 from tools.convert_weights.tensor_map import Mapped
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """Converted parts and the architecture of each, as a weight directory keeps them."""
+    """Converted parts and the architecture of each, as a weight directory keeps them.
+
+    Attributes:
+      parts: {part: converted arrays}.
+      architectures: {part: architecture} of the parts that are networks.
+      extra: JSON-able facts that the way back needs, for `metadata.json`'s "extra"; the `kept`
+        integers of every part are added to it under "kept", {part: {key: integer}}.
+    """
 
     parts: dict[str, Mapped]
     architectures: dict[str, dict[str, Any]]
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Family(ABC):
@@ -38,6 +48,14 @@ class Family(ABC):
     @abstractmethod
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """Converts the files, or raises InputError listing every key that does not fit."""
+
+    def restore(self, weights: Weights) -> dict[str, Any]:
+        """The official file's content: nested dicts of NumPy arrays and plain values.
+
+        Raises:
+          InputError: the weights lack a part of the layout, or there is no way back.
+        """
+        raise InputError(f"{weights.directory}: family {self.name} has no PyTorch layout to write")
 
 
 def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,7 @@ class Layout:
     to_source: Callable[[np.ndarray], np.ndarray]
 
 
+NOTHING = r"(?!)"
 SAME = Layout(lambda x: x, lambda x: x)
 # PyTorch convolution [O, I, h, w] <-> Flax [h, w, I, O].
 CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
@@ -50,6 +51,8 @@ class Mapped:
       parameters: how many numbers.
       dtypes: the source's types.
       ignored: source keys left out on purpose.
+      kept: {source key: value} of single integers that no network reads (`num_batches_tracked`),
+        which the way back needs.
     """
 
     variables: dict[str, Any] | np.ndarray
@@ -57,6 +60,7 @@ class Mapped:
     parameters: int
     dtypes: tuple[str, ...]
     ignored: tuple[str, ...]
+    kept: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def apply_map(
@@ -65,7 +69,8 @@ def apply_map(
     expected: Mapping[str, tuple[int, ...]],
     *,
     where: str,
-    ignore: str = r"(?!)",
+    ignore: str = NOTHING,
+    keep: str = NOTHING,
 ) -> Mapped:
     """Converts one part, consuming every key.
 
@@ -75,14 +80,17 @@ def apply_map(
       expected: {target path: shape} of the network; the table has to fill it exactly.
       where: the file or files, for messages.
       ignore: regular expression of keys that the network has no use for.
+      keep: regular expression of keys of single integers, which go into `Mapped.kept`.
 
     Raises:
       InputError: keys missing, unused or of another shape; the message lists them all.
     """
     entries = list(entries)
     used = {entry.source for entry in entries}
-    ignored = tuple(k for k in arrays if k not in used and re.fullmatch(ignore, k))
-    wrong = [f"unused key {k}" for k in arrays if k not in used and k not in ignored]
+    free = [k for k in arrays if k not in used]
+    kept = {k: int(arrays[k]) for k in free if re.fullmatch(keep, k) and arrays[k].size == 1}
+    ignored = tuple(k for k in free if k not in kept and re.fullmatch(ignore, k))
+    wrong = [f"unused key {k}" for k in free if k not in kept and k not in ignored]
     wrong += [f"missing key {k}" for k in sorted(used - arrays.keys())]
     variables: dict[str, Any] = {}
     filled = {}
@@ -112,7 +120,30 @@ def apply_map(
         sum(x.size for x in filled.values()),
         tuple(sorted({str(arrays[e.source].dtype) for e in entries})),
         ignored,
+        kept,
     )
+
+
+def restore_map(
+    variables: Mapping[str, Any], entries: Iterable[Entry], *, prefix: str = ""
+) -> dict[str, np.ndarray]:
+    """The inverse of `apply_map`: {prefix + source key: array in the source's layout}.
+
+    Args:
+      variables: a part's nested dicts of arrays.
+      entries: the table that `apply_map` took.
+      prefix: put before every key.
+
+    Raises:
+      KeyError: the variables lack a path of the table.
+    """
+    restored = {}
+    for entry in entries:
+        value: Any = variables
+        for name in entry.target.split("/"):
+            value = value[name]
+        restored[prefix + entry.source] = np.ascontiguousarray(entry.layout.to_source(value))
+    return restored
 
 
 def _convert(array: np.ndarray, layout: Layout) -> np.ndarray | None:
