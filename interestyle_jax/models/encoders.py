@@ -21,7 +21,8 @@ class StyleHeads(nn.Module):
     around, each with a leaky ReLU (slope 0.01), and an equalised dense layer. A layer of all heads
     is one kernel whose last axis runs through the heads: head i owns columns
     [i * width, (i + 1) * width). So gradient centralisation, a mean over all axes but the last,
-    treats every output channel of every head apart, as the official code does.
+    treats every output channel of every head apart, as the official code does. The convolutions
+    compute in the type of x, the dense layer in float32 at least.
 
     Source: pSp `GradualStyleBlock`; golden/NOTES.md section 3.
     """
@@ -39,6 +40,7 @@ class StyleHeads(nn.Module):
             shape = (3, 3, x.shape[-1], columns)
             kernel = self.param(f"conv_{i}_kernel", HEAD_INIT, shape)
             bias = self.param(f"conv_{i}_bias", nn.initializers.zeros, (columns,))
+            kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
             if i == 0:
                 x = jax.lax.conv_general_dilated(
                     x,
@@ -56,6 +58,7 @@ class StyleHeads(nn.Module):
                 f"style heads: {self.depth} convolutions end at {x.shape[1:3]}, expected (1, 1)"
             )
         x = x.reshape(batch, self.num_styles, self.width)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         columns = self.num_styles * self.w_dim
         kernel = self.param("dense_kernel", nn.initializers.normal(1.0), (self.width, columns))
         bias = self.param("dense_bias", nn.initializers.zeros, (columns,))
@@ -80,6 +83,7 @@ class BackboneEncoder(nn.Module):
       widths: channels of the stem, then of each stage.
       head_width: channels inside a style head.
       w_dim: width of one latent row.
+      dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
 
     Source: ReStyle `BackboneEncoder`.
     """
@@ -91,6 +95,7 @@ class BackboneEncoder(nn.Module):
     widths: Sequence[int] = (64, 64, 128, 256, 512)
     head_width: int = 512
     w_dim: int = 512
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -108,6 +113,7 @@ class BackboneEncoder(nn.Module):
                 f"encoder input: expected [B, {self.input_size}, {self.input_size}, "
                 f"{self.input_channels}], got {x.shape}"
             )
+        x = x if self.dtype is None else x.astype(self.dtype)
         features = IRTrunk(self.units, self.widths, name="trunk")(x, train=train)[-1]
         depth = math.ceil(math.log2(self.input_size / 2 ** len(self.units)))
         return StyleHeads(self.num_styles, depth, self.head_width, self.w_dim, name="heads")(

@@ -3,13 +3,14 @@
 Source: the `model_irse.py` / `helpers.py` that ArcFace, pSp, e4e, ReStyle and IntereStyle share;
 golden/NOTES.md section 3. IR-SE50 is `units=(3, 4, 14, 3)`, IR-101 is `(3, 13, 30, 3)` without
 squeeze-and-excitation. All 3x3 convolutions pad one pixel on every side, which is not XLA's "SAME"
-at stride 2.
+at stride 2. Everything computes in the type of its input; means and BatchNorm in float32 at least.
 """
 
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 
@@ -22,7 +23,7 @@ class PReLU(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
-        return jax.numpy.where(x >= 0, x, slope * x)
+        return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
 
 
 class SqueezeExcitation(nn.Module):
@@ -31,11 +32,11 @@ class SqueezeExcitation(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        gate = x.mean(axis=(1, 2))
+        gate = x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         hidden = max(1, channels // SQUEEZE_REDUCTION)
         gate = nn.relu(nn.Dense(hidden, use_bias=False, name="reduce")(gate))
         gate = nn.sigmoid(nn.Dense(channels, use_bias=False, name="expand")(gate))
-        return x * gate[:, None, None, :]
+        return x * gate[:, None, None, :].astype(x.dtype)
 
 
 class IRBlock(nn.Module):
@@ -53,16 +54,16 @@ class IRBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         y = BatchNorm(name="norm_1")(x, train=train)
-        y = _conv(self.features, 3, 1, "conv_1")(y)
+        y = _conv(self.features, 3, 1, "conv_1", y.dtype)(y)
         y = PReLU(name="prelu")(y)
-        y = _conv(self.features, 3, self.stride, "conv_2")(y)
+        y = _conv(self.features, 3, self.stride, "conv_2", y.dtype)(y)
         y = BatchNorm(name="norm_2")(y, train=train)
         if self.squeeze_excitation:
             y = SqueezeExcitation(name="squeeze_excitation")(y)
         if x.shape[-1] == self.features:
             shortcut = x[:, :: self.stride, :: self.stride]
         else:
-            shortcut = _conv(self.features, 1, self.stride, "shortcut_conv")(x)
+            shortcut = _conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
         return y + shortcut
 
@@ -96,7 +97,7 @@ class IRTrunk(nn.Module):
                 f"widths: expected {len(self.units) + 1} (the stem's, then one a stage), got "
                 f"{len(self.widths)}"
             )
-        x = _conv(self.widths[0], 3, 1, "stem_conv")(x)
+        x = _conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
@@ -111,7 +112,7 @@ class IRTrunk(nn.Module):
         return maps
 
 
-def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
+def _conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> nn.Conv:
     """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
     return nn.Conv(
         features,
@@ -120,5 +121,6 @@ def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
         padding=(size - 1) // 2,
         use_bias=False,
         kernel_init=nn.initializers.he_normal(),
+        dtype=dtype,
         name=name,
     )

@@ -3,6 +3,7 @@
 The official code builds one kernel a sample and convolves the batch as groups. Scaling the input
 by the style and the output by the demodulation is the same number (the convolution is linear in
 each input channel), needs one shared convolution, and no collective when the batch is sharded.
+The convolution computes in the type of its input; style and demodulation stay in that of `w`.
 Source: StyleGAN2 (Karras et al. 2020) section 2.2; rosinality `model.py` `ModulatedConv2d`.
 """
 
@@ -78,13 +79,14 @@ class ModulatedConv(nn.Module):
         shape = (size, size, inputs, self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
         kernel = kernel * (1.0 / math.sqrt(size * size * inputs))
-        x = x * style[:, None, None, :]
+        x = x * style[:, None, None, :].astype(x.dtype)
+        low = kernel.astype(x.dtype)
         if self.up:
-            x = upsample_conv(x, kernel, form=self.up_form)
+            x = upsample_conv(x, low, form=self.up_form)
         else:
             x = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), [(size // 2, size // 2)] * 2, dimension_numbers=DIMENSIONS
+                x, low, (1, 1), [(size // 2, size // 2)] * 2, dimension_numbers=DIMENSIONS
             )
         if self.demodulate:
-            x = x * demodulation(style, kernel)[:, None, None, :]
+            x = x * demodulation(style, kernel)[:, None, None, :].astype(x.dtype)
         return x

@@ -65,18 +65,24 @@ class StyledConv(nn.Module):
         )
         if isinstance(noise, str):
             if noise == "const":
-                x = x + strength * buffer.value
+                x = x + (strength * buffer.value).astype(x.dtype)
         else:
-            x = x + strength * jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
-        return scaled_leaky_relu(x + self.param("bias", nn.initializers.zeros, (self.features,)))
+            fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
+            x = x + strength.astype(x.dtype) * fresh
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return scaled_leaky_relu(x + bias.astype(x.dtype))
 
 
 class ToRGB(nn.Module):
-    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> picture [B, H, W, 3]`."""
+    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> picture [B, H, W, 3]`.
+
+    The picture is summed in float32 at least, whatever the type of x.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array, skip: jax.Array | None) -> jax.Array:
         x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x + self.param("bias", nn.initializers.zeros, (3,))
         return x if skip is None else x + upsample(skip)
 
@@ -96,6 +102,8 @@ class Generator(nn.Module):
         channel multiplier 2, the official 1024 model.
       channel_max: most channels of a layer.
       up_form: how upsampling convolutions are computed, see `modulated_conv.upsample_conv`.
+      dtype: type of the synthesis' maps, e.g. bfloat16; None takes the parameters'. The mapping,
+        styles, demodulation and the picture stay in float32.
     """
 
     resolution: int = 1024
@@ -105,6 +113,7 @@ class Generator(nn.Module):
     channel_base: int = 32768
     channel_max: int = 512
     up_form: str = "separable"
+    dtype: jnp.dtype | None = None
 
     @property
     def num_styles(self) -> int:
@@ -157,6 +166,7 @@ class Generator(nn.Module):
         count = 1 + 2 * len(self.convs)
         noises = [noise] * count if isinstance(noise, str) else list(jax.random.split(noise, count))
         x = jnp.broadcast_to(self.input, (w_plus.shape[0], *self.input.shape[1:]))
+        x = x if self.dtype is None else x.astype(self.dtype)
         x = self.conv_4(x, w_plus[:, 0], noises[0])
         skips = [self.rgb_4(x, w_plus[:, 1], None)]
         for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
