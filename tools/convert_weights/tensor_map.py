@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,22 @@ FLAX_HEAD = Layout(lambda x: x.reshape(x.shape[2]), lambda x: x.reshape(1, 1, -1
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One array: its key in the source, its path here ("params/conv_0/kernel"), its layout."""
+    """One array: its key in the source, its path here ("params/conv_0/kernel"), its layout.
+
+    With `columns` it is one of several that lie side by side along the target's last axis, and
+    fills [start, stop) of it.
+    """
 
     source: str
     target: str
     layout: Layout = SAME
+    columns: tuple[int, int] | None = None
+
+    def shape(self, target: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of this entry's share of a target of that shape."""
+        if self.columns is None:
+            return tuple(target)
+        return (*target[:-1], self.columns[1] - self.columns[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Mapped:
 
     Attributes:
       variables: nested dicts of arrays, or one array.
-      tensors: how many arrays.
+      tensors: how many arrays of the source.
       parameters: how many numbers.
       dtypes: the source's types.
       ignored: source keys left out on purpose.
@@ -63,6 +74,25 @@ class Mapped:
     kept: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What of a source becomes one part: the keys that start with `prefix`.
+
+    Attributes:
+      entries: the table, of keys without the prefix.
+      expected: {target path: shape} of the network; the table has to fill it exactly.
+      prefix: what the section's keys begin with.
+      ignore: regular expression of keys (without prefix) that the network has no use for.
+      keep: regular expression of keys of single integers, which go into `Mapped.kept`.
+    """
+
+    entries: Sequence[Entry]
+    expected: Mapping[str, tuple[int, ...]]
+    prefix: str = ""
+    ignore: str = NOTHING
+    keep: str = NOTHING
+
+
 def apply_map(
     arrays: Mapping[str, np.ndarray],
     entries: Iterable[Entry],
@@ -72,54 +102,101 @@ def apply_map(
     ignore: str = NOTHING,
     keep: str = NOTHING,
 ) -> Mapped:
-    """Converts one part, consuming every key.
+    """Converts one part, consuming every key; arguments as in `Section` and `apply_sections`."""
+    section = Section(tuple(entries), expected, ignore=ignore, keep=keep)
+    return apply_sections(arrays, {"": section}, where=where)[""]
+
+
+def apply_sections(
+    arrays: Mapping[str, np.ndarray], sections: Mapping[str, Section], *, where: str
+) -> dict[str, Mapped]:
+    """Converts the parts of one source, consuming every key.
 
     Args:
       arrays: the source's {key: array}.
-      entries: the family's table.
-      expected: {target path: shape} of the network; the table has to fill it exactly.
+      sections: {part: what becomes of it}.
       where: the file or files, for messages.
-      ignore: regular expression of keys that the network has no use for.
-      keep: regular expression of keys of single integers, which go into `Mapped.kept`.
 
     Raises:
       InputError: keys missing, unused or of another shape; the message lists them all.
     """
-    entries = list(entries)
-    used = {entry.source for entry in entries}
+    wrong = misfits(arrays, sections)
+    if wrong:
+        raise InputError(f"{where}: {len(wrong)} keys do not fit: {'; '.join(wrong)}")
+    return {name: _fill(_own(arrays, section), section) for name, section in sections.items()}
+
+
+def misfits(arrays: Mapping[str, np.ndarray], sections: Mapping[str, Section]) -> list[str]:
+    """What `apply_sections` would refuse, a phrase each; looks at keys and shapes alone."""
+    prefixes = tuple(section.prefix for section in sections.values())
+    wrong = [f"unused key {key}" for key in arrays if not key.startswith(prefixes)]
+    for section in sections.values():
+        wrong += _section_misfits(_own(arrays, section), section)
+    return wrong
+
+
+def _own(arrays: Mapping[str, np.ndarray], section: Section) -> dict[str, np.ndarray]:
+    """The section's arrays, without its prefix."""
+    length = len(section.prefix)
+    return {k[length:]: v for k, v in arrays.items() if k.startswith(section.prefix)}
+
+
+def _free(arrays: Mapping[str, np.ndarray], section: Section) -> tuple[dict[str, int], list[str]]:
+    """The integers to keep, and the other keys that no entry takes."""
+    used = {entry.source for entry in section.entries}
     free = [k for k in arrays if k not in used]
-    kept = {k: int(arrays[k]) for k in free if re.fullmatch(keep, k) and arrays[k].size == 1}
-    ignored = tuple(k for k in free if k not in kept and re.fullmatch(ignore, k))
-    wrong = [f"unused key {k}" for k in free if k not in kept and k not in ignored]
-    wrong += [f"missing key {k}" for k in sorted(used - arrays.keys())]
-    variables: dict[str, Any] = {}
-    filled = {}
-    for entry in entries:
+    kept = {
+        k: int(arrays[k]) for k in free if arrays[k].size == 1 and re.fullmatch(section.keep, k)
+    }
+    return kept, [k for k in free if k not in kept]
+
+
+def _section_misfits(arrays: Mapping[str, np.ndarray], section: Section) -> list[str]:
+    prefix = section.prefix
+    _, rest = _free(arrays, section)
+    wrong = [f"unused key {prefix}{k}" for k in rest if not re.fullmatch(section.ignore, k)]
+    used = {entry.source for entry in section.entries}
+    wrong += [f"missing key {prefix}{k}" for k in sorted(used - arrays.keys())]
+    width: dict[str, int] = {}
+    for entry in section.entries:
+        shape = section.expected.get(entry.target)
+        share = None if shape is None else entry.shape(shape)
+        if entry.columns is not None and share is not None:
+            width[entry.target] = width.get(entry.target, 0) + share[-1]
         if entry.source not in arrays:
             continue
         array = arrays[entry.source]
-        shape = expected.get(entry.target)
         converted = _convert(array, entry.layout)
-        if shape is None or converted is None or converted.shape != tuple(shape):
-            source_shape = "unknown" if shape is None else _source_shape(shape, entry.layout)
-            wrong.append(f"{entry.source} is {list(array.shape)}, expected {source_shape}")
-            continue
-        filled[entry.target] = converted
-        *folders, leaf = entry.target.split("/")
-        node = variables
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = np.asarray(converted, order="C")
-    if not wrong:
-        wrong = [f"nothing fills {path}" for path in sorted(expected.keys() - filled.keys())]
+        if converted is None or converted.shape != share:
+            source_shape = "unknown" if share is None else _source_shape(share, entry.layout)
+            wrong.append(f"{prefix}{entry.source} is {list(array.shape)}, expected {source_shape}")
     if wrong:
-        raise InputError(f"{where}: {len(wrong)} keys do not fit: {'; '.join(wrong)}")
+        return wrong
+    empty = section.expected.keys() - {entry.target for entry in section.entries}
+    empty |= {path for path, columns in width.items() if columns != section.expected[path][-1]}
+    return [f"nothing fills {path}" for path in sorted(empty)]
+
+
+def _fill(arrays: Mapping[str, np.ndarray], section: Section) -> Mapped:
+    filled: dict[str, np.ndarray] = {}
+    for entry in section.entries:
+        array = arrays[entry.source]
+        converted = entry.layout.to_here(array)
+        if entry.columns is None:
+            filled[entry.target] = np.asarray(converted, order="C")
+            continue
+        if entry.target not in filled:
+            # Float32 at least: the first of the arrays may be of another type than the next.
+            dtype = np.promote_types(array.dtype, np.float32)
+            filled[entry.target] = np.empty(section.expected[entry.target], dtype)
+        filled[entry.target][..., slice(*entry.columns)] = converted
+    kept, rest = _free(arrays, section)
     return Mapped(
-        variables,
-        len(filled),
+        _nested(filled),
+        len(section.entries),
         sum(x.size for x in filled.values()),
-        tuple(sorted({str(arrays[e.source].dtype) for e in entries})),
-        ignored,
+        tuple(sorted({str(arrays[entry.source].dtype) for entry in section.entries})),
+        tuple(rest),
         kept,
     )
 
@@ -142,8 +219,22 @@ def restore_map(
         value: Any = variables
         for name in entry.target.split("/"):
             value = value[name]
+        if entry.columns is not None:
+            value = value[..., slice(*entry.columns)]
         restored[prefix + entry.source] = np.ascontiguousarray(entry.layout.to_source(value))
     return restored
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """{"a/b": array} as nested dicts."""
+    tree: dict[str, Any] = {}
+    for path, array in arrays.items():
+        *folders, leaf = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = array
+    return tree
 
 
 def _convert(array: np.ndarray, layout: Layout) -> np.ndarray | None:
