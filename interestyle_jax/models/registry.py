@@ -9,8 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.discriminator import Discriminator
+from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder
 from interestyle_jax.models.lpips import LPIPS
+from interestyle_jax.models.moco import MocoEmbedder
+from interestyle_jax.models.mtcnn import ONet, PNet, RNet
 from interestyle_jax.models.stylegan2 import Generator
 
 Module = nn.Module
@@ -29,6 +32,11 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]
     Discriminator: lambda m: (_example(1, m.resolution, m.resolution, 3),),
     BackboneEncoder: lambda m: (_example(1, m.input_size, m.input_size, m.input_channels),),
     LPIPS: lambda m: (_example(1, 64, 64, 3), _example(1, 64, 64, 3)),
+    FaceEmbedder: lambda m: (_example(1, m.input_size, m.input_size, 3),),
+    MocoEmbedder: lambda m: (_example(1, m.input_size, m.input_size, 3),),
+    PNet: lambda m: (_example(1, 12, 12, 3),),
+    RNet: lambda m: (_example(1, 24, 24, 3),),
+    ONet: lambda m: (_example(1, 48, 48, 3),),
 }
 CLASSES = {cls.__name__: cls for cls in EXAMPLES}
 
