@@ -146,7 +146,9 @@ def _free(arrays: Mapping[str, np.ndarray], section: Section) -> tuple[dict[str,
     used = {entry.source for entry in section.entries}
     free = [k for k in arrays if k not in used]
     kept = {
-        k: int(arrays[k]) for k in free if arrays[k].size == 1 and re.fullmatch(section.keep, k)
+        k: int(arrays[k].item())
+        for k in free
+        if arrays[k].size == 1 and re.fullmatch(section.keep, k)
     }
     return kept, [k for k in free if k not in kept]
 
