@@ -11,6 +11,7 @@ import interestyle_jax as ij
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert
 from tools.convert_weights.families.stylegan2 import generator_entries, read_architecture
 
@@ -104,3 +105,15 @@ def test_official_sizes_are_read_from_the_shapes(golden_dir, resolution):
         for key, shape, _ in manifest["sections"]["g_ema"]
     }
     assert read_architecture(arrays, "here") == Generator(resolution=resolution)
+
+
+def test_part_keeps_the_generator_with_its_mean_latent(checkpoint, tmp_path):
+    source = write(tmp_path / "g.ckpt", checkpoint)
+    convert([source], tmp_path / "generator", part="generator")
+    assert ij.load(tmp_path / "generator").metadata["family"] == "stylegan2"
+    np.testing.assert_array_equal(ij.load(tmp_path / "generator").w_avg, checkpoint["latent_avg"])
+    convert([source], tmp_path / "w_avg", part="w_avg")
+    assert load_weights(tmp_path / "w_avg").variables.keys() == {"w_avg"}
+    with pytest.raises(InputError, match="has no encoder, it has generator, w_avg"):
+        convert([source], tmp_path / "encoder", part="encoder")
+    assert not (tmp_path / "encoder").exists()

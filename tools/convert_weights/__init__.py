@@ -3,14 +3,20 @@
 `python -m tools.convert_weights SOURCE [SOURCE ...] OUT [--family=auto]`, from the repository root.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
+from tools.convert_weights.conversion import Conversion, Family
 from tools.convert_weights.families import FAMILIES
 from tools.convert_weights.report import format_report
-from tools.convert_weights.source_file import SourceFile, read_source
+from tools.convert_weights.source_file import SourceFile, keys, read_source
+
+# Parts that belong together, and what a file with only these would be called.
+TOGETHER = {"generator": ("w_avg",)}
+PART_FAMILIES = {"generator": "stylegan2"}
 
 
 def convert(
@@ -18,6 +24,7 @@ def convert(
     out: str | Path,
     *,
     family: str = "auto",
+    part: str | None = None,
     dtype: str = "float32",
     force: bool = False,
 ) -> str:
@@ -27,6 +34,8 @@ def convert(
       sources: one file, or several that belong together (trunk and heads of LPIPS).
       out: the directory to write.
       family: a name of `FAMILIES`, or "auto" to recognise it by the keys.
+      part: keep only this part, e.g. "encoder", or None for all; with "generator" its `w_avg`
+        stays, and both are what a "stylegan2" file would give.
       dtype: storage type, "float32", "float16" or "bfloat16".
       force: replace an existing weight directory.
 
@@ -37,11 +46,15 @@ def convert(
     files = [read_source(path) for path in sources]
     kind = FAMILIES[recognise(files)] if family == "auto" else _by_name(family)
     conversion = kind.convert(files)
+    written = kind.name
+    if part is not None:
+        conversion = keep_part(conversion, part, where=", ".join(str(f.path) for f in files))
+        written = PART_FAMILIES.get(part, written)
     report = format_report(kind.name, files, conversion)
     save_weights(
         out,
         {name: part.variables for name, part in conversion.parts.items()},
-        family=kind.name,
+        family=written,
         architectures=conversion.architectures,
         licence=kind.licence,
         source={
@@ -61,19 +74,34 @@ def recognise(files: Sequence[SourceFile]) -> str:
     Raises:
       InputError: none or several; the message lists some keys and the known families.
     """
-    keys = frozenset(key for file in files for key in file.arrays())
-    found = [name for name, family in FAMILIES.items() if family.matches(keys)]
+    found = [name for name, family in FAMILIES.items() if family.matches(files)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(str(f.path) for f in files)
     what = f"fits several families ({', '.join(found)})" if found else "not a known checkpoint"
     raise InputError(
-        f"{names}: {what}; first keys: {', '.join(sorted(keys)[:4]) or 'none'}; "
+        f"{names}: {what}; first keys: {', '.join(sorted(keys(files))[:4]) or 'none'}; "
         f"known families: {', '.join(FAMILIES)}"
     )
 
 
-def _by_name(family: str):
+def keep_part(conversion: Conversion, part: str, *, where: str) -> Conversion:
+    """The conversion with one part only, and what belongs to it.
+
+    Raises:
+      InputError: there is no such part; the message lists those there are.
+    """
+    if part not in conversion.parts:
+        raise InputError(f"--part: {where} has no {part}, it has {', '.join(conversion.parts)}")
+    kept = (part, *TOGETHER.get(part, ()))
+    return dataclasses.replace(
+        conversion,
+        parts={k: v for k, v in conversion.parts.items() if k in kept},
+        architectures={k: v for k, v in conversion.architectures.items() if k in kept},
+    )
+
+
+def _by_name(family: str) -> Family:
     if family not in FAMILIES:
         raise InputError(f"--family: {family!r}, expected auto or one of {', '.join(FAMILIES)}")
     return FAMILIES[family]

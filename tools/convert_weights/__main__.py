@@ -16,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="checkpoint file or files")
     parser.add_argument("out", metavar="OUT", help="weight directory to write")
     parser.add_argument("--family", default="auto", help=f"auto, or {', '.join(FAMILIES)}")
+    parser.add_argument("--part", metavar="NAME", help="keep only this part, e.g. generator")
     parser.add_argument("--dtype", default="float32", choices=STORAGE_DTYPES, help="storage type")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     options = parser.parse_args(arguments)
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.source,
             options.out,
             family=options.family,
+            part=options.part,
             dtype=options.dtype,
             force=options.force,
         )

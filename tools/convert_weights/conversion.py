@@ -36,14 +36,17 @@ class Family(ABC):
     Attributes:
       name: what `--family` and `metadata.json` call it.
       licence: the licence of the weights, in words.
+      files: where the official layout is several files, their names; `restore` then returns
+        {file name: that file's content}, and a `.npy` is written as NumPy pickles a dict.
     """
 
     name: str
     licence: str
+    files: tuple[str, ...] = ()
 
     @abstractmethod
-    def matches(self, keys: frozenset[str]) -> bool:
-        """Whether files with these keys (nested ones joined by "/") are of this family."""
+    def matches(self, sources: Sequence[SourceFile]) -> bool:
+        """Whether files with this content are of this family; `source_file.keys` has their keys."""
 
     @abstractmethod
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
@@ -51,6 +54,8 @@ class Family(ABC):
 
     def restore(self, weights: Weights) -> dict[str, Any]:
         """The official file's content: nested dicts of NumPy arrays and plain values.
+
+        `torch_file.Device` is written as a torch.device, `{source_file.BARE: array}` as the array.
 
         Raises:
           InputError: the weights lack a part of the layout, or there is no way back.

@@ -1,12 +1,13 @@
 """Arrays out of a pickle without running anything in it.
 
 The pickle may name only what NumPy arrays need; even those names resolve to inert stand-ins, and
-the arrays are rebuilt from their raw bytes afterwards. Any other name is refused.
+the arrays are rebuilt from their raw bytes afterwards. Any other name is refused. The one function
+that runs is `_latin1`, which turns text into bytes.
 """
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,25 +16,60 @@ from interestyle_jax.errors import InputError
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 # Real and integer types; object arrays, which could nest anything, are not among them.
 KINDS = "fiub"
+PLAIN = (str, bytes, int, float, bool, type(None))
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
-    """The nested dicts of arrays in a pickle file.
+def read_pickle(path: Path) -> Any:
+    """The content of a pickle file: nested dicts and lists of arrays and plain values, or an array.
 
     Raises:
       InputError: a global that arrays do not need (named in the message), a truncated file, or
-        content other than nested dicts of plain arrays.
+        other content.
     """
+    with path.open("rb") as file:
+        return _load(file, path)
+
+
+def read_npy(path: Path) -> Any:
+    """The content of a `.npy` file: its array, or the object that a pickled 0-d array holds.
+
+    Raises:
+      InputError: as `read_pickle`, or a damaged header.
+    """
+    with path.open("rb") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                header = np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(file)
+            if not dtype.hasobject:
+                file.seek(0)
+                return np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(f"{path}: not a readable .npy file: {_line(error)}") from error
+        if shape != ():
+            raise InputError(f"{path}: objects of shape {list(shape)}, expected a single one, []")
+        return _load(file, path)
+
+
+def _load(file: BinaryIO, path: Path) -> Any:
     try:
-        with path.open("rb") as file:
-            content = _stand_in_unpickler(path)(file).load()
-        return _build(content, path, "")
+        content = _build(_stand_in_unpickler(path)(file).load(), path, "")
     except InputError:
         raise
     # A damaged pickle can raise nearly anything from inside the C reader.
     except Exception as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable pickle of arrays: {detail}") from error
+        raise InputError(f"{path}: not a readable pickle of arrays: {_line(error)}") from error
+    if not isinstance(content, dict | np.ndarray):
+        raise InputError(
+            f"{path}: holds a {type(content).__name__}, expected a dict of arrays or an array"
+        )
+    return content
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class _Stub:
@@ -49,6 +85,13 @@ class _Stub:
         self.state = state
 
 
+def _latin1(text: str, encoding: str) -> bytes:
+    """Pickles of protocol 2 keep bytes as text and name this function, `_codecs.encode`."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes encoded as {encoding!r}, expected latin1")
+    return text.encode("latin1")
+
+
 def _stand_in_unpickler(path: Path) -> type[pickle.Unpickler]:
     """An unpickler class with its own stand-ins, so that one file cannot affect the next."""
 
@@ -61,8 +104,11 @@ def _stand_in_unpickler(path: Path) -> type[pickle.Unpickler]:
     class ArrayType(_Stub):
         __slots__ = ()
 
-    allowed: dict[tuple[str, str], type] = {("numpy", "ndarray"): ArrayType}
-    allowed[("numpy", "dtype")] = Dtype
+    allowed: dict[tuple[str, str], Any] = {
+        ("numpy", "ndarray"): ArrayType,
+        ("numpy", "dtype"): Dtype,
+        ("_codecs", "encode"): _latin1,
+    }
     allowed.update({(module, "_reconstruct"): Array for module in NUMPY_MODULES})
 
     class Unpickler(pickle.Unpickler):
@@ -80,17 +126,24 @@ def _dtype(stub: Any) -> np.dtype:
     """The type from its text ("f4") and byte order, the second entry of its state."""
     dtype = np.dtype(stub.args[0])
     order = stub.state[1] if stub.state is not None else "="
-    dtype = dtype.newbyteorder(order) if order in "<>" else dtype
-    if dtype.kind not in KINDS:
-        raise ValueError(f"array of type {dtype}, expected numbers")
-    return dtype
+    return dtype.newbyteorder(order) if order in "<>" else dtype
 
 
 def _build(value: Any, path: Path, key: str) -> Any:
     if isinstance(value, dict):
         return {k: _build(v, path, f"{key}/{k}" if key else str(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_build(v, path, f"{key}/{i}") for i, v in enumerate(value))
+    if isinstance(value, PLAIN):
+        return value
     if not isinstance(value, _Stub) or not isinstance(value.state, tuple) or len(value.state) != 5:
         raise InputError(f"{path}: {key or 'content'} is {type(value).__name__}, expected an array")
     _, shape, dtype, fortran, raw = value.state
-    array = np.frombuffer(raw, _dtype(dtype))
+    dtype = _dtype(dtype)
+    # NumPy wraps the one object of a pickled .npy in an array without axes.
+    if dtype.hasobject and key == "" and shape == ():
+        return _build(raw[0], path, key)
+    if dtype.kind not in KINDS:
+        raise ValueError(f"array of type {dtype}, expected numbers")
+    array = np.frombuffer(raw, dtype)
     return array.reshape(shape, order="F" if fortran else "C").astype(array.dtype.newbyteorder("="))

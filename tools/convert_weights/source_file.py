@@ -2,16 +2,22 @@
 
 import dataclasses
 import hashlib
-import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interestyle_jax.errors import InputError
-from tools.convert_weights.restricted_pickle import read_pickle
+from tools.convert_weights import torch_file
+from tools.convert_weights.restricted_pickle import read_npy, read_pickle
+
+# Key of the array of a file that holds one array and nothing around it.
+BARE = "(array)"
+# What DataParallel puts before every key of a state dict.
+PARALLEL = "module."
+NUMPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,77 +27,82 @@ class SourceFile:
     Attributes:
       path: the file.
       sha256: its digest.
-      content: nested dicts; arrays are NumPy's, keys the file's own.
+      content: nested dicts; arrays are NumPy's, keys the file's own as text, without DataParallel's
+        "module." where a whole section has it. Other values are as they were: numbers, text, None,
+        lists, `torch_file.Device` for a torch.device; a Namespace is a dict. A bare array lies
+        under `BARE`.
+      notes: what was changed to get there, a sentence each.
     """
 
     path: Path
     sha256: str
     content: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str | Path, content: Any, *, sha256: str = "") -> "SourceFile":
+        """The source file with this content: nested mappings, or one array."""
+        notes: list[str] = []
+        tree = {BARE: content} if isinstance(content, np.ndarray) else content
+        return cls(Path(path), sha256, _strip_parallel(tree, "", notes), tuple(notes))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every array under its keys joined by "/"."""
+        """Every array under its keys joined by "/"; entries of lists count from 0."""
         return dict(_flatten(self.content))
 
 
+def keys(sources: Sequence[SourceFile]) -> frozenset[str]:
+    """The keys of every array of all files, joined by "/"."""
+    return frozenset(key for source in sources for key in source.arrays())
+
+
 def read_source(path: str | Path) -> SourceFile:
-    """Reads a PyTorch file (`torch.load(weights_only=True)`) or a pickle of NumPy arrays.
+    """Reads a PyTorch file (`torch.load(weights_only=True)`), a pickle of arrays, or a `.npy`.
 
     Raises:
-      InputError: missing, truncated or foreign file, a forbidden global, or PyTorch is needed and
-        not installed.
+      InputError: missing, empty, truncated or foreign file, a forbidden global, an archive that
+        inflates to far more than the file's size, or PyTorch is needed and not installed.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, expected a checkpoint file")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    content = _read_torch(path) if _is_torch(path) else read_pickle(path)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty, expected a checkpoint file")
+    content = _reader(path)(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SourceFile(path, digest, content)
+    return SourceFile.of(path, content, sha256=digest)
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    for key, value in tree.items():
+def _reader(path: Path):
+    """By the file's first bytes; its name decides only where those say nothing."""
+    with path.open("rb") as file:
+        start = file.read(32)
+    if start.startswith(NUMPY_MAGIC):
+        return read_npy
+    is_torch = zipfile.is_zipfile(path) or start.startswith(torch_file.LEGACY_MAGIC)
+    return torch_file.read if is_torch or path.suffix in (".pt", ".pth") else read_pickle
+
+
+def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    items = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+    for key, value in items:
         name = f"{prefix}/{key}" if prefix else str(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping | list | tuple):
             yield from _flatten(value, name)
         elif isinstance(value, np.ndarray):
             yield name, value
 
 
-def _is_torch(path: Path) -> bool:
-    """Zip archives are PyTorch's format since 1.6; the older one goes by the file's name."""
-    return zipfile.is_zipfile(path) or path.suffix in (".pt", ".pth")
-
-
-def _read_torch(path: Path) -> dict[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading it needs PyTorch, install the extra: pip install "
-            "'interestyle-jax[convert]'"
-        ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # The message's middle names the offending global; its rest is advice to switch safety off.
-        text = " ".join(str(error).split())
-        start = text.find("Unsupported global")
-        detail = text[start : start + 200].split(" was not")[0] if start >= 0 else text[:200]
-        raise InputError(f"{path}: refused by torch.load(weights_only=True): {detail}") from error
-    except Exception as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable PyTorch file: {detail}") from error
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a dict of tensors")
-    return _to_numpy(content, torch)
-
-
-def _to_numpy(value: Any, torch: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _to_numpy(v, torch) for k, v in value.items()}
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
-        # NumPy has no bfloat16; float32 holds it exactly.
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return value
+def _strip_parallel(tree: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
+    if tree and all(str(key).startswith(PARALLEL) for key in tree):
+        notes.append(f'keys of {name or "the file"} began with "{PARALLEL}", which was taken off')
+        tree = {str(key).removeprefix(PARALLEL): value for key, value in tree.items()}
+    return {
+        str(k): _strip_parallel(v, f"{name}/{k}" if name else str(k), notes)
+        if isinstance(v, Mapping)
+        else v
+        for k, v in tree.items()
+    }

