@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.ir_se import IRTrunk
+from interestyle_jax.models.resnet import ResNetTrunk
 
 HEAD_SLOPE = 0.01
 # PyTorch's default for convolutions, which the official heads keep: U(-1/sqrt(n), 1/sqrt(n)).
@@ -104,21 +105,41 @@ class BackboneEncoder(nn.Module):
         Raises:
           ValueError: x has other channels or another size than the encoder was built for.
         """
-        if (
-            x.ndim != 4
-            or x.shape[-1] != self.input_channels
-            or max(x.shape[1:3]) != self.input_size
-        ):
-            raise ValueError(
-                f"encoder input: expected [B, {self.input_size}, {self.input_size}, "
-                f"{self.input_channels}], got {x.shape}"
-            )
-        x = x if self.dtype is None else x.astype(self.dtype)
-        features = IRTrunk(self.units, self.widths, name="trunk")(x, train=train)[-1]
+        x = encoder_input(self, x)
+        features = self.make_trunk()(x, train=train)[-1]
         depth = math.ceil(math.log2(self.input_size / 2 ** len(self.units)))
         return StyleHeads(self.num_styles, depth, self.head_width, self.w_dim, name="heads")(
             features
         )
+
+    def make_trunk(self) -> nn.Module:
+        """The network below the heads: [B, H, W, C] -> one map a stage."""
+        return IRTrunk(self.units, self.widths, name="trunk")
+
+
+class ResNetBackboneEncoder(BackboneEncoder):
+    """`BackboneEncoder` over ResNet34, for everything but faces; same inputs and fields.
+
+    Source: ReStyle `ResNetBackboneEncoder`.
+    """
+
+    units: Sequence[int] = (3, 4, 6, 3)
+
+    def make_trunk(self) -> nn.Module:
+        """See `BackboneEncoder`."""
+        return ResNetTrunk(self.units, self.widths, name="trunk")
+
+
+def encoder_input(encoder: nn.Module, x: jax.Array) -> jax.Array:
+    """x in the encoder's type of arithmetic.
+
+    Raises:
+      ValueError: x has other channels or another size than the encoder was built for.
+    """
+    size, channels = encoder.input_size, encoder.input_channels
+    if x.ndim != 4 or x.shape[-1] != channels or max(x.shape[1:3]) != size:
+        raise ValueError(f"encoder input: expected [B, {size}, {size}, {channels}], got {x.shape}")
+    return x if encoder.dtype is None else x.astype(encoder.dtype)
 
 
 def _conv_per_head(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
+from interestyle_jax.models.convolution import conv
 
 SQUEEZE_REDUCTION = 16
 
@@ -54,16 +55,16 @@ class IRBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         y = BatchNorm(name="norm_1")(x, train=train)
-        y = _conv(self.features, 3, 1, "conv_1", y.dtype)(y)
+        y = conv(self.features, 3, 1, "conv_1", y.dtype)(y)
         y = PReLU(name="prelu")(y)
-        y = _conv(self.features, 3, self.stride, "conv_2", y.dtype)(y)
+        y = conv(self.features, 3, self.stride, "conv_2", y.dtype)(y)
         y = BatchNorm(name="norm_2")(y, train=train)
         if self.squeeze_excitation:
             y = SqueezeExcitation(name="squeeze_excitation")(y)
         if x.shape[-1] == self.features:
             shortcut = x[:, :: self.stride, :: self.stride]
         else:
-            shortcut = _conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
+            shortcut = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
         return y + shortcut
 
@@ -97,7 +98,7 @@ class IRTrunk(nn.Module):
                 f"widths: expected {len(self.units) + 1} (the stem's, then one a stage), got "
                 f"{len(self.widths)}"
             )
-        x = _conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
+        x = conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
@@ -110,17 +111,3 @@ class IRTrunk(nn.Module):
                 block += 1
             maps.append(x)
         return maps
-
-
-def _conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> nn.Conv:
-    """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
-    return nn.Conv(
-        features,
-        (size, size),
-        strides=stride,
-        padding=(size - 1) // 2,
-        use_bias=False,
-        kernel_init=nn.initializers.he_normal(),
-        dtype=dtype,
-        name=name,
-    )

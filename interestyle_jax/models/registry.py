@@ -10,10 +10,17 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
-from interestyle_jax.models.encoders import BackboneEncoder
+from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
+from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.models.mtcnn import ONet, PNet, RNet
+from interestyle_jax.models.progressive import (
+    Encoder4Editing,
+    ProgressiveBackboneEncoder,
+    ResNetProgressiveBackboneEncoder,
+)
+from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.models.stylegan2 import Generator
 
 Module = nn.Module
@@ -26,11 +33,21 @@ def _example(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
+def _encoder_example(m: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
+    return (_example(1, m.input_size, m.input_size, m.input_channels),)
+
+
 # Class -> the shapes of inputs that initialise every one of its variables.
 EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]]] = {
     Generator: lambda m: (_example(1, m.z_dim),),
     Discriminator: lambda m: (_example(1, m.resolution, m.resolution, 3),),
-    BackboneEncoder: lambda m: (_example(1, m.input_size, m.input_size, m.input_channels),),
+    BackboneEncoder: _encoder_example,
+    ProgressiveBackboneEncoder: _encoder_example,
+    ResNetBackboneEncoder: _encoder_example,
+    ResNetProgressiveBackboneEncoder: _encoder_example,
+    GradualStyleEncoder: _encoder_example,
+    Encoder4Editing: _encoder_example,
+    LatentDiscriminator: lambda m: (_example(1, m.w_dim),),
     LPIPS: lambda m: (_example(1, 64, 64, 3), _example(1, 64, 64, 3)),
     FaceEmbedder: lambda m: (_example(1, m.input_size, m.input_size, 3),),
     MocoEmbedder: lambda m: (_example(1, m.input_size, m.input_size, 3),),
@@ -75,6 +92,12 @@ def build(architecture: Mapping[str, Any], **compute: Any) -> nn.Module:
             f"{name} has no field {', '.join(unknown)}, expected some of {', '.join(known)}"
         )
     return CLASSES[name](**fields, **compute)
+
+
+def has_field(architecture: Mapping[str, Any], field: str) -> bool:
+    """Whether the class that an architecture names has a field, e.g. `dtype`."""
+    cls = CLASSES.get(architecture.get("type"))
+    return cls is not None and field in {f.name for f in dataclasses.fields(cls)}
 
 
 def describe(module: nn.Module) -> dict[str, Any]:

@@ -1,0 +1,18 @@
+"""The bias-free convolution of residual trunks."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+def conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> nn.Conv:
+    """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
+    return nn.Conv(
+        features,
+        (size, size),
+        strides=stride,
+        padding=(size - 1) // 2,
+        use_bias=False,
+        kernel_init=nn.initializers.he_normal(),
+        dtype=dtype,
+        name=name,
+    )

@@ -1,0 +1,67 @@
+"""e4e's encoders: one latent for all rows, and a change of each row that training adds in stages.
+
+Source: e4e `psp_encoders.py` `Encoder4Editing`; ReStyle `restyle_e4e_encoders.py`;
+golden/NOTES.md section 3.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
+from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
+
+
+def progressive_rows(heads: jax.Array, stage: int | None) -> jax.Array:
+    """Row 0 of the heads in every row, plus each further head in its own row up to `stage`.
+
+    Args:
+      heads: [B, L, D], what the style heads give.
+      stage: rows 1 ... stage get their own change; 0 leaves all rows equal, None takes them all.
+
+    Returns:
+      [B, L, D].
+
+    Raises:
+      ValueError: stage is negative.
+    """
+    if stage is not None and stage < 0:
+        raise ValueError(f"stage: expected 0 or more, or None, got {stage}")
+    row = np.arange(heads.shape[1])[:, None]
+    active = (row > 0) & (row <= (len(row) if stage is None else stage))
+    return heads[:, :1] + jnp.where(active, heads, 0)
+
+
+class ProgressiveBackboneEncoder(BackboneEncoder):
+    """`BackboneEncoder` with progressive rows; ReStyle's encoder over e4e, same inputs and fields.
+
+    `stage` as in `progressive_rows`; it is not part of a checkpoint.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+        """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
+        return progressive_rows(super().__call__(x, train=train), stage)
+
+
+class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
+    """`ResNetBackboneEncoder` with progressive rows; same inputs and fields."""
+
+    units: Sequence[int] = (3, 4, 6, 3)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+        """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
+        return progressive_rows(super().__call__(x, train=train), stage)
+
+
+class Encoder4Editing(GradualStyleEncoder):
+    """`GradualStyleEncoder` with progressive rows; e4e's encoder, same inputs and fields."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+        """See the class; raises ValueError as `GradualStyleEncoder` and `progressive_rows`."""
+        return progressive_rows(super().__call__(x, train=train), stage)
