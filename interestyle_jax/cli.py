@@ -101,7 +101,7 @@ def _add_invert(commands) -> None:
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--steps", type=_count, default=5, help="iterations N (default 5)")
+    _add_model_options(parser)
     parser.add_argument("--batch-size", type=_count, default=8, help="pictures at once (default 8)")
     parser.set_defaults(run=_invert)
 
@@ -114,6 +114,7 @@ def _invert(args: argparse.Namespace) -> int:
         args.input,
         args.out,
         num_steps=args.steps,
+        dtype=args.dtype,
         batch_size=args.batch_size,
         command=args.argv,
     )
@@ -138,7 +139,7 @@ def _add_evaluate(commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--num-samples", type=_count, help="first pictures only (default all)")
-    parser.add_argument("--steps", type=_count, default=5, help="iterations N (default 5)")
+    _add_model_options(parser)
     parser.add_argument("--batch-size", type=_count, default=16, help="pictures at once")
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
     parser.set_defaults(run=_evaluate)
@@ -157,6 +158,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         names=args.name,
         num_steps=args.steps,
         lpips=args.lpips,
+        dtype=args.dtype,
     )
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")
@@ -171,6 +173,18 @@ def _add_data(commands) -> None:
     )
     prepare.add_arguments(parser)
     parser.set_defaults(run=prepare.run)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    """What `invert` and `evaluate` say of how models run."""
+    parser.add_argument(
+        "--steps",
+        type=_count,
+        help="iterations N (default 5; encoders that see the picture alone run once)",
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the networks' maps"
+    )
 
 
 def _count(text: str) -> int:

@@ -27,7 +27,8 @@ def invert_files(
     source: str | Path,
     out: str | Path,
     *,
-    num_steps: int = 5,
+    num_steps: int | None = None,
+    dtype: str = "float32",
     batch_size: int = 8,
     command: Sequence[str] = (),
 ) -> dict:
@@ -41,7 +42,8 @@ def invert_files(
       weights: name or directory of weights with a generator, an encoder and w_avg.
       source: picture file or folder.
       out: folder, made where missing.
-      num_steps: N.
+      num_steps: N; None as in `Model.invert`.
+      dtype: type of the networks' maps, as in `load`.
       batch_size: pictures a compiled call; the last batch is padded to it.
       command: the command line, for the report.
 
@@ -52,9 +54,9 @@ def invert_files(
       InputError: unknown weights, a part missing in them, no or unreadable pictures, names that
         collide, or an `out` that cannot be used.
     """
-    model = load(weights)
+    model = load(weights, dtype=dtype)
     model.require_inversion()
-    size = model.input_size
+    shape, num_steps = model.input_shape, model.iterations(num_steps)
     files = _input_files(Path(source), Path(out))
     if batch_size < 1:
         raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
@@ -65,7 +67,7 @@ def invert_files(
         progress = tqdm(range(0, len(files), batch_size), unit="batch", desc="invert")
         for start in progress:
             chunk = files[start : start + batch_size]
-            pictures = np.stack([encoder_input(read_picture(file), size) for file in chunk])
+            pictures = np.stack([encoder_input(read_picture(file), shape) for file in chunk])
             padding = [(0, batch_size - len(chunk)), (0, 0), (0, 0), (0, 0)]
             begun = time.perf_counter()
             inversion = model.invert(np.pad(pictures, padding, mode="edge"), num_steps)
@@ -88,7 +90,8 @@ def invert_files(
             "num_steps": num_steps,
             "inputs": {name: str(file) for name, file in zip(names, files, strict=True)},
             "weights": str(model.directory),
-            "input_size": size,
+            "input_shape": list(shape),
+            "dtype": dtype,
             "resolution": model.resolution,
             "w_plus_shape": list(w_plus.shape),
             "grid_rows": len(rows),

@@ -123,7 +123,7 @@ def test_invert_equals_the_python_interface(tmp_path, pictures, invert, tiny_wei
         names, w_plus = latents["names"].tolist(), latents["w_plus"]
     model = ij.load(tiny_weights / "inverter")
     picture = np.asarray(Image.open(pictures / "colour.png"))
-    inversion = model.invert(encoder_input(picture, 32)[None], num_steps=2)
+    inversion = model.invert(encoder_input(picture, (32, 32))[None], num_steps=2)
     own = names.index("colour")
     np.testing.assert_allclose(w_plus[own], inversion.w_plus[:, 0], rtol=1e-4, atol=1e-5)
     shown = np.asarray(inversion.images[-1, 0]).clip(-1, 1) * 127.5 + 127.5

@@ -37,8 +37,9 @@ def evaluate(
     num_samples: int | None = None,
     split: str = "test",
     names: Sequence[str] | None = None,
-    num_steps: int = 5,
+    num_steps: int | None = None,
     lpips: str | Path = "lpips_alex",
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Measures encoders on a data set and writes the results to `out`. Draws nothing at random.
 
@@ -56,8 +57,9 @@ def evaluate(
       num_samples: only the first ones, or None for all.
       split: split of the data set.
       names: the encoders' names in the results; by default their directories'.
-      num_steps: N.
+      num_steps: N of iterative encoders (None: 5); encoders that see the picture alone run once.
       lpips: name or directory of the LPIPS weights.
+      dtype: type of the encoders' and generators' maps, as in `load`.
 
     Returns:
       The content of metrics.json (DESIGN.md §4). The mean latent's picture is that of the first
@@ -67,7 +69,7 @@ def evaluate(
       InputError: unknown weights or data, a part missing, or not one name an encoder.
     """
     labels = encoder_names(weights, names)
-    models = {label: load(path) for label, path in zip(labels, weights, strict=True)}
+    models = {label: load(path, dtype=dtype) for label, path in zip(labels, weights, strict=True)}
     for model in models.values():
         model.require_inversion()
     distance = load_distance(lpips)

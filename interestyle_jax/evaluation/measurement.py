@@ -15,6 +15,7 @@ from interestyle_jax.evaluation.metrics import Distance, latent_variance, region
 from interestyle_jax.evaluation.samples import Samples
 from interestyle_jax.inversion.inverter import Inversion, Model
 from interestyle_jax.inversion.refinement import pool_to
+from interestyle_jax.inversion.resize import crop_to_shape
 
 # Region -> field of its mask; None is the whole picture.
 REGIONS = {"interest": "interest_mask", "face": "face_mask", "whole": None}
@@ -61,7 +62,7 @@ def measure_encoder(
     samples: Samples,
     lpips: Distance,
     *,
-    num_steps: int,
+    num_steps: int | None,
     num_examples: int,
     label: str,
 ) -> Measurement:
@@ -71,17 +72,18 @@ def measure_encoder(
       model: with generator, encoder and w_avg.
       samples: what to measure on.
       lpips: pure and hashable, (a, b) [B, S, S, 3] -> [B].
-      num_steps: N.
+      num_steps: N of encoders that see the previous result; None is 5. The others run once.
       num_examples: how many pictures to keep for grids.
       label: the encoder's name, for the progress bar.
 
     Raises:
       InputError: from reading the samples.
     """
+    num_steps = 1 if model.iterations() == 1 else model.iterations(num_steps)
     values, seconds = defaultdict(list), []
     examples: dict[str, list[np.ndarray]] = defaultdict(list)
     kept = 0
-    for batch, valid in tqdm(samples.batches(model.input_size), desc=label, unit="batch"):
+    for batch, valid in tqdm(samples.batches(model.input_shape), desc=label, unit="batch"):
         if not seconds:
             # Compiles outside of the timing.
             jax.block_until_ready(model.invert(batch["image"], num_steps))
@@ -111,9 +113,10 @@ def measure_encoder(
 def measure_mean_latent(model: Model, samples: Samples, lpips: Distance) -> dict[str, np.ndarray]:
     """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
     values = defaultdict(list)
-    size = model.input_size
-    average = pool_to(model.synthesize(model.mean_latent()), (size, size))
-    for batch, valid in samples.batches(size):
+    shape = model.input_shape
+    drawn = crop_to_shape(model.synthesize(model.mean_latent()), shape)
+    average = pool_to(drawn, shape)
+    for batch, valid in samples.batches(shape):
         for name, value in _measure_regions(batch, average, lpips=lpips).items():
             values[name].append(np.asarray(value)[valid])
     return {name: np.concatenate(value) for name, value in values.items()}

@@ -13,7 +13,7 @@ from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pictures import list_pictures, read_picture
 from interestyle_jax.data.pipeline import evaluation_batches, normalize
 from interestyle_jax.errors import InputError
-from interestyle_jax.inversion.resize import encoder_input, resize_images
+from interestyle_jax.inversion.resize import Shape, encoder_input, resize_images
 
 FIELDS = ("image", "clean", "interest_mask", "face_mask")
 
@@ -38,19 +38,19 @@ class Samples:
     fields: tuple[str, ...]
     files: tuple[Path, ...] | None
 
-    def batches(self, size: int) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
-        """Yields (batch, valid) at `size` x `size` pixels.
+    def batches(self, shape: Shape) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+        """Yields (batch, valid) at `shape` (height, width) pixels.
 
-        The batch maps each field to [B, size, size, 3] in [-1, 1], or [B, size, size, 1] in [0, 1]
-        for masks; `valid` [B] is false for padding.
+        The batch maps each field to [B, *shape, 3] in [-1, 1], or [B, *shape, 1] in [0, 1] for
+        masks; `valid` [B] is false for padding.
 
         Raises:
           InputError: a picture cannot be read, or the data set is damaged.
         """
-        source = self._read_data_set(size) if self.files is None else self._read_files(size)
+        source = self._read_data_set(shape) if self.files is None else self._read_files(shape)
         yield from source
 
-    def _read_data_set(self, size: int):
+    def _read_data_set(self, shape: Shape):
         batches = evaluation_batches(
             self.data,
             self.split,
@@ -60,20 +60,20 @@ class Samples:
         )
         for batch in batches:
             pictures = {field: batch[field] for field in self.fields}
-            yield _prepare(pictures, size=size), np.asarray(batch["valid"])
+            yield _prepare(pictures, shape=shape), np.asarray(batch["valid"])
 
-    def _read_files(self, size: int):
+    def _read_files(self, shape: Shape):
         for start in range(0, len(self.files), self.batch_size):
             chunk = self.files[start : start + self.batch_size]
-            pictures = np.stack([encoder_input(read_picture(file), size) for file in chunk])
+            pictures = np.stack([encoder_input(read_picture(file), shape) for file in chunk])
             missing = self.batch_size - len(chunk)
             pictures = np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
             yield {"image": jax.numpy.asarray(pictures)}, np.arange(self.batch_size) < len(chunk)
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def _prepare(pictures: dict[str, jax.Array], *, size: int) -> dict[str, jax.Array]:
-    return {name: resize_images(x, size) for name, x in normalize(pictures).items()}
+@functools.partial(jax.jit, static_argnames="shape")
+def _prepare(pictures: dict[str, jax.Array], *, shape: Shape) -> dict[str, jax.Array]:
+    return {name: resize_images(x, shape) for name, x in normalize(pictures).items()}
 
 
 def open_samples(

@@ -12,12 +12,16 @@ import numpy as np
 from interestyle_jax import weights
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import refine
-from interestyle_jax.inversion.resize import resize_images
+from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import truncate
 
 # Untrained generators overshoot [-1, 1] by far; a 0..255 picture does worse.
 LARGEST_VALUE = 50.0
+
+DTYPES = ("float32", "bfloat16")
+# Iterations of encoders that see the previous result; the others run once.
+ITERATIONS = 5
 
 # A Flax module; Flax Linen itself stays in `models/`.
 Network = Any
@@ -28,7 +32,8 @@ class Inversion(NamedTuple):
 
     Attributes:
       w_plus: [N, B, L, D], w_1 ... w_N.
-      images: [N, B, R, R, 3], y_hat_1 ... y_hat_N, nominally in [-1, 1], not clipped.
+      images: [N, B, R, R, 3], y_hat_1 ... y_hat_N, nominally in [-1, 1], not clipped; encoders of
+        an input that is not square (cars) give the middle rows alone.
     """
 
     w_plus: jax.Array
@@ -45,11 +50,13 @@ class Model:
       variables: {part: variables}; parts are "generator", "encoder", "w_avg", "lpips", "embedder".
       metadata: the directory's metadata.json.
       directory: where it was loaded from, for messages.
+      dtype: type of the networks' maps, "float32" or "bfloat16".
     """
 
     variables: dict[str, Any]
     metadata: dict[str, Any]
     directory: Path
+    dtype: str = "float32"
 
     @property
     def resolution(self) -> int:
@@ -57,9 +64,27 @@ class Model:
         return self._module("generator", "resolution").resolution
 
     @property
-    def input_size(self) -> int:
-        """S, the side of the encoder's input in pixels."""
-        return self._module("encoder", "input_size").input_size
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the encoder's input in pixels: (S, S); official cars: (192, 256)."""
+        size = self._module("encoder", "input_shape").input_size
+        return tuple(self.metadata.get("extra", {}).get("picture_shape") or (size, size))
+
+    def iterations(self, num_steps: int | None = None) -> int:
+        """N: `num_steps`, or where it is None 5, and 1 for encoders that see the picture alone.
+
+        Raises:
+          ValueError: no encoder, or a number that it cannot run.
+        """
+        feedback = self._module("encoder", "invert").input_channels == 6
+        if num_steps is None:
+            return ITERATIONS if feedback else 1
+        if not isinstance(num_steps, int) or num_steps < 1:
+            raise InputError(f"num_steps: {num_steps!r}, expected a whole number from 1")
+        if num_steps > 1 and not feedback:
+            raise InputError(
+                f"num_steps: {num_steps}, expected 1: this encoder sees the picture alone"
+            )
+        return num_steps
 
     @property
     def w_avg(self) -> jax.Array:
@@ -121,7 +146,7 @@ class Model:
         return truncate(w, w_avg.mean(0) if w_avg.ndim == 2 else w_avg, truncation_psi)
 
     def encode(self, x: jax.Array) -> jax.Array:
-        """One pass of the encoder: x [B, S, S, C] -> delta [B, L, D].
+        """One pass of the encoder: x [B, S, S, C] (`input_shape`) -> delta [B, L, D].
 
         C is 6 for iterative encoders (the picture, then the previous result), 3 for the others.
 
@@ -129,16 +154,17 @@ class Model:
           ValueError: no encoder, wrong shape or range.
         """
         encoder = self._module("encoder", "encode")
-        x = _check_pictures("x", x, channels=encoder.input_channels, size=encoder.input_size)
+        x = _check_pictures("x", x, channels=encoder.input_channels, shape=self.input_shape)
         return _encode(self.variables["encoder"], x, module=encoder)
 
-    def invert(self, images: jax.Array, num_steps: int = 5) -> Inversion:
+    def invert(self, images: jax.Array, num_steps: int | None = None) -> Inversion:
         """Inverts pictures by iterative refinement (paper §3.1); no mask is needed (§3.3).
 
         Args:
           images: [B, H, W, 3] float in [-1, 1], any size: resized to the encoder's input by
             antialiased bilinear interpolation (squeezed where not square, as the official code).
-          num_steps: N, the number of iterations.
+          num_steps: N, the number of iterations; None is 5 for iterative encoders, and 1 for those
+            that see the picture alone (pSp, e4e).
 
         Raises:
           ValueError: a part is missing, wrong shape, range or dtype, or num_steps below 1.
@@ -146,11 +172,16 @@ class Model:
         generator = self._module("generator", "invert")
         encoder = self._module("encoder", "invert")
         images = _check_pictures("images", images, channels=3)
-        if not isinstance(num_steps, int) or num_steps < 1:
-            raise InputError(f"num_steps: {num_steps!r}, expected a whole number from 1")
         variables = {"generator": self.variables["generator"], "encoder": self.variables["encoder"]}
         variables["w_avg"] = self.w_avg
-        return _invert(variables, images, generator=generator, encoder=encoder, num_steps=num_steps)
+        return _invert(
+            variables,
+            images,
+            generator=generator,
+            encoder=encoder,
+            num_steps=self.iterations(num_steps),
+            shape=self.input_shape,
+        )
 
     def embed(self, faces: jax.Array) -> jax.Array:
         """Identity embeddings: faces [B, 112, 112, 3] in [-1, 1] -> unit vectors [B, 512].
@@ -178,7 +209,10 @@ class Model:
     def _module(self, part: str, method: str) -> Network:
         if part not in self.variables:
             raise self._missing(part, method)
-        return registry.build(self.metadata["architectures"][part])
+        architecture = self.metadata["architectures"][part]
+        if self.dtype == "float32" or not registry.has_field(architecture, "dtype"):
+            return registry.build(architecture)
+        return registry.build(architecture, dtype=jnp.dtype(self.dtype))
 
     def _missing(self, part: str, method: str) -> InputError:
         present = ", ".join(sorted(self.variables)) or "nothing"
@@ -188,27 +222,35 @@ class Model:
         )
 
 
-def load(name_or_dir: str | Path) -> Model:
+def load(name_or_dir: str | Path, *, dtype: str = "float32") -> Model:
     """Loads a weight directory, or weights that ship with the package by name.
 
+    Args:
+      name_or_dir: a directory, else a name.
+      dtype: "float32", or "bfloat16" for convolutions and maps in half the memory; latents, styles,
+        statistics and pictures stay in float32.
+
     Raises:
-      InputError: no such directory or name, a corrupt or incompatible directory.
+      InputError: no such directory or name, a corrupt or incompatible directory, unknown dtype.
     """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype: {dtype!r}, expected one of {', '.join(DTYPES)}")
     loaded = weights.load_weights(weights.resolve_weights(name_or_dir))
-    return Model(jax.tree.map(jnp.asarray, loaded.variables), loaded.metadata, loaded.directory)
+    variables = jax.tree.map(jnp.asarray, loaded.variables)
+    return Model(variables, loaded.metadata, loaded.directory, dtype)
 
 
 def _check_pictures(
-    name: str, pictures: jax.Array, *, channels: int, size: int | None = None
+    name: str, pictures: jax.Array, *, channels: int, shape: tuple[int, int] | None = None
 ) -> jax.Array:
     """Pictures as float32, or InputError for a wrong rank, channel count, size, dtype or range."""
     if not isinstance(pictures, jax.Array):
         pictures = np.asarray(pictures)
-    side = "H, W" if size is None else f"{size}, {size}"
-    expected = f"expected [B, {side}, {channels}]"
+    sides = "H, W" if shape is None else f"{shape[0]}, {shape[1]}"
+    expected = f"expected [B, {sides}, {channels}]"
     if pictures.ndim != 4 or pictures.shape[-1] != channels:
         raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
-    if size is not None and pictures.shape[1:3] != (size, size):
+    if shape is not None and pictures.shape[1:3] != shape:
         raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
     if 0 in pictures.shape:
         raise InputError(f"{name}: shape {tuple(pictures.shape)} holds no pixels, {expected}")
@@ -251,16 +293,17 @@ def _apply(variables, *inputs, module):
     return module.apply(variables, *inputs)
 
 
-@functools.partial(jax.jit, static_argnames=("generator", "encoder", "num_steps"))
-def _invert(variables, images, *, generator, encoder, num_steps):
-    images = resize_images(images, encoder.input_size)
+@functools.partial(jax.jit, static_argnames=("generator", "encoder", "num_steps", "shape"))
+def _invert(variables, images, *, generator, encoder, num_steps, shape):
+    images = resize_images(images, shape)
 
     def encode(carry, x):
         return encoder.apply(variables["encoder"], x, train=False), carry
 
     def synthesize(w_plus, i):
         del i
-        return generator.apply(variables["generator"], w_plus, "const", method="synthesize")
+        drawn = generator.apply(variables["generator"], w_plus, "const", method="synthesize")
+        return crop_to_shape(drawn, shape)
 
     refinement = refine(
         encode,

@@ -1,30 +1,53 @@
-"""Antialiased bilinear resizing, inside `jit` and on the host: the same filter twice."""
+"""Pictures to the encoder's input shape, and the generator's square pictures back to that shape.
+
+Source: the transforms of ReStyle and IntereStyle (torchvision's `Resize` on PIL pictures), and the
+cars' crop of `utils/inference_utils.py`; golden/NOTES.md sections 2 and 8.
+"""
 
 import jax
 import numpy as np
 from PIL import Image
 
+Shape = tuple[int, int]
 
-def resize_images(images: jax.Array, size: int) -> jax.Array:
-    """[B, H, W, C] -> [B, size, size, C]; squeezed where not square. Pure.
 
-    A triangle filter, widened when it reduces, as torchvision's `Resize` does with pictures.
+def resize_images(images: jax.Array, shape: Shape) -> jax.Array:
+    """[B, H, W, C] -> [B, *shape, C], squeezed where the proportions differ. Pure.
+
+    A triangle filter, widened when it reduces: `encoder_input` without its rounding.
     """
     batch, height, width, channels = images.shape
-    if (height, width) == (size, size):
+    if (height, width) == tuple(shape):
         return images
-    shape = (batch, size, size, channels)
-    return jax.image.resize(images, shape, "linear", antialias=True)
+    return jax.image.resize(images, (batch, *shape, channels), "linear", antialias=True)
 
 
-def encoder_input(picture: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [H, W, 3] -> float32 [size, size, 3] in [-1, 1], without rounding.
+def encoder_input(picture: np.ndarray, shape: Shape) -> np.ndarray:
+    """uint8 [H, W, 3] -> float32 [*shape, 3] in [-1, 1], as the official transform does.
 
-    For pictures of many sizes, which inside `jit` would need a compilation each.
+    PIL's antialiased bilinear filter, which rounds to 8 bits. On the host, where pictures of many
+    sizes need no compilation each.
     """
-    scaled = picture.astype(np.float32) / 127.5 - 1
-    if picture.shape[:2] == (size, size):
-        return scaled
-    planes = [Image.fromarray(np.ascontiguousarray(scaled[..., c])) for c in range(3)]
-    resized = [plane.resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in resized], axis=-1)
+    if picture.shape[:2] != tuple(shape):
+        height, width = shape
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        picture = np.asarray(resized)
+    return picture.astype(np.float32) / 127.5 - 1
+
+
+def crop_to_shape(images: jax.Array, shape: Shape) -> jax.Array:
+    """The middle of square pictures [..., R, R, C] that has the shape's proportions.
+
+    Official cars: 512 x 512 pictures for a 192 x 256 encoder keep rows 64 to 448.
+
+    Raises:
+      ValueError: the proportions are no whole number of pixels.
+    """
+    side, longer = images.shape[-2], max(shape)
+    for axis, length in zip((-3, -2), shape, strict=True):
+        keep, rest = divmod(side * length, longer)
+        if rest or (side - keep) % 2:
+            raise ValueError(f"picture of {side} pixels has no middle part of shape {shape}")
+        first = (side - keep) // 2
+        images = jax.lax.slice_in_dim(images, first, first + keep, axis=images.ndim + axis)
+    return images

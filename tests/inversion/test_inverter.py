@@ -1,12 +1,16 @@
 """`load` and `Model` on tiny random networks."""
 
+import importlib.util
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import interestyle_jax as ij
-from interestyle_jax.inversion.resize import encoder_input, resize_images
+from interestyle_jax.inversion.resize import crop_to_shape, encoder_input, resize_images
+from interestyle_jax.weights import load_weights, save_weights
 
 SIZE, ROWS, W_DIM = 32, 8, 16
 
@@ -46,7 +50,7 @@ def test_each_picture_is_inverted_alone(model, images, inversion):
 
 def test_pictures_of_any_size_are_resized(model, images, inversion):
     large = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
-    resized = model.invert(np.asarray(resize_images(large, SIZE)), num_steps=2)
+    resized = model.invert(np.asarray(resize_images(large, (SIZE, SIZE))), num_steps=2)
     np.testing.assert_allclose(
         model.invert(large, num_steps=2).w_plus, resized.w_plus, rtol=1e-4, atol=1e-4
     )
@@ -56,8 +60,11 @@ def test_pictures_of_any_size_are_resized(model, images, inversion):
 def test_resizing_on_the_host_equals_resizing_in_jax(shape):
     picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     scaled = jnp.asarray(picture, jnp.float32)[None] / 127.5 - 1
+    # PIL rounds to 8 bits after each of its two passes.
     np.testing.assert_allclose(
-        encoder_input(picture, SIZE), resize_images(scaled, SIZE)[0], atol=2e-6
+        encoder_input(picture, (SIZE, SIZE)),
+        resize_images(scaled, (SIZE, SIZE))[0],
+        atol=1.01 / 127.5,
     )
 
 
@@ -137,3 +144,96 @@ def test_unknown_names_say_what_ships():
         ij.load("no_such_weights")
     with pytest.raises(AttributeError, match="no attribute"):
         _ = ij.nothing
+
+
+@pytest.fixture(scope="module")
+def make_model(tiny_weights, tmp_path_factory):
+    """The tiny inverter with changes of its encoder's variables and of what metadata says."""
+    source = load_weights(tiny_weights / "inverter")
+
+    def make(name, *, change=lambda encoder: encoder, fields=None, extra=None):
+        variables = dict(source.variables)
+        variables["encoder"] = change(source.variables["encoder"])
+        architectures = dict(source.metadata["architectures"])
+        architectures["encoder"] = architectures["encoder"] | (fields or {})
+        folder = tmp_path_factory.mktemp("models") / name
+        save_weights(
+            folder,
+            variables,
+            family="test",
+            architectures=architectures,
+            licence="none",
+            extra=extra,
+        )
+        return folder
+
+    return make
+
+
+def test_wide_encoders_see_the_middle_rows(make_model):
+    model = ij.load(make_model("cars", extra={"picture_shape": [24, 32]}))
+    images = np.random.default_rng(3).uniform(-1, 1, (2, 24, 32, 3)).astype(np.float32)
+    inversion = model.invert(images, num_steps=2)
+    w = model.mean_latent(2)
+    for i in range(2):
+        y = model.synthesize(w)[:, 4:28]
+        w = w + model.encode(jnp.concatenate([images, y], axis=-1))
+        np.testing.assert_allclose(inversion.w_plus[i], w, rtol=1e-4, atol=1e-5)
+    assert inversion.images.shape == (2, 2, 24, 32, 3)
+    np.testing.assert_allclose(
+        inversion.images[-1], model.synthesize(w)[:, 4:28], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_official_cars_keep_rows_64_to_448():
+    rows = jnp.arange(512.0)[:, None, None] * jnp.ones((1, 512, 3))
+    kept = crop_to_shape(rows[None], (192, 256))
+    assert kept.shape == (1, 384, 512, 3)
+    assert (float(kept[0, 0, 0, 0]), float(kept[0, -1, 0, 0])) == (64, 447)
+    with pytest.raises(ValueError, match="no middle part"):
+        crop_to_shape(jnp.zeros((1, 4, 4, 3)), (5, 7))
+
+
+def test_encoders_without_feedback_run_once(make_model, images):
+    def three_channels(encoder):
+        stem = encoder["params"]["trunk"]["stem_conv"] | {}
+        stem["kernel"] = stem["kernel"][:, :, :3]
+        trunk = encoder["params"]["trunk"] | {"stem_conv": stem}
+        return encoder | {"params": encoder["params"] | {"trunk": trunk}}
+
+    model = ij.load(make_model("psp", change=three_channels, fields={"input_channels": 3}))
+    inversion = model.invert(images)
+    w = model.mean_latent(2) + model.encode(images)
+    np.testing.assert_allclose(inversion.w_plus, w[None], rtol=1e-5, atol=1e-5)
+    with pytest.raises(ij.InputError, match="num_steps: 5, expected 1"):
+        model.invert(images, num_steps=5)
+
+
+def test_iterative_encoders_run_five_times_unless_told(model, images):
+    assert model.iterations() == 5
+    assert model.invert(images).w_plus.shape[0] == 5
+
+
+def test_bfloat16_inversion_is_near_and_ends_in_float32(tiny_weights, images, inversion):
+    low = ij.load(tiny_weights / "inverter", dtype="bfloat16").invert(images, num_steps=2)
+    assert low.w_plus.dtype == low.images.dtype == jnp.float32
+    error = jnp.linalg.norm(low.w_plus - inversion.w_plus) / jnp.linalg.norm(inversion.w_plus)
+    assert 1e-5 < float(error) < 0.05
+    with pytest.raises(ij.InputError, match="dtype: 'float8'"):
+        ij.load(tiny_weights / "inverter", dtype="float8")
+
+
+def test_resizing_is_the_official_transform(golden_dir):
+    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    golden = np.load(golden_dir / "public/pil_image_ops.npz")
+    recipes = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}
+    recipe = recipes["input:pil1024"]
+    picture = fill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    x = encoder_input(picture, (256, 256))
+    rows = np.round((x[::16] + 1) * 127.5).astype(np.uint8)
+    np.testing.assert_array_equal(rows, golden["pyramid1024_to256_r0.rows"])
+    want = golden["normalized256.sub"]
+    index = fill.subset_index(x.size, len(want))
+    np.testing.assert_allclose(x.transpose(2, 0, 1).ravel()[index], want, atol=2e-7)
