@@ -1,5 +1,8 @@
 """The uninterest filter against Eq. 2, spelled out with SciPy."""
 
+import importlib.util
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,3 +115,22 @@ def test_filter_is_constant_under_jit(case):
 def test_bad_input_names_the_field(case, call, field):
     with pytest.raises(InputError, match=field):
         call(*case)
+
+
+@pytest.mark.parametrize(("size", "largest"), [(64, 21.5), (256, 9.0)])
+@pytest.mark.parametrize("radius", [1, 4, 9, 16])
+def test_blur_is_near_pillows(golden_dir, size, largest, radius):
+    """Pillow's GaussianBlur is three box filters with 8-bit rounding: equal to a few grey levels."""
+    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
+    fill = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fill)
+    golden = np.load(golden_dir / "public/pil_image_ops.npz")
+    recipe = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}[f"input:pil{size}"]
+    picture = fill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    got = low_pass(jnp.asarray(picture, jnp.float32)[None], float(radius))[0]
+    difference = np.abs(got - golden[f"blur{size}_r{radius}"])
+    assert difference.max() < largest
+    assert difference.mean() < (1.0 if size == 256 else 2.0)
+    border = 3 * radius
+    if size > 2 * border:
+        assert difference[border:-border, border:-border].max() < 4.0
