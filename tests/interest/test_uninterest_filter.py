@@ -120,7 +120,7 @@ def test_bad_input_names_the_field(case, call, field):
 @pytest.mark.parametrize(("size", "largest"), [(64, 21.5), (256, 9.0)])
 @pytest.mark.parametrize("radius", [1, 4, 9, 16])
 def test_blur_is_near_pillows(golden_dir, size, largest, radius):
-    """Pillow's GaussianBlur is three box filters with 8-bit rounding: equal to a few grey levels."""
+    """Pillow blurs with three box filters, rounded to 8 bits: equal to a few grey levels."""
     spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
     fill = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fill)
