@@ -1,5 +1,7 @@
 """Eight fake CPU devices, no random plugins, and the golden data of the official code."""
 
+import importlib.util
+import json
 import math
 import os
 from pathlib import Path
@@ -48,6 +50,87 @@ def golden_dir() -> Path:
     if not directory.is_dir():
         pytest.skip(f"golden data not found at {directory}")
     return directory
+
+
+@pytest.fixture(scope="session")
+def goldenfill(golden_dir):
+    """The module that makes golden weights and inputs from their names."""
+    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden_manifest(golden_dir):
+    """Manifest's name -> {section: [(key, shape, dtype)]} of an official checkpoint."""
+
+    def read(name):
+        path = golden_dir / "manifests" / f"{name}.json"
+        return json.loads(path.read_text())["sections"]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def golden_case(golden_dir, goldenfill):
+    """Golden file's name -> its numbers, and its inputs by name as [B, H, W, C] where pictures."""
+
+    def read(name):
+        with np.load(golden_dir / "public" / f"{name}.npz") as file:
+            numbers = {key: file[key] for key in file.files}
+        inputs = {}
+        for recipe in json.loads(str(numbers.pop("recipe_json"))):
+            call = recipe["call"]
+            value = getattr(goldenfill, call)(recipe["name"], *recipe["args"], **recipe["kwargs"])
+            name = f"{recipe['name']}:mask" if call == "mask" else recipe["name"]
+            inputs[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+        return numbers, inputs
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def golden_weights(golden_manifest, goldenfill, tmp_path_factory):
+    """(manifest's name, {file name: layout}) -> the weight directory that the converter makes.
+
+    A layout takes `fill(section, start="")`, the section's tensors whose keys start so, and returns
+    the file's content; the default is one file that is the section "state_dict".
+    """
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
+    from tools.convert_weights import convert
+
+    made = {}
+
+    def make(name, layouts=None):
+        if name in made:
+            return made[name]
+        folder = tmp_path_factory.mktemp(name)
+        sections = golden_manifest(name)
+
+        def fill(section, start=""):
+            entries = [e for e in sections[section] if e[0].startswith(start)]
+            return goldenfill.fill_all(entries)
+
+        layouts = layouts or {"weights.pth": lambda fill: fill("state_dict")}
+        for file, layout in layouts.items():
+            content = layout(fill)
+            if file.endswith(".npy"):
+                np.save(folder / file, content, allow_pickle=True)
+            else:
+                torch.save(
+                    jax.tree.map(
+                        lambda x: torch.from_numpy(x) if isinstance(x, np.ndarray) else x, content
+                    ),
+                    folder / file,
+                )
+        print(convert([folder / file for file in layouts], folder / "weights"))
+        for file in layouts:
+            (folder / file).unlink()
+        made[name] = folder / "weights"
+        return made[name]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs,
 from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
 from interestyle_jax.models.registry import build, describe, init
 from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
-from interestyle_jax.training.losses import ImageLoss
+from interestyle_jax.training.initial_weights import apply_initial, read_initial
+from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
@@ -50,6 +51,7 @@ class EncoderTask:
       generator: the frozen generator's module.
       frozen: {"generator", "w_0" [1, L, D], "image_0" [1, R, R, 3]} and, where given, {"lpips",
         "embedder"}, as NumPy arrays.
+      initial: variables that the training starts from (`training.initial_weights`).
     """
 
     batch_fields = ("image", "interest_mask")
@@ -75,9 +77,10 @@ class EncoderTask:
         } | fields
         try:
             self.encoder = build(fields)
-            jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
+            shapes = jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
         except (TypeError, ValueError) as error:
             raise InputError(f"config.encoder: {error}") from error
+        self.initial = read_initial(config.weights.trunk, config.weights.encoder, shapes)
         self.feedback = self.encoder.input_channels == 6
         method = config.method
         if not self.feedback and (method.num_iterations > 1 or method.disentangle_weight):
@@ -121,9 +124,9 @@ class EncoderTask:
                 "embedder"
             )
 
-    def init(self, key: jax.Array) -> EncoderState:
+    def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
-        variables = init(key, self.encoder)
+        variables = apply_initial(jax.random.fold_in(key, 1), init(key, self.encoder), initial)
         params = variables["params"]
         return EncoderState(
             step=jnp.zeros((), jnp.int32),
@@ -149,9 +152,7 @@ class EncoderTask:
                 return self.lpips.apply(frozen["lpips"], a, b)
 
         if self.embedder is not None:
-
-            def embed(x):
-                return self.embedder.apply(frozen["embedder"], x)
+            embed = embed_with(self.embedder, frozen["embedder"])
 
         return ImageLoss(self.config.loss.to_dict(), lpips, embed)
 

@@ -6,21 +6,74 @@ paper, and the released coach (golden/NOTES.md sections 1 and 6).
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.models.embedders import FaceEmbedder
 
 TERMS = ("l2", "lpips", "id")
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 Embed = Callable[[jax.Array], jax.Array]
 
+# Where the official identity loss looks in a picture of ID_SIZE pixels: rows, then columns.
+ID_SIZE = 256
+ID_ROWS = (35, 223)
+ID_COLUMNS = (32, 220)
+
 
 def l2(image: jax.Array, y_hat: jax.Array) -> jax.Array:
     """Mean squared difference over all pixels and channels: [B, H, W, 3] twice -> [B]."""
     return jnp.mean(jnp.square(image - y_hat), axis=(1, 2, 3))
+
+
+def id_crop(images: jax.Array, size: int = 112) -> jax.Array:
+    """The part of a picture that the official identity loss embeds: [B, H, W, 3] -> [B, s, s, 3].
+
+    Pictures of another size than 256 are average-pooled to 256 first (smaller ones get repeated
+    pixels), as the official code does, so the crop is the same part of a face at any working size.
+    Then rows 35:223 and columns 32:220 are average-pooled to `size`. No alignment: pictures are
+    taken to be framed as FFHQ's. Windows overlap where sizes do not divide, as PyTorch's
+    `AdaptiveAvgPool2d` has them.
+
+    Source: the official `id_loss.py`; golden/NOTES.md section 6.
+    """
+    rows, columns = (
+        _window_means(last - first, size) @ _window_means(side, ID_SIZE)[first:last]
+        for side, (first, last) in zip(images.shape[1:3], (ID_ROWS, ID_COLUMNS), strict=True)
+    )
+    rows, columns = jnp.asarray(rows, images.dtype), jnp.asarray(columns, images.dtype)
+    return jnp.einsum(
+        "ih,bhwc,jw->bijc", rows, images, columns, precision=jax.lax.Precision.HIGHEST
+    )
+
+
+def _window_means(size: int, target: int) -> np.ndarray:
+    """[target, size]: row i averages the i-th window of `AdaptiveAvgPool1d`."""
+    matrix = np.zeros((target, size))
+    for i in range(target):
+        first, last = size * i // target, -(-size * (i + 1) // target)
+        matrix[i, first:last] = 1 / (last - first)
+    return matrix
+
+
+def embed_with(embedder: Any, variables: Mapping[str, Any]) -> Embed:
+    """`embed` of an `ImageLoss` from an embedder's module and variables.
+
+    A `FaceEmbedder` sees `id_crop` of the pictures. Other embedders (MoCo) see them whole, and
+    resize them themselves.
+    """
+
+    def embed(images: jax.Array) -> jax.Array:
+        if isinstance(embedder, FaceEmbedder):
+            images = id_crop(images, embedder.input_size)
+        return embedder.apply(variables, images)
+
+    return embed
 
 
 def identity(embed: Embed, image: jax.Array, y_hat: jax.Array) -> jax.Array:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
+from interestyle_jax.models import registry
+from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.moco import MocoEmbedder
+from interestyle_jax.training.losses import (
+    ImageLoss,
+    disentanglement_loss,
+    embed_with,
+    id_crop,
+    total_loss,
+)
 
 RNG = np.random.default_rng(0)
 IMAGE, Y_HAT = (jnp.asarray(RNG.uniform(-1, 1, (2, 4, 5, 3)), jnp.float32) for _ in range(2))
@@ -82,3 +91,39 @@ def test_equations_one_and_three():
 def test_bad_weights_name_the_field(weights):
     with pytest.raises(InputError, match="loss.l"):
         ImageLoss(weights)
+
+
+def pooled(image, size):
+    """`AdaptiveAvgPool2d` of [H, W, C] by its definition."""
+
+    def windows(side):
+        return [(side * i // size, -(-side * (i + 1) // size)) for i in range(size)]
+
+    rows, columns = windows(image.shape[0]), windows(image.shape[1])
+    return np.stack([[image[a:b, c:d].mean((0, 1)) for c, d in columns] for a, b in rows])
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (512, 512), (64, 64), (300, 200)])
+def test_identity_crop_is_pooled_to_256_cropped_and_pooled(shape):
+    images = RNG.uniform(-1, 1, (1, *shape, 2)).astype(np.float32)
+    want = pooled(images[0].astype(np.float64), 256)[35:223, 32:220]
+    np.testing.assert_allclose(id_crop(images)[0], pooled(want, 112), atol=1e-6)
+    np.testing.assert_allclose(id_crop(images, 7)[0], pooled(want, 7), atol=1e-6)
+
+
+def test_face_embedders_see_the_crop_and_other_embedders_the_whole_picture():
+    images = jnp.asarray(RNG.uniform(-1, 1, (2, 64, 64, 3)), jnp.float32)
+    outside = images.at[:, :8].set(0.0).at[:, 56:].set(0.0)
+    face = FaceEmbedder(units=(1,), widths=(4, 4), dim=3, input_size=14)
+    changes = {}
+    for module in (face, MocoEmbedder(units=(1,), width=2, input_size=32)):
+        shapes = registry.variable_shapes(registry.describe(module))
+        variables = jax.tree.map(lambda s: jnp.asarray(RNG.random(s.shape), jnp.float32), shapes)
+        embed = jax.jit(embed_with(module, variables))
+        found = embed(images)
+        np.testing.assert_allclose(jnp.linalg.norm(found, axis=-1), 1.0, rtol=1e-5)
+        changes[type(module)] = float(jnp.abs(found - embed(outside)).max())
+        if module is face:
+            want = module.apply(variables, id_crop(images, 14))
+            np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
+    assert changes[FaceEmbedder] < 1e-6 < changes[MocoEmbedder]
