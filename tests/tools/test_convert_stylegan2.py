@@ -13,7 +13,8 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert
-from tools.convert_weights.families.stylegan2 import generator_entries, read_architecture
+from tools.convert_weights.families.stylegan2 import read_architecture, restore_generator
+from tools.convert_weights.mean_latent import sample_w_avg
 
 TINY = {
     "resolution": 32,
@@ -38,16 +39,7 @@ def generator():
 def checkpoint(generator):
     """rosinality's layout of it, as his trainer writes it."""
     module, variables = generator
-    state = {}
-    for entry in generator_entries(module.resolution, module.mapping_depth):
-        value = variables
-        for name in entry.target.split("/"):
-            value = value[name]
-        state[entry.source] = np.ascontiguousarray(entry.layout.to_source(value))
-    fir = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 16
-    for i in range(3):
-        state[f"convs.{2 * i}.conv.blur.kernel"] = fir
-        state[f"to_rgbs.{i}.upsample.kernel"] = fir
+    state = restore_generator(variables, registry.describe(module))
     return {
         "g_ema": state,
         "g": {"input.input": state["input.input"]},
@@ -74,9 +66,10 @@ def test_converted_generator_draws_the_same(generator, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda c: c.pop("latent_avg"), "no latent_avg"),
-        (lambda c: c["g_ema"].pop("convs.0.noise.weight"), "missing key convs.0.noise.weight"),
-        (lambda c: c["g_ema"].update({"extra.weight": np.zeros(2)}), "unused key extra.weight"),
+        (lambda c: c.update(latent_avg=np.zeros(5)), r"latent_avg is \[5\], expected \[6\]"),
+        (lambda c: c.update(d={"convs.0.0.weight": np.zeros(4)}), "missing key d/final_conv.0"),
+        (lambda c: c["g_ema"].pop("convs.0.noise.weight"), "missing key g_ema/convs.0.noise"),
+        (lambda c: c["g_ema"].update({"extra.weight": np.zeros(2)}), "unused key g_ema/extra.w"),
         (lambda c: c.update({"other": np.zeros(2)}), "unused key other"),
         (
             lambda c: c["g_ema"].update({"to_rgb1.bias": np.zeros((1, 4, 1, 1))}),
@@ -105,6 +98,36 @@ def test_official_sizes_are_read_from_the_shapes(golden_dir, resolution):
         for key, shape, _ in manifest["sections"]["g_ema"]
     }
     assert read_architecture(arrays, "here") == Generator(resolution=resolution)
+
+
+def test_a_missing_mean_latent_is_sampled_from_the_mapping(generator, checkpoint, tmp_path):
+    del checkpoint["latent_avg"]
+    module, variables = generator
+    # Trained mapping weights are a hundred times those of the synthesis.
+    mapping = jax.tree.map(lambda x: 100 * x, variables["params"]["mapping"])
+    variables = variables | {"params": variables["params"] | {"mapping": mapping}}
+    checkpoint["g_ema"] = restore_generator(variables, registry.describe(module))
+    source = write(tmp_path / "g.ckpt", checkpoint)
+    report = convert([source], tmp_path / "out")
+    assert "computed from 100,000 samples (seed 0)" in report
+    weights = load_weights(tmp_path / "out")
+    assert weights.metadata["extra"]["w_avg"] == {"samples": 100_000, "seed": 0}
+    w_avg = weights.variables["w_avg"]
+    # Other samples agree within four standard errors of the mean.
+    z = np.random.default_rng(1).standard_normal((20_000, 6)).astype(np.float32)
+    w = np.asarray(module.apply(variables, z, method="map"), np.float64)
+    error = w.std(axis=0) * np.sqrt(1 / 20_000 + 1 / 100_000)
+    assert np.all(np.abs(w.mean(axis=0) - w_avg) < 4 * error)
+    again = sample_w_avg(variables, weights.metadata["architectures"]["generator"])
+    np.testing.assert_array_equal(again.variables, w_avg)
+
+
+def test_optimizer_state_and_namespace_are_left_out_and_summed_up(checkpoint, tmp_path):
+    moments = {str(i): {"exp_avg": np.zeros(2), "step": 3} for i in range(100)}
+    checkpoint |= {"g_optim": {"state": moments}, "args": {"size": 32}, "ada_aug_p": 0.5}
+    report = convert([write(tmp_path / "g.ckpt", checkpoint)], tmp_path / "out")
+    (line,) = [x for x in report.splitlines() if x.startswith("ignored:")]
+    assert line == "ignored: g/input.input, g_optim/state/*/exp_avg (100)"
 
 
 def test_part_keeps_the_generator_with_its_mean_latent(checkpoint, tmp_path):

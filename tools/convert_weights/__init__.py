@@ -9,8 +9,8 @@ from pathlib import Path
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
-from tools.convert_weights.conversion import Conversion, Family
-from tools.convert_weights.families import FAMILIES
+from tools.convert_weights.conversion import Conversion
+from tools.convert_weights.families import FAMILIES, by_name
 from tools.convert_weights.report import format_report
 from tools.convert_weights.source_file import SourceFile, keys, read_source
 
@@ -44,13 +44,13 @@ def convert(
     """
     check_destination(out, force)
     files = [read_source(path) for path in sources]
-    kind = FAMILIES[recognise(files)] if family == "auto" else _by_name(family)
+    kind = FAMILIES[recognise(files)] if family == "auto" else by_name(family)
     conversion = kind.convert(files)
     written = kind.name
     if part is not None:
         conversion = keep_part(conversion, part, where=", ".join(str(f.path) for f in files))
         written = PART_FAMILIES.get(part, written)
-    report = format_report(kind.name, files, conversion)
+    report = format_report(kind.name, files, conversion, dtype=dtype)
     save_weights(
         out,
         {name: part.variables for name, part in conversion.parts.items()},
@@ -99,9 +99,3 @@ def keep_part(conversion: Conversion, part: str, *, where: str) -> Conversion:
         parts={k: v for k, v in conversion.parts.items() if k in kept},
         architectures={k: v for k, v in conversion.architectures.items() if k in kept},
     )
-
-
-def _by_name(family: str) -> Family:
-    if family not in FAMILIES:
-        raise InputError(f"--family: {family!r}, expected auto or one of {', '.join(FAMILIES)}")
-    return FAMILIES[family]

@@ -22,12 +22,15 @@ class Conversion:
       parts: {part: converted arrays}.
       architectures: {part: architecture} of the parts that are networks.
       extra: JSON-able facts that the way back needs, for `metadata.json`'s "extra"; the `kept`
-        integers of every part are added to it under "kept", {part: {key: integer}}.
+        integers of every part are added to it under "kept", {part: {key: integer}}. A mean latent
+        that was computed is "w_avg": {"samples": number, "seed": seed}.
+      ignored: source keys outside the parts that are left out on purpose (optimizer state).
     """
 
     parts: dict[str, Mapped]
     architectures: dict[str, dict[str, Any]]
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
 
 class Family(ABC):

@@ -11,12 +11,14 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from tools.convert_weights import torch_file
+from tools.convert_weights.progress import bytes_bar
 from tools.convert_weights.restricted_pickle import read_npy, read_pickle
 
 # Key of the array of a file that holds one array and nothing around it.
 BARE = "(array)"
 # What DataParallel puts before every key of a state dict.
 PARALLEL = "module."
+PIECE = 1 << 20
 NUMPY_MAGIC = b"\x93NUMPY"
 
 
@@ -71,9 +73,17 @@ def read_source(path: str | Path) -> SourceFile:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty, expected a checkpoint file")
     content = _reader(path)(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SourceFile.of(path, content, sha256=digest)
+    return SourceFile.of(path, content, sha256=sha256(path))
+
+
+def sha256(path: Path) -> str:
+    """The file's digest, a piece at a time."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file, bytes_bar(path.stat().st_size, f"hash {path.name}") as bar:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+            bar.update(len(piece))
+    return digest.hexdigest()
 
 
 def _reader(path: Path):

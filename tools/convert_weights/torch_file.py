@@ -24,6 +24,17 @@ class Device(str):
     """The text of a torch.device ("cuda:0"), told from mere text by its type."""
 
 
+def import_torch(what: str) -> Any:
+    """The module torch; `what` begins the message of the InputError where it is not installed."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"{what} needs PyTorch, install the extra: pip install 'interestyle-jax[convert]'"
+        ) from error
+    return torch
+
+
 def read(path: Path) -> Any:
     """The file's content: nested dicts and lists, or one array.
 
@@ -34,13 +45,7 @@ def read(path: Path) -> Any:
       InputError: truncated or foreign file, a forbidden global (named), a tensor that NumPy cannot
         hold, tensors or archive entries far larger than the file, or PyTorch is not installed.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading it needs PyTorch, install the extra: pip install "
-            "'interestyle-jax[convert]'"
-        ) from error
+    torch = import_torch(f"{path}: reading it")
     is_zip = zipfile.is_zipfile(path)
     if is_zip:
         _check_inflation(path)

@@ -1,5 +1,7 @@
 """The families that the converter knows, one file each."""
 
+from interestyle_jax.errors import InputError
+from tools.convert_weights.conversion import Family
 from tools.convert_weights.families import (
     face_embedders,
     interfacegan,
@@ -14,3 +16,14 @@ FAMILIES = {
     for module in (lpips, stylegan2, face_embedders, moco, mtcnn, interfacegan)
     for family in module.FAMILIES
 }
+
+
+def by_name(family: str) -> Family:
+    """The family of that name.
+
+    Raises:
+      InputError: there is none; the message lists those there are.
+    """
+    if family not in FAMILIES:
+        raise InputError(f"--family: {family!r}, expected auto or one of {', '.join(FAMILIES)}")
+    return FAMILIES[family]

@@ -1,13 +1,15 @@
-"""StyleGAN2 in rosinality's PyTorch layout: `g_ema` and `latent_avg`, of any size and width.
+"""StyleGAN2 in rosinality's PyTorch layout: `g_ema`, `latent_avg` and `d`, of any size and width.
 
 The files "stylegan2-ffhq-config-f.pt" and the like, and those that his trainer writes. The copy in
-training, the discriminator and the optimizers of the latter are left out, and said to be.
+training and the optimizers of the latter are left out, and said to be; the mean latent, which they
+lack, is computed.
 """
 
 import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +17,22 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.weights import Weights
 from tools.convert_weights.conversion import Conversion, Family, shapes
+from tools.convert_weights.families import stylegan2_discriminator as discriminator
+from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
 from tools.convert_weights.source_file import SourceFile, keys
-from tools.convert_weights.tensor_map import DENSE, MAP, Entry, Layout, Mapped, apply_map
+from tools.convert_weights.tensor_map import (
+    DENSE,
+    MAP,
+    Entry,
+    Layout,
+    Mapped,
+    Section,
+    apply_map,
+    apply_sections,
+    restore_map,
+)
 
 LICENCE = (
     "that of the checkpoint's author; NVIDIA's StyleGAN2 networks are under the Nvidia Source Code "
@@ -35,7 +50,8 @@ MODULATED_UP = Layout(
 SCALAR = Layout(lambda x: x.reshape(()), lambda x: x.reshape(1))
 RGB_BIAS = Layout(lambda x: x.reshape(3), lambda x: x.reshape(1, 3, 1, 1))
 FIR_BUFFER = re.compile(r".*\.kernel")
-LEFT_OUT = r"(g|d|g_optim|d_optim)/.*|ada_aug_p"
+# The generator in training and the optimizers' state.
+LEFT_OUT = r"(g|g_optim|d_optim)/.*|ada_aug_p"
 
 
 def _dense(source: str, target: str) -> list[Entry]:
@@ -111,9 +127,12 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
     )
 
 
-def check_filters(arrays: Mapping[str, np.ndarray], where: str) -> None:
-    """Raises InputError where a fixed FIR buffer is not outer([1, 3, 3, 1]) / 64, times 4."""
-    expected = 4 * np.outer(FIR, FIR)
+def check_filters(arrays: Mapping[str, np.ndarray], where: str, *, gain: float = 4.0) -> None:
+    """Raises InputError where a fixed FIR buffer is not outer([1, 3, 3, 1]) / 64 times `gain`.
+
+    The generator's filters, which follow zero insertion, have gain 4, the discriminator's 1.
+    """
+    expected = gain * np.outer(FIR, FIR)
     for key, array in arrays.items():
         if FIR_BUFFER.fullmatch(key) and not (
             array.shape == expected.shape and np.allclose(array, expected, atol=1e-6)
@@ -137,6 +156,24 @@ def convert_generator(
     return part, architecture
 
 
+def restore_generator(
+    variables: Mapping[str, Any], architecture: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """The state dict of one generator: the inverse of `convert_generator`, FIR buffers included."""
+    resolution = architecture["resolution"]
+    entries = generator_entries(resolution, architecture["mapping_depth"])
+    state = restore_map(variables, entries)
+    fir = (4 * np.outer(FIR, FIR)).astype(np.float32)
+    for i in range(int(math.log2(resolution)) - 2):
+        state[f"convs.{2 * i}.conv.blur.kernel"] = fir
+        state[f"to_rgbs.{i}.upsample.kernel"] = fir
+    return state
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
 class StyleGAN2Family(Family):
     """`stylegan2`."""
 
@@ -148,26 +185,65 @@ class StyleGAN2Family(Family):
         return "g_ema/input.input" in keys(sources)
 
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
-        """The averaged generator and the mean latent of one file."""
+        """The averaged generator, the mean latent and, where there is one, the discriminator."""
         where = " + ".join(str(s.path) for s in sources)
         arrays: dict[str, np.ndarray] = {}
         for source in sources:
             arrays |= source.arrays()
-        prefix = "g_ema/"
-        own = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        part, architecture = convert_generator(own, where)
-        outer = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
-        if "latent_avg" not in outer:
-            raise InputError(f"{where}: no latent_avg in it, expected the mean latent [512]")
-        w_avg = apply_map(
-            outer,
-            [Entry("latent_avg", "w_avg")],
-            {"w_avg": (architecture["w_dim"],)},
-            where=where,
-            ignore=LEFT_OUT,
-        )
-        w_avg = dataclasses.replace(w_avg, variables=w_avg.variables["w_avg"])
-        return Conversion({"generator": part, "w_avg": w_avg}, {"generator": architecture})
+        left_out = tuple(k for k in arrays if re.fullmatch(LEFT_OUT, k))
+        arrays = {k: v for k, v in arrays.items() if k not in left_out}
+
+        state = _below("g_ema/", arrays)
+        generator = read_architecture(state, where)
+        check_filters(state, where)
+        architectures = {"generator": registry.describe(generator)}
+        sections = {
+            "generator": Section(
+                generator_entries(generator.resolution, generator.mapping_depth),
+                shapes(architectures["generator"]),
+                prefix="g_ema/",
+                ignore=FIR_BUFFER.pattern,
+            )
+        }
+        state = _below("d/", arrays)
+        if state:
+            network = discriminator.read_architecture(state, where)
+            check_filters(state, where, gain=1.0)
+            architectures["discriminator"] = registry.describe(network)
+            sections["discriminator"] = Section(
+                discriminator.entries(network.resolution),
+                shapes(architectures["discriminator"]),
+                prefix="d/",
+                ignore=FIR_BUFFER.pattern,
+            )
+        if "latent_avg" in arrays:
+            shape = (generator.w_dim,)
+            if arrays["latent_avg"].ndim == 2:
+                shape = (generator.num_styles, generator.w_dim)
+            sections["w_avg"] = Section([Entry("", "w_avg")], {"w_avg": shape}, prefix="latent_avg")
+        parts = apply_sections(arrays, sections, where=where)
+        if "w_avg" in parts:
+            mean = parts["w_avg"]
+            parts["w_avg"] = dataclasses.replace(mean, variables=mean.variables["w_avg"])
+            return Conversion(parts, architectures, ignored=left_out)
+        parts["w_avg"] = sample_w_avg(parts["generator"].variables, architectures["generator"])
+        extra = {"w_avg": {"samples": SAMPLES, "seed": SEED}}
+        return Conversion(parts, architectures, extra, left_out)
+
+    def restore(self, weights: Weights) -> dict[str, Any]:
+        """`g_ema`, `latent_avg`, and `d` where the weights have a discriminator."""
+        if "generator" not in weights.variables:
+            raise InputError(f"{weights.directory}: no generator in these weights")
+        architectures = weights.metadata["architectures"]
+        generator = restore_generator(weights.variables["generator"], architectures["generator"])
+        content: dict[str, Any] = {"g_ema": generator}
+        if "w_avg" in weights.variables:
+            content["latent_avg"] = weights.variables["w_avg"]
+        if "discriminator" in weights.variables:
+            content["d"] = discriminator.restore(
+                weights.variables["discriminator"], architectures["discriminator"]
+            )
+        return content
 
 
 FAMILIES = (StyleGAN2Family(),)

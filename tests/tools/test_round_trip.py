@@ -1,0 +1,107 @@
+"""Every family with a way back: here -> PyTorch -> here -> PyTorch changes no bit."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from interestyle_jax.models import registry
+from interestyle_jax.models.discriminator import Discriminator
+from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.moco import MocoEmbedder
+from interestyle_jax.models.mtcnn import ONet, PNet, RNet
+from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.weights import load_weights, save_weights
+from tools.convert_weights import convert, recognise
+from tools.convert_weights.conversion import Family
+from tools.convert_weights.families import FAMILIES
+from tools.convert_weights.source_file import read_source
+from tools.convert_weights.to_pytorch import to_pytorch
+
+torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
+
+GENERATOR = Generator(
+    resolution=16, w_dim=6, z_dim=6, mapping_depth=2, channel_base=128, channel_max=10
+)
+TINY_TRUNK = {"units": (1, 1), "widths": (16, 16, 32), "dim": 5, "input_size": 16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A tiny set of weights of one family: networks, arrays ({part: shape}), metadata's extra."""
+
+    networks: dict[str, Any]
+    arrays: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+CASES = {
+    "stylegan2": Case(
+        {"generator": GENERATOR, "discriminator": Discriminator(16, 128, 12)}, {"w_avg": (6,)}
+    ),
+    "arcface": Case({"embedder": FaceEmbedder(**TINY_TRUNK)}),
+    "curricularface": Case(
+        {"embedder": FaceEmbedder(**TINY_TRUNK, squeeze_excitation=False, affine_output=False)}
+    ),
+    "moco": Case({"embedder": MocoEmbedder((1, 1, 1, 1), 4, 32)}, extra={"values": {"epoch": 3}}),
+    "mtcnn": Case(
+        {"pnet": PNet((2, 3, 4)), "rnet": RNet((2, 3, 4, 5)), "onet": ONet((2, 3, 4, 5, 6))}
+    ),
+    "interfacegan": Case({}, {"direction": (1, 18, 8)}),
+}
+
+
+def test_every_family_with_a_way_back_has_a_case():
+    assert {n for n, f in FAMILIES.items() if type(f).restore is not Family.restore} == set(CASES)
+
+
+def draw(case: Case) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    shapes = {n: registry.variable_shapes(registry.describe(m)) for n, m in case.networks.items()}
+    shapes |= {n: jax.ShapeDtypeStruct(s, np.float32) for n, s in case.arrays.items()}
+    return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+
+
+def assert_same(a: Any, b: Any, path: str = "content") -> None:
+    """Nested content: the same keys, types and values, arrays bit for bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, Mapping):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, np.ndarray):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), path
+        assert a.tobytes() == b.tobytes(), path
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_and_back_changes_no_bit(name, tmp_path):
+    case, family = CASES[name], FAMILIES[name]
+    variables = draw(case)
+    save_weights(
+        tmp_path / "here",
+        variables,
+        family=name,
+        architectures={n: registry.describe(m) for n, m in case.networks.items()},
+        licence="none: random numbers",
+        extra=case.extra,
+    )
+    out = "folder" if family.files else "official.pt"
+    files = []
+    for i, directory in enumerate(("here", "again")):
+        report = to_pytorch(tmp_path / directory, tmp_path / f"{i}" / out)
+        assert f"family {name}" in report
+        target = tmp_path / f"{i}" / out
+        paths = sorted(target.iterdir()) if family.files else [target]
+        files.append([read_source(path) for path in paths])
+        assert recognise(files[-1]) == name
+        if directory == "here":
+            convert(paths, tmp_path / "again")
+    assert_same(load_weights(tmp_path / "again").variables, variables)
+    for first, second in zip(*files, strict=True):
+        assert_same(first.content, second.content)
