@@ -58,6 +58,7 @@ class GanTask:
         """Builds the networks from `config.generator` and `config.discriminator`."""
         self.config = config
         self.frozen = {}
+        self.initial = {}
         self.g = Generator(**config.generator.to_dict())
         self.d = Discriminator(resolution=self.g.resolution, **config.discriminator.to_dict())
         gan = config.gan
@@ -66,8 +67,9 @@ class GanTask:
         )
         self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every)
 
-    def init(self, key: jax.Array) -> GanState:
+    def init(self, key: jax.Array, initial: PyTree) -> GanState:
         """See `Task.init`."""
+        del initial
         g_key, d_key = jax.random.split(key)
         g_variables = self.g.init(g_key, jnp.zeros((1, self.g.z_dim)))
         size = self.g.resolution

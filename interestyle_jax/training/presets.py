@@ -83,7 +83,14 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
             {
                 "task": "encoder",
                 "preset": preset,
-                "weights": {"generator": "", "lpips": "lpips_alex", "id": ""},
+                "weights": {
+                    "generator": "",
+                    "lpips": "lpips_alex",
+                    "id": "",
+                    # Where the encoder starts: a trunk trained for another task, or an encoder.
+                    "trunk": "",
+                    "encoder": "",
+                },
                 "encoder": {"type": "BackboneEncoder"},
                 "method": {
                     "num_iterations": 5,

@@ -16,15 +16,17 @@ class Task(Protocol):
       batch_fields: what the steps read of a sample (`data.pipeline`); pictures and masks arrive as
         uint8 and are normalised inside the step.
       frozen: arrays that are never trained and never donated (networks and their statistics).
+      initial: arrays that `init` starts from, an empty dict where everything is drawn.
       has_validation_loss: whether `validate_step` returns "loss"; without it the latest
         checkpoint is the best.
     """
 
     batch_fields: tuple[str, ...]
     frozen: PyTree
+    initial: PyTree
     has_validation_loss: bool
 
-    def init(self, key: jax.Array) -> PyTree:
+    def init(self, key: jax.Array, initial: PyTree) -> PyTree:
         """The state before the first step: a pytree of arrays with a field `step` (int32, 0)."""
 
     def phase(self, step: int) -> tuple[str, ...]:

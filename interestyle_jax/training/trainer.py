@@ -67,7 +67,7 @@ class Trainer:
     def _set_up_state(self) -> None:
         config = self.config
         self.key = jax.random.key(config.seed)
-        abstract = jax.eval_shape(self.task.init, self.key)
+        abstract = jax.eval_shape(self.task.init, self.key, self.task.initial)
         self.state_sharding = sharding.state_sharding(self.mesh, abstract)
         whole = sharding.replicated(self.mesh)
         self.frozen = jax.device_put(self.task.frozen, whole)
@@ -91,7 +91,8 @@ class Trainer:
         )
         if restored is None:
             self.step = 0
-            self.state = jax.jit(self.task.init, out_shardings=self.state_sharding)(self.key)
+            init = jax.jit(self.task.init, out_shardings=self.state_sharding)
+            self.state = init(self.key, self.task.initial)
             return
         if restored.meta["data_fingerprint"] != self.fingerprint:
             raise InputError(

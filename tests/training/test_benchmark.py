@@ -36,8 +36,10 @@ class ProductTask:
 
     batch_fields = ("clean", "interest_mask")
     frozen = {"other": jnp.ones((SIZE, SIZE))}
+    initial = {}
 
-    def init(self, key):
+    def init(self, key, initial):
+        assert initial == self.initial
         return State(jnp.zeros((), jnp.int32), jax.random.normal(key, (SIZE, SIZE)))
 
     def phase(self, step):

@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, config, state=None):
         self.task = EncoderTask(config)
-        self.state = jax.jit(self.task.init)(jax.random.key(2)) if state is None else state
+        self.state = jax.jit(self.task.init)(jax.random.key(2), {}) if state is None else state
         # One program for many tests; no donation, as the first state is used again.
         self.train_step = jax.jit(self.task.train_step)
 
@@ -314,7 +314,7 @@ def test_frozen_batch_norm_trains_what_validation_measures(make_config, batch):
     config.freeze_batch_norm_after, config.num_steps = 0.75, 8
     task = EncoderTask(config)
     assert [bool(task.phase(i)) for i in range(8)] == 6 * [False] + 2 * [True]
-    state = jax.jit(task.init)(jax.random.key(2))
+    state = jax.jit(task.init)(jax.random.key(2), {})
     # Statistics unlike the batch's: normalising by the batch would show.
     state = state.replace(batch_stats=jax.tree.map(lambda x: x + 0.5, state.batch_stats))
     step = jax.jit(task.train_step, static_argnums=4)
@@ -325,6 +325,20 @@ def test_frozen_batch_norm_trains_what_validation_measures(make_config, batch):
     assert norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
     moved, _ = step(state, task.frozen, batch, KEY, task.phase(5))
     assert norm(jax.tree.map(jnp.subtract, moved.batch_stats, state.batch_stats)) > 0
+
+
+def test_training_goes_on_from_a_named_encoder(make_config, interestyle, tmp_path):
+    directory = tmp_path / "weights"
+    state = interestyle.state
+    interestyle.task.export(jax.device_get(state), directory, extra={})
+    config = make_config()
+    config.weights.encoder = str(directory)
+    config.seed = 5
+    task = EncoderTask(config)
+    start = jax.jit(task.init)(jax.random.key(5), task.initial)
+    for name in ("params", "batch_stats"):
+        want, got = getattr(state, name), getattr(start, name)
+        jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

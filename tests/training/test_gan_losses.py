@@ -72,7 +72,7 @@ def test_lazy_regularisers_run_when_due(task):
 
 
 def test_steps_move_both_networks_and_the_average(task):
-    state = jax.jit(task.init)(jax.random.key(0))
+    state = jax.jit(task.init)(jax.random.key(0), {})
     step = jax.jit(task.train_step, static_argnums=4)
     clean = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     batch = {"clean": clean}
@@ -93,7 +93,7 @@ def test_steps_move_both_networks_and_the_average(task):
 
 
 def test_pictures_of_another_size_are_refused(task):
-    state = jax.eval_shape(task.init, jax.random.key(0))
+    state = jax.eval_shape(task.init, jax.random.key(0), {})
     batch = {"clean": jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)}
     with pytest.raises(InputError, match=r"config.data.dir: its pictures are 16 x 16.* is 8"):
         jax.eval_shape(task.train_step, state, {}, batch, jax.random.key(0))

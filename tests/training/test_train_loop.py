@@ -224,7 +224,7 @@ def test_one_device_and_eight_take_the_same_step(config):
             rng.integers(0, 2, (8, 8, 8, 1), np.uint8) * 255, 4, axis=1
         ).repeat(4, axis=2),
     }
-    initial = jax.device_get(jax.jit(task.init)(key))
+    initial = jax.device_get(jax.jit(task.init)(key, {}))
     results = {}
     for name, devices, fsdp in [("one", 1, 1), ("data", 8, 1), ("fsdp", 8, 4)]:
         mesh = sharding.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
