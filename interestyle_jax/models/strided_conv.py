@@ -1,7 +1,7 @@
 """The 3x3 convolutions that halve and double a map, each the other's gradient.
 
-XLA's own kernel gradient of either (a convolution dilated on both sides) is 5 to 19 times slower
-on CPU than the nine matrix products it stands for, so both are written as such. Gradients of any
+XLA's own kernel gradient of either (a convolution dilated on both sides) is many times slower on
+CPU than the nine matrix products it stands for, so both are written as such. Gradients of any
 order stay inside the pair, as the R1 penalty and path length regularisation need.
 """
 
