@@ -11,8 +11,12 @@ import pytest
 from interestyle_jax.models import registry
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.encoders import BackboneEncoder
+from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.models.mtcnn import ONet, PNet, RNet
+from interestyle_jax.models.progressive import Encoder4Editing, ResNetProgressiveBackboneEncoder
+from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import load_weights, save_weights
 from tools.convert_weights import convert, recognise
@@ -27,6 +31,14 @@ GENERATOR = Generator(
     resolution=16, w_dim=6, z_dim=6, mapping_depth=2, channel_base=128, channel_max=10
 )
 TINY_TRUNK = {"units": (1, 1), "widths": (16, 16, 32), "dim": 5, "input_size": 16}
+TINY_ENCODER = {
+    "num_styles": 6,
+    "input_size": 16,
+    "units": (1, 1, 1),
+    "widths": (4, 4, 8, 12),
+    "head_width": 5,
+    "w_dim": 6,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +50,18 @@ class Case:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def inverter(encoder, **networks: Any) -> Case:
+    return Case({"encoder": encoder, "generator": GENERATOR} | networks, {"w_avg": (6, 6)})
+
+
 CASES = {
+    "psp": inverter(GradualStyleEncoder(**TINY_ENCODER)),
+    "e4e": inverter(
+        Encoder4Editing(**TINY_ENCODER), latent_discriminator=LatentDiscriminator(6, 3)
+    ),
+    "restyle_psp": inverter(BackboneEncoder(**TINY_ENCODER)),
+    "restyle_e4e": inverter(ResNetProgressiveBackboneEncoder(**TINY_ENCODER)),
+    "interestyle": inverter(BackboneEncoder(**TINY_ENCODER)),
     "stylegan2": Case(
         {"generator": GENERATOR, "discriminator": Discriminator(16, 128, 12)}, {"w_avg": (6,)}
     ),

@@ -78,7 +78,9 @@ def recognise(files: Sequence[SourceFile]) -> str:
     if len(found) == 1:
         return found[0]
     names = ", ".join(str(f.path) for f in files)
-    what = f"fits several families ({', '.join(found)})" if found else "not a known checkpoint"
+    what = "not a known checkpoint"
+    if found:
+        what = f"fits several families ({', '.join(found)}), choose one with --family"
     raise InputError(
         f"{names}: {what}; first keys: {', '.join(sorted(keys(files))[:4]) or 'none'}; "
         f"known families: {', '.join(FAMILIES)}"

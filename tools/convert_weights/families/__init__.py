@@ -5,6 +5,7 @@ from tools.convert_weights.conversion import Family
 from tools.convert_weights.families import (
     face_embedders,
     interfacegan,
+    inverters,
     lpips,
     moco,
     mtcnn,
@@ -13,7 +14,7 @@ from tools.convert_weights.families import (
 
 FAMILIES = {
     family.name: family
-    for module in (lpips, stylegan2, face_embedders, moco, mtcnn, interfacegan)
+    for module in (lpips, stylegan2, inverters, face_embedders, moco, mtcnn, interfacegan)
     for family in module.FAMILIES
 }
 
