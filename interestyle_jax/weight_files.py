@@ -91,7 +91,15 @@ def _checkpointer() -> ocp.Checkpointer:
         options = ocp.options.MultiprocessingOptions(
             primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"weights_{index}"
         )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    # Without copies and compression, which saves little on floats, writing takes no memory beside
+    # the arrays themselves.
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        multiprocessing_options=options, type_handler_registry=registry, use_compression=False
+    )
     return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 

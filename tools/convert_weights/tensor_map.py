@@ -185,7 +185,8 @@ def _fill(arrays: Mapping[str, np.ndarray], section: Section) -> Mapped:
         array = arrays[entry.source]
         converted = entry.layout.to_here(array)
         if entry.columns is None:
-            filled[entry.target] = np.asarray(converted, order="C")
+            # A view: the weights' writer lays it out, so that large files are copied once.
+            filled[entry.target] = converted
             continue
         if entry.target not in filled:
             # Float32 at least: the first of the arrays may be of another type than the next.
