@@ -21,6 +21,7 @@ from interestyle_jax.models.progressive import (
     ResNetProgressiveBackboneEncoder,
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
+from interestyle_jax.models.resnet import ResNetTrunk
 from interestyle_jax.models.stylegan2 import Generator
 
 Module = nn.Module
@@ -47,6 +48,7 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]
     ResNetProgressiveBackboneEncoder: _encoder_example,
     GradualStyleEncoder: _encoder_example,
     Encoder4Editing: _encoder_example,
+    ResNetTrunk: lambda m: (_example(1, 64, 64, 3),),
     LatentDiscriminator: lambda m: (_example(1, m.w_dim),),
     LPIPS: lambda m: (_example(1, 64, 64, 3), _example(1, 64, 64, 3)),
     FaceEmbedder: lambda m: (_example(1, m.input_size, m.input_size, 3),),

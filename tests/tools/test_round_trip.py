@@ -13,10 +13,12 @@ from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
+from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.models.mtcnn import ONet, PNet, RNet
 from interestyle_jax.models.progressive import Encoder4Editing, ResNetProgressiveBackboneEncoder
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
+from interestyle_jax.models.resnet import ResNetTrunk
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import load_weights, save_weights
 from tools.convert_weights import convert, recognise
@@ -43,15 +45,25 @@ TINY_ENCODER = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A tiny set of weights of one family: networks, arrays ({part: shape}), metadata's extra."""
+    """A tiny set of weights of one family: networks, arrays, metadata's extra.
+
+    Arrays are {part: shape}, or nested dicts of shapes.
+    """
 
     networks: dict[str, Any]
-    arrays: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    arrays: dict[str, Any] = dataclasses.field(default_factory=dict)
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def inverter(encoder, **networks: Any) -> Case:
     return Case({"encoder": encoder, "generator": GENERATOR} | networks, {"w_avg": (6, 6)})
+
+
+def resnet_shapes(trunk):
+    """A `ResNetTrunk` without the PReLU that torchvision's stem lacks."""
+    shapes = jax.tree.map(lambda s: s.shape, registry.variable_shapes(registry.describe(trunk)))
+    del shapes["params"]["stem_prelu"]
+    return shapes
 
 
 CASES = {
@@ -74,6 +86,9 @@ CASES = {
         {"pnet": PNet((2, 3, 4)), "rnet": RNet((2, 3, 4, 5)), "onet": ONet((2, 3, 4, 5, 6))}
     ),
     "interfacegan": Case({}, {"direction": (1, 18, 8)}),
+    "lpips_alex": Case({"lpips": LPIPS("alex")}),
+    "lpips_vgg": Case({"lpips": LPIPS("vgg")}),
+    "resnet34": Case({}, {"trunk": resnet_shapes(ResNetTrunk((1, 2), (4, 4, 8)))}),
 }
 
 
@@ -84,7 +99,11 @@ def test_every_family_with_a_way_back_has_a_case():
 def draw(case: Case) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     shapes = {n: registry.variable_shapes(registry.describe(m)) for n, m in case.networks.items()}
-    shapes |= {n: jax.ShapeDtypeStruct(s, np.float32) for n, s in case.arrays.items()}
+    shapes |= jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct(s, np.float32),
+        case.arrays,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )
     return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
 
 

@@ -9,12 +9,22 @@ from tools.convert_weights.families import (
     lpips,
     moco,
     mtcnn,
+    resnet34,
     stylegan2,
 )
 
 FAMILIES = {
     family.name: family
-    for module in (lpips, stylegan2, inverters, face_embedders, moco, mtcnn, interfacegan)
+    for module in (
+        lpips,
+        stylegan2,
+        inverters,
+        face_embedders,
+        moco,
+        mtcnn,
+        interfacegan,
+        resnet34,
+    )
     for family in module.FAMILIES
 }
 

