@@ -5,8 +5,10 @@ is read from the shapes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
@@ -55,19 +57,25 @@ class FaceEmbedderFamily(Family):
         found = keys(sources)
         return HEAD in found and (GATE in found) == self.fields["squeeze_excitation"]
 
-    def convert(self, sources: Sequence[SourceFile]) -> Conversion:
-        """See `Family.convert`."""
-        where = " + ".join(str(s.path) for s in sources)
-        arrays = {key: value for source in sources for key, value in source.arrays().items()}
+    def read_architecture(self, arrays: Mapping[str, np.ndarray], where: str) -> FaceEmbedder:
+        """The network whose keys these are.
+
+        Raises:
+          InputError: no trunk, or no dense layer behind it.
+        """
         try:
             units, widths = read_trunk(arrays)
             dim, columns = arrays[HEAD].shape
         except (KeyError, ValueError) as error:
             raise InputError(f"{where}: no face embedder can be read from it ({error})") from error
-        side = round(math.sqrt(columns / widths[-1]))
-        embedder = FaceEmbedder(
-            units, widths, dim=dim, input_size=side << len(units), **self.fields
-        )
+        input_size = round(math.sqrt(columns / widths[-1])) << len(units)
+        return FaceEmbedder(units, widths, dim=dim, input_size=input_size, **self.fields)
+
+    def convert(self, sources: Sequence[SourceFile]) -> Conversion:
+        """See `Family.convert`."""
+        where = " + ".join(str(s.path) for s in sources)
+        arrays = {key: value for source in sources for key, value in source.arrays().items()}
+        embedder = self.read_architecture(arrays, where)
         architecture = registry.describe(embedder)
         part = apply_map(
             arrays, entries(embedder), shapes(architecture), where=where, keep=COUNTERS
