@@ -7,10 +7,8 @@ unpickles nothing and runs nothing that is in it.
 import dataclasses
 import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 
 from interestyle_jax import __version__, weight_files
 from interestyle_jax.errors import InputError
+from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
 
 FORMAT = "interestyle_jax weight directory"
@@ -27,7 +26,6 @@ FORMAT_VERSION = 1
 METADATA = "metadata.json"
 VARIABLES = "variables"
 ASSETS = Path(__file__).resolve().parent / "assets"
-LIBRARIES = ("jax", "flax", "orbax-checkpoint", "numpy")
 STORAGE_DTYPES = ("float32", "float16", "bfloat16")
 REQUIRED_KEYS = {
     "family": str,
@@ -112,8 +110,7 @@ def save_weights(
         "architectures": {k: dict(v) for k, v in architectures.items()},
         "source": None if source is None else dict(source),
         "converter_version": __version__,
-        "library_versions": {name: _version(name) for name in LIBRARIES}
-        | {"python": platform.python_version()},
+        "library_versions": library_versions(),
         "licence": licence,
         "storage_dtype": floats.pop() if len(floats) == 1 else "mixed",
         "extra": {} if extra is None else dict(extra),
@@ -180,13 +177,6 @@ def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
         f"{name_or_dir}: no such weight directory, and no shipped weights of that name "
         f"(shipped: {', '.join(assets) or 'none'})"
     )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return distributions.version(distribution)
-    except distributions.PackageNotFoundError:
-        return "not installed"
 
 
 def _line(error: Exception) -> str:

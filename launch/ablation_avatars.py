@@ -23,8 +23,9 @@ from typing import Any
 from interestyle_jax.config_file import read_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.ablation_table import markdown, summarize
+from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
-from interestyle_jax.training.run_directory import check_same_run, git_commit, versions
+from interestyle_jax.training.run_directory import check_same_run, git_commit
 from interestyle_jax.training.table_2 import ROWS
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "ablation_avatars.py"
@@ -151,7 +152,7 @@ def write_results(
         },
         "best_steps": {row: [r["best_step"] for r in runs] for row, runs in reports.items()},
         "git_commit": git_commit(),
-        "versions": versions(),
+        "versions": library_versions(),
     }
     with output_folder(args.out) as folder:
         text = json.dumps(summary, indent=1) + "\n"

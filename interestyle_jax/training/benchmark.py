@@ -27,8 +27,9 @@ import numpy as np
 from interestyle_jax.config_file import read_config
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
+from interestyle_jax.library_versions import library_versions
 from interestyle_jax.training import sharding
-from interestyle_jax.training.run_directory import git_commit, versions
+from interestyle_jax.training.run_directory import git_commit
 from interestyle_jax.training.task import Task
 from interestyle_jax.training.trainer import make_task
 
@@ -122,7 +123,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
         "device_peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
         "steps": [dataclasses.asdict(f) for f in figures],
         "git_commit": git_commit(),
-        "versions": versions(),
+        "versions": library_versions(),
     }
 
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +13,13 @@ from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.pictures import save_picture
 from interestyle_jax.errors import InputError
+from interestyle_jax.library_versions import library_versions
 
-LIBRARIES = ("interestyle_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 CHANGEABLE = (
     *("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest"),
     "storage_dtype",
 )
 CHANGEABLE_GROUPS = ("mesh", "data")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that compute."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def git_commit() -> str | None:
@@ -112,7 +99,7 @@ class RunDirectory:
                 raise InputError(f"{config_path}: not JSON ({error})") from error
             check_same_run(saved, self.config, self.path)
         write_json(config_path, self.config)
-        facts = {"command": command, "git_commit": git_commit(), "versions": versions()}
+        facts = {"command": command, "git_commit": git_commit(), "versions": library_versions()}
         write_json(self.path / "run.json", facts | {"argv": sys.argv})
         self.facts = facts
         self._board = SummaryWriter(str(self.path / "tensorboard"))
