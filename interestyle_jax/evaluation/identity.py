@@ -1,0 +1,51 @@
+"""The ID metric: is it the same person before and after inversion?"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from interestyle_jax.evaluation.face_alignment import align_face
+from interestyle_jax.evaluation.face_detection import Face
+
+Detect = Callable[[np.ndarray], Sequence[Face]]
+Embed = Callable[[np.ndarray], jax.Array]
+
+
+def aligned_face(detect: Detect, picture: np.ndarray) -> np.ndarray | None:
+    """The likeliest face of a picture, as embedders take it; None where no face is found.
+
+    Args:
+      detect: a `face_detection.FaceDetector`.
+      picture: uint8 [H, W, 3], RGB.
+
+    Returns:
+      [112, 112, 3] in [-1, 1].
+    """
+    faces = detect(picture)
+    if not faces:
+        return None
+    return align_face(picture, faces[0].landmarks).astype(np.float32) / 127.5 - 1
+
+
+def id_similarity(
+    detect: Detect, embed: Embed, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Cosine of the embeddings of each pair's faces: [n], NaN where either has no face.
+
+    The official metric leaves such pairs out: take `np.nanmean`, and say how many there were.
+
+    Args:
+      detect: a `face_detection.FaceDetector`.
+      embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; CurricularFace officially.
+      a, b: n pictures each, uint8 [H, W, 3].
+
+    Source: the official `calc_id_loss_parallel.py`; golden/NOTES.md section 9.
+    """
+    similarity = np.full(len(a), np.nan)
+    for i, pair in enumerate(zip(a, b, strict=True)):
+        faces = [aligned_face(detect, picture) for picture in pair]
+        if all(face is not None for face in faces):
+            first, second = np.asarray(embed(np.stack(faces)), np.float64)
+            similarity[i] = first @ second
+    return similarity

@@ -1,0 +1,37 @@
+"""The ID metric with a detector and an embedder whose answers are known."""
+
+import numpy as np
+
+from interestyle_jax.evaluation.face_alignment import REFERENCE
+from interestyle_jax.evaluation.face_detection import Face
+from interestyle_jax.evaluation.identity import aligned_face, id_similarity
+
+
+def detect(picture):
+    """Two faces, the likelier one 3 pixels further down; none in a black picture."""
+    box = np.array([0.0, 0.0, 111.0, 111.0])
+    if not picture.any():
+        return []
+    return [Face(box, 0.9, REFERENCE + [0, 3]), Face(box, 0.5, REFERENCE)]
+
+
+def embed(faces):
+    """The unit vector of a face's mean colour."""
+    assert faces.shape[1:] == (112, 112, 3) and faces.dtype == np.float32
+    colour = faces.mean((1, 2), dtype=np.float64)
+    return colour / np.linalg.norm(colour, axis=-1, keepdims=True)
+
+
+def test_the_likeliest_face_is_taken_and_scaled():
+    picture = np.random.default_rng(0).integers(0, 256, (115, 112, 3), np.uint8)
+    want = picture[3:].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(aligned_face(detect, picture), want, atol=1e-6)
+    assert aligned_face(detect, np.zeros_like(picture)) is None
+
+
+def test_similarity_is_the_cosine_and_nan_without_a_face():
+    red, blue, black = (np.zeros((115, 112, 3), np.uint8) for _ in range(3))
+    red[...], blue[...] = (255, 0, 0), (0, 0, 255)
+    found = id_similarity(detect, embed, [red, red, red, black], [red, blue, black, red])
+    # (1, -1, -1) and (-1, -1, 1) in [-1, 1].
+    np.testing.assert_allclose(found, [1.0, -1 / 3, np.nan, np.nan], atol=1e-6)
