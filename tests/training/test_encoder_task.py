@@ -10,8 +10,10 @@ import pytest
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
+from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.training.encoder_task import EncoderTask
+from interestyle_jax.training.losses import id_crop
 from interestyle_jax.training.presets import encoder_config
 from interestyle_jax.weights import load_weights, save_weights
 
@@ -339,6 +341,31 @@ def test_training_goes_on_from_a_named_encoder(make_config, interestyle, tmp_pat
     for name in ("params", "batch_stats"):
         want, got = getattr(state, name), getattr(start, name)
         jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_the_identity_term_embeds_the_official_crop(make_config, tmp_path):
+    embedder = FaceEmbedder(units=(1,), widths=(4, 4), dim=3, input_size=14)
+    rng = np.random.default_rng(0)
+    shapes = registry.variable_shapes(registry.describe(embedder))
+    variables = jax.tree.map(lambda s: rng.random(s.shape).astype(np.float32), shapes)
+    config = make_config()
+    config.weights.id = str(tmp_path / "arcface")
+    save_weights(
+        tmp_path / "arcface",
+        {"embedder": variables},
+        family="arcface",
+        architectures={"embedder": registry.describe(embedder)},
+        licence="none",
+    )
+    task = EncoderTask(config)
+    a, b = rng.uniform(-1, 1, (2, BATCH, SIZE, SIZE, 3)).astype(np.float32)
+    mask = np.ones((BATCH, SIZE, SIZE, 1), np.float32)
+    total, parts = jax.jit(lambda frozen: task._image_loss(frozen)(a, b, mask))(task.frozen)
+    first, second = (embedder.apply(variables, id_crop(x, 14)) for x in (a, b))
+    want = 1 - np.sum(np.asarray(first) * np.asarray(second), axis=-1)
+    np.testing.assert_allclose(parts["id"], want, atol=1e-6)
+    np.testing.assert_allclose(total, parts["l2"] + 0.1 * want, rtol=1e-5)
+    assert np.ptp(want) > 1e-4
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
