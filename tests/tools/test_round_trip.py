@@ -77,6 +77,7 @@ CASES = {
     "stylegan2": Case(
         {"generator": GENERATOR, "discriminator": Discriminator(16, 128, 12)}, {"w_avg": (6,)}
     ),
+    "stylegan2_ada": Case({"generator": GENERATOR}, {"w_avg": (6,)}),
     "arcface": Case({"embedder": FaceEmbedder(**TINY_TRUNK)}),
     "curricularface": Case(
         {"embedder": FaceEmbedder(**TINY_TRUNK, squeeze_excitation=False, affine_output=False)}

@@ -1,8 +1,8 @@
 """Arrays out of a pickle without running anything in it.
 
-The pickle may name only what NumPy arrays need; even those names resolve to inert stand-ins, and
-the arrays are rebuilt from their raw bytes afterwards. Any other name is refused. The one function
-that runs is `_latin1`, which turns text into bytes.
+The pickle may name only what NumPy arrays, PyTorch tensors and NVIDIA's network pickles need; even
+those names resolve to inert stand-ins, and the arrays are rebuilt from their raw bytes afterwards.
+Any other name is refused. The one function that runs is `_latin1`, which turns text into bytes.
 """
 
 import pickle
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from interestyle_jax.errors import InputError
+from tools.convert_weights.network_pickle import NETWORK_STAND_INS, Persistent, Stub
 
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 # Real and integer types; object arrays, which could nest anything, are not among them.
@@ -72,19 +73,6 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-class _Stub:
-    """What the pickle says about one object: the arguments and the state, never acted upon."""
-
-    __slots__ = ("args", "state")
-
-    def __init__(self, *args: Any):
-        self.args = args
-        self.state = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
 def _latin1(text: str, encoding: str) -> bytes:
     """Pickles of protocol 2 keep bytes as text and name this function, `_codecs.encode`."""
     if encoding != "latin1":
@@ -92,30 +80,45 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+class _Array(Stub):
+    """numpy.core.multiarray._reconstruct, whose arguments say nothing and whose state all."""
+
+    def build(self, path: Path, key: str) -> Any:
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise ValueError(f"{key or 'content'} is no array")
+        _, shape, dtype, fortran, raw = self.state
+        dtype = _dtype(dtype)
+        # NumPy wraps the one object of a pickled .npy in an array without axes.
+        if dtype.hasobject and key == "" and shape == ():
+            return _build(raw[0], path, key)
+        if dtype.kind not in KINDS:
+            raise ValueError(f"array of type {dtype}, expected numbers")
+        array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
+        return array.astype(dtype.newbyteorder("="))
+
+
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): Stub,
+    ("numpy", "dtype"): Stub,
+    ("_codecs", "encode"): _latin1,
+    **{(module, "_reconstruct"): _Array for module in NUMPY_MODULES},
+    **NETWORK_STAND_INS,
+}
+
+
 def _stand_in_unpickler(path: Path) -> type[pickle.Unpickler]:
     """An unpickler class with its own stand-ins, so that one file cannot affect the next."""
-
-    class Array(_Stub):
-        __slots__ = ()
-
-    class Dtype(_Stub):
-        __slots__ = ()
-
-    class ArrayType(_Stub):
-        __slots__ = ()
-
-    allowed: dict[tuple[str, str], Any] = {
-        ("numpy", "ndarray"): ArrayType,
-        ("numpy", "dtype"): Dtype,
-        ("_codecs", "encode"): _latin1,
+    allowed = {
+        name: type(item.__name__, (item,), {}) if isinstance(item, type) else item
+        for name, item in ALLOWED.items()
     }
-    allowed.update({(module, "_reconstruct"): Array for module in NUMPY_MODULES})
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) not in allowed:
                 raise InputError(
-                    f"{path}: refused, the pickle names {module}.{name}; only NumPy arrays are read"
+                    f"{path}: refused, the pickle names {module}.{name}; only arrays, tensors and "
+                    "stylegan2-ada-pytorch's networks are read"
                 )
             return allowed[module, name]
 
@@ -136,14 +139,8 @@ def _build(value: Any, path: Path, key: str) -> Any:
         return type(value)(_build(v, path, f"{key}/{i}") for i, v in enumerate(value))
     if isinstance(value, PLAIN):
         return value
-    if not isinstance(value, _Stub) or not isinstance(value.state, tuple) or len(value.state) != 5:
+    if isinstance(value, Persistent):
+        return _build(value.content(key), path, key)
+    if not isinstance(value, Stub):
         raise InputError(f"{path}: {key or 'content'} is {type(value).__name__}, expected an array")
-    _, shape, dtype, fortran, raw = value.state
-    dtype = _dtype(dtype)
-    # NumPy wraps the one object of a pickled .npy in an array without axes.
-    if dtype.hasobject and key == "" and shape == ():
-        return _build(raw[0], path, key)
-    if dtype.kind not in KINDS:
-        raise ValueError(f"array of type {dtype}, expected numbers")
-    array = np.frombuffer(raw, dtype)
-    return array.reshape(shape, order="F" if fortran else "C").astype(array.dtype.newbyteorder("="))
+    return value.build(path, key)

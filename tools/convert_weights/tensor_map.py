@@ -224,7 +224,7 @@ def restore_map(
             value = value[name]
         if entry.columns is not None:
             value = value[..., slice(*entry.columns)]
-        restored[prefix + entry.source] = np.ascontiguousarray(entry.layout.to_source(value))
+        restored[prefix + entry.source] = np.asarray(entry.layout.to_source(value), order="C")
     return restored
 
 

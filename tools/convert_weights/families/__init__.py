@@ -11,6 +11,7 @@ from tools.convert_weights.families import (
     mtcnn,
     resnet34,
     stylegan2,
+    stylegan2_ada,
 )
 
 FAMILIES = {
@@ -18,6 +19,7 @@ FAMILIES = {
     for module in (
         lpips,
         stylegan2,
+        stylegan2_ada,
         inverters,
         face_embedders,
         moco,
