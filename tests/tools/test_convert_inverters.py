@@ -14,7 +14,7 @@ import pytest
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import Generator
-from interestyle_jax.weights import load_weights
+from interestyle_jax.weights import load_weights, resolve_weights
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.families import FAMILIES
 from tools.convert_weights.families.stylegan2 import restore_generator
@@ -449,6 +449,26 @@ def test_weights_trained_here_get_the_options_that_rebuild_them(converted):
     plan = FAMILIES[kind.family].plan([again])
     assert type(plan.modules["encoder"]).__name__ == kind.encoder_type
     assert misfits(plan.arrays, plan.sections) == []
+
+
+def test_shipped_encoder_comes_back_as_it_was():
+    """Two of its stages are equally wide, so shapes alone would give another network."""
+    weights = load_weights(resolve_weights("avatar_interestyle"))
+    file = SourceFile.of("x.pt", FAMILIES["interestyle"].restore(weights))
+    assert recognise([file]) == "interestyle"
+    plan = FAMILIES["interestyle"].plan([file])
+    for part in ("encoder", "generator"):
+        assert plan.modules[part] == weights.part(part)[0]
+    assert misfits(plan.arrays, plan.sections) == []
+    opts = file.content["opts"]
+    for architecture, message in (
+        ({"type": "Generator"}, "is a Generator, expected BackboneEncoder"),
+        ({"type": "Backbone"}, "network type is 'Backbone'"),
+        ({"type": "BackboneEncoder", "widths": "wide"}, "opts/encoder_architecture: "),
+    ):
+        opts["encoder_architecture"] = architecture
+        with pytest.raises(InputError, match=message):
+            FAMILIES["interestyle"].plan([file])
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.models import registry
 from tools.convert_weights.encoder_table import Encoder
 from tools.convert_weights.torch_file import Device
 
 # Options that only the trainers of progressive encoders have.
 PROGRESSIVE = {"stylegan_size", "progressive_steps", "w_discriminator_lambda"}
+# Our own option: the encoder's architecture, where shapes cannot tell it.
+ARCHITECTURE = "encoder_architecture"
 
 
 def read(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -43,6 +46,24 @@ def picture_shape(opts: Mapping[str, Any], encoder: Encoder) -> list[int]:
     """
     size = encoder.input_size
     return [size * 3 // 4 if "cars" in str(opts.get("dataset_type", "")) else size, size]
+
+
+def stated_encoder(opts: Mapping[str, Any], where: str) -> Encoder | None:
+    """The encoder that the options describe under `ARCHITECTURE`, or None where they do not.
+
+    Raises:
+      InputError: no encoder can be built from the description.
+    """
+    if ARCHITECTURE not in opts:
+        return None
+    try:
+        encoder = registry.build(opts[ARCHITECTURE])
+        registry.variable_shapes(opts[ARCHITECTURE])
+    # The fields are the file's: a network may fail on them in any way.
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{where}: opts/{ARCHITECTURE}: {line}") from error
+    return encoder
 
 
 def as_extra(opts: Mapping[str, Any]) -> dict[str, Any]:

@@ -184,7 +184,8 @@ class InverterFamily(Family):
         """`state_dict`, `opts`, `latent_avg`, and `discriminator_state_dict` where there is one.
 
         Weights without options, as a run here trains them, get those that the official code needs
-        to build the networks.
+        to build the networks, and the encoder's architecture where the shapes do not tell it. (Such
+        an encoder is none of the official ones, and the official code cannot build it.)
         """
         for part in ("encoder", "generator", "w_avg"):
             if part not in weights.variables:
@@ -196,12 +197,16 @@ class InverterFamily(Family):
         generator = weights.metadata["architectures"]["generator"]
         decoder = restore_generator(weights.variables["generator"], generator)
         w_avg = weights.variables["w_avg"]
+        opts = options.restore(extra)
+        if not opts:
+            opts = options.needed(self.name, encoder, generator["resolution"])
+            if read_encoder(state, type(encoder), str(weights.directory)) != encoder:
+                opts[options.ARCHITECTURE] = registry.describe(encoder)
         content = {
             "state_dict": {f"encoder.{k}": v for k, v in state.items()}
             | {f"decoder.{k}": v for k, v in decoder.items()},
             "latent_avg": w_avg.reshape(extra.get("latent_avg_shape", w_avg.shape)),
-            "opts": options.restore(extra)
-            or options.needed(self.name, encoder, generator["resolution"]),
+            "opts": opts,
         }
         if "latent_discriminator" in weights.variables:
             module, variables = weights.part("latent_discriminator")
@@ -226,7 +231,15 @@ class InverterFamily(Family):
                 f"{where}: opts say encoder_type {stated!r}, expected {encoder_class.__name__!r} "
                 f"for family {self.name}"
             )
-        return read_encoder(arrays, encoder_class, where)
+        encoder = options.stated_encoder(opts, where)
+        if encoder is None:
+            return read_encoder(arrays, encoder_class, where)
+        if type(encoder) is not encoder_class:
+            raise InputError(
+                f"{where}: opts/{options.ARCHITECTURE} is a {type(encoder).__name__}, expected "
+                f"{encoder_class.__name__}"
+            )
+        return encoder
 
 
 def _candidates(
