@@ -24,7 +24,7 @@ from interestyle_jax.weights import load_weights, save_weights
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.conversion import Family
 from tools.convert_weights.families import FAMILIES
-from tools.convert_weights.source_file import read_source
+from tools.convert_weights.source_file import BARE, PARALLEL, SourceFile, read_source
 from tools.convert_weights.to_pytorch import to_pytorch
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
@@ -122,6 +122,17 @@ def assert_same(a: Any, b: Any, path: str = "content") -> None:
         assert a == b, path
 
 
+def wrapped(file: SourceFile) -> SourceFile:
+    """The same file as a DataParallel model would have saved it."""
+
+    def wrap(tree):
+        if BARE not in tree and all(isinstance(value, np.ndarray) for value in tree.values()):
+            return {PARALLEL + key: value for key, value in tree.items()}
+        return {k: wrap(v) if isinstance(v, Mapping) and v else v for k, v in tree.items()}
+
+    return SourceFile.of(file.path, wrap(file.content))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_there_and_back_changes_no_bit(name, tmp_path):
     case, family = CASES[name], FAMILIES[name]
@@ -143,6 +154,7 @@ def test_there_and_back_changes_no_bit(name, tmp_path):
         paths = sorted(target.iterdir()) if family.files else [target]
         files.append([read_source(path) for path in paths])
         assert recognise(files[-1]) == name
+        assert recognise([wrapped(file) for file in files[-1]]) == name
         if directory == "here":
             convert(paths, tmp_path / "again")
     assert_same(load_weights(tmp_path / "again").variables, variables)

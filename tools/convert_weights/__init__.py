@@ -13,6 +13,7 @@ from tools.convert_weights.conversion import Conversion
 from tools.convert_weights.families import FAMILIES, by_name
 from tools.convert_weights.report import format_report
 from tools.convert_weights.source_file import SourceFile, keys, read_source
+from tools.convert_weights.verify import verify
 
 # Parts that belong together, and what a file with only these would be called.
 TOGETHER = {"generator": ("w_avg",)}
@@ -27,6 +28,7 @@ def convert(
     part: str | None = None,
     dtype: str = "float32",
     force: bool = False,
+    check: bool = False,
 ) -> str:
     """Converts checkpoint files into the weight directory `out` and returns the report.
 
@@ -38,10 +40,15 @@ def convert(
         stays, and both are what a "stylegan2" file would give.
       dtype: storage type, "float32", "float16" or "bfloat16".
       force: replace an existing weight directory.
+      check: verify the written directory, see `verify.verify`; not with `part`, as the official
+        layout has all parts.
 
     Raises:
-      InputError: nothing is written then. See `read_source`, `apply_map` and `save_weights`.
+      InputError: nothing is written then, unless the check of what was written fails. See
+        `read_source`, `apply_map` and `save_weights`.
     """
+    if check and part is not None:
+        raise InputError("--verify: not with --part, whose result has no official layout")
     check_destination(out, force)
     files = [read_source(path) for path in sources]
     kind = FAMILIES[recognise(files)] if family == "auto" else by_name(family)
@@ -65,7 +72,7 @@ def convert(
         force=force,
         extra=conversion.extra | {"kept": {n: p.kept for n, p in conversion.parts.items()}},
     )
-    return report
+    return "\n".join([report, *(verify(out, files, kind) if check else ())])
 
 
 def recognise(files: Sequence[SourceFile]) -> str:

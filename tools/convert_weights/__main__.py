@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--family", default="auto", help=f"auto, or {', '.join(FAMILIES)}")
     parser.add_argument("--part", metavar="NAME", help="keep only this part, e.g. generator")
     parser.add_argument("--dtype", default="float32", choices=STORAGE_DTYPES, help="storage type")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read OUT again, compare every tensor with SOURCE, run every network once",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     options = parser.parse_args(arguments)
     try:
@@ -48,6 +53,7 @@ def _convert(options: argparse.Namespace) -> str:
         part=options.part,
         dtype=options.dtype,
         force=options.force,
+        check=options.verify,
     )
 
 
@@ -56,6 +62,8 @@ def _back(options: argparse.Namespace) -> str:
         raise InputError(f"--to=pytorch: {len(options.source)} sources, expected one directory")
     if options.part is not None:
         raise InputError("--part: not with --to=pytorch, whose layout has all parts of a family")
+    if options.verify:
+        raise InputError("--verify: not with --to=pytorch")
     if options.dtype != "float32":
         raise InputError(f"--dtype: {options.dtype} with --to=pytorch, which writes float32")
     return to_pytorch(options.source[0], options.out, family=options.family, force=options.force)

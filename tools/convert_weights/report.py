@@ -34,10 +34,10 @@ def format_report(
         lines += [f"note: {note}" for note in source.notes]
     lines += ["  ".join(x.ljust(w) for x, w in zip(r, widths, strict=True)).rstrip() for r in rows]
     if conversion.ignored:
-        lines.append(f"ignored: {_summary(conversion.ignored)}")
+        lines.append(f"ignored: {summary(conversion.ignored)}")
     for name, part in conversion.parts.items():
         if part.ignored:
-            lines.append(f"ignored in {name}: {_summary(part.ignored)}")
+            lines.append(f"ignored in {name}: {summary(part.ignored)}")
     if "w_avg" in conversion.extra:
         drawn = conversion.extra["w_avg"]
         lines.append(
@@ -48,7 +48,7 @@ def format_report(
     return "\n".join(lines)
 
 
-def _summary(keys: Sequence[str]) -> str:
+def summary(keys: Sequence[str]) -> str:
     """The first keys and how many more; keys that differ in numbers alone count as one."""
     groups: dict[str, list[str]] = {}
     for key in keys:
