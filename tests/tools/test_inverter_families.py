@@ -121,6 +121,25 @@ def test_every_key_that_does_not_fit_is_listed(tmp_path, official_inverters):
     assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]
 
 
+def test_options_that_json_cannot_hold_become_text_and_are_named(source):
+    kept = {"encoder_type": "GradualStyleEncoder", "lambdas": (0.1, None), "more": {"a": [True]}}
+    opts = kept | {"seen": {1}, "net": np.zeros(2), "start_from_latent_avg": False}
+    conversion = FAMILIES["psp"].convert([source("psp", opts=opts)])
+    extra = json.loads(json.dumps(conversion.extra))
+    assert extra["opts_as_text"] == ["seen", "net"]
+    assert extra["opts"] == kept | {
+        "lambdas": [0.1, None],
+        "seen": "{1}",
+        "net": "[0. 0.]",
+        "start_from_latent_avg": False,
+    }
+    assert [note.split(",")[0] for note in conversion.notes] == [
+        "opts: seen is kept as text",
+        "opts: net is kept as text",
+        "opts: start_from_latent_avg is off",
+    ]
+
+
 def test_shipped_encoder_comes_back_as_it_was():
     """Two of its stages are equally wide, so shapes alone would give another network."""
     weights = load_weights(resolve_weights("avatar_interestyle"))

@@ -25,12 +25,14 @@ class Conversion:
         integers of every part are added to it under "kept", {part: {key: integer}}. A mean latent
         that was computed is "w_avg": {"samples": number, "seed": seed}.
       ignored: source keys outside the parts that are left out on purpose (optimizer state).
+      notes: what else the user has to know, a sentence each.
     """
 
     parts: dict[str, Mapped]
     architectures: dict[str, dict[str, Any]]
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Family(ABC):

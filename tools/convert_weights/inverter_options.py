@@ -72,11 +72,23 @@ def as_extra(opts: Mapping[str, Any]) -> dict[str, Any]:
     "opts" holds them all; "opts_as_text" names those that JSON cannot hold, which are text now, and
     "opts_devices" those that were a torch.device. Empty for no options.
     """
-    texts = [k for k, v in opts.items() if not _is_plain(v)]
+    texts = _texts(opts)
     devices = [k for k, v in opts.items() if isinstance(v, Device)]
     plain = {k: str(v) if k in texts else v for k, v in opts.items()}
     extra = {"opts": plain, "opts_as_text": texts, "opts_devices": devices}
     return {k: v for k, v in extra.items() if v}
+
+
+def notes(opts: Mapping[str, Any], encoder: Encoder) -> tuple[str, ...]:
+    """What a user has to know of them, a sentence each."""
+    found = [f"opts: {k} is kept as text, JSON cannot hold it" for k in _texts(opts)]
+    # Iterative encoders start from the mean latent whatever the options say.
+    if encoder.input_channels == 3 and opts.get("start_from_latent_avg") is False:
+        found.append(
+            "opts: start_from_latent_avg is off, so the official code does not add the mean latent "
+            "to what the encoder gives; invert does"
+        )
+    return tuple(found)
 
 
 def restore(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +108,10 @@ def needed(family: str, encoder: Encoder, resolution: int) -> dict[str, Any]:
         "learn_in_w": False,
     }
     return opts | ({"apply_mask_loss": True} if family == "interestyle" else {})
+
+
+def _texts(opts: Mapping[str, Any]) -> list[str]:
+    return [k for k, v in opts.items() if not _is_plain(v)]
 
 
 def _is_plain(value: Any) -> bool:

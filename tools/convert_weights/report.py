@@ -38,6 +38,7 @@ def format_report(
     for name, part in conversion.parts.items():
         if part.ignored:
             lines.append(f"ignored in {name}: {summary(part.ignored)}")
+    lines += [f"note: {note}" for note in conversion.notes]
     if "w_avg" in conversion.extra:
         drawn = conversion.extra["w_avg"]
         lines.append(

@@ -120,7 +120,8 @@ class InverterFamily(Family):
         else:
             parts["w_avg"] = sample_w_avg(parts["generator"].variables, architectures["generator"])
             extra["w_avg"] = {"samples": SAMPLES, "seed": SEED}
-        return Conversion(parts, architectures, extra, plan.ignored)
+        notes = options.notes(plan.opts, plan.modules["encoder"])
+        return Conversion(parts, architectures, extra, plan.ignored, notes)
 
     def plan(self, sources: Sequence[SourceFile]) -> Plan:
         """What `convert` will do, from keys and shapes alone.
