@@ -107,12 +107,15 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _strip_parallel(tree: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
-    if tree and all(str(key).startswith(PARALLEL) for key in tree):
+    stripped = tree
+    # A wrapped model may have been wrapped again.
+    while stripped and all(str(key).startswith(PARALLEL) for key in stripped):
+        stripped = {str(key).removeprefix(PARALLEL): value for key, value in stripped.items()}
+    if stripped is not tree:
         notes.append(f'keys of {name or "the file"} began with "{PARALLEL}", which was taken off')
-        tree = {str(key).removeprefix(PARALLEL): value for key, value in tree.items()}
     return {
         str(k): _strip_parallel(v, f"{name}/{k}" if name else str(k), notes)
         if isinstance(v, Mapping)
         else v
-        for k, v in tree.items()
+        for k, v in stripped.items()
     }
