@@ -142,6 +142,12 @@ def _add_evaluate(commands) -> None:
     _add_model_options(parser)
     parser.add_argument("--batch-size", type=_count, default=16, help="pictures at once")
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
+    parser.add_argument(
+        "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
+    )
+    parser.add_argument(
+        "--face-detector", metavar="DIR", help="MTCNN weights, needed with --identity"
+    )
     parser.set_defaults(run=_evaluate)
 
 
@@ -159,6 +165,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         num_steps=args.steps,
         lpips=args.lpips,
         dtype=args.dtype,
+        identity=args.identity,
+        face_detector=args.face_detector,
     )
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")

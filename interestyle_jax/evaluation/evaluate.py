@@ -1,5 +1,6 @@
 """Measuring encoders on a data set: metrics.json, table.md and figures."""
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,10 @@ from PIL import Image
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import figures, grids
+from interestyle_jax.evaluation.face_detection import FaceDetector
+from interestyle_jax.evaluation.identity import id_similarity
 from interestyle_jax.evaluation.measurement import (
+    Identity,
     Measurement,
     measure_encoder,
     measure_mean_latent,
@@ -40,6 +44,8 @@ def evaluate(
     num_steps: int | None = None,
     lpips: str | Path = "lpips_alex",
     dtype: str = "float32",
+    identity: str | Path | None = None,
+    face_detector: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measures encoders on a data set and writes the results to `out`. Draws nothing at random.
 
@@ -60,19 +66,23 @@ def evaluate(
       num_steps: N of iterative encoders (None: 5); encoders that see the picture alone run once.
       lpips: name or directory of the LPIPS weights.
       dtype: type of the encoders' and generators' maps, as in `load`.
+      identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
+      face_detector: "mtcnn" weights, which go with `identity`.
 
     Returns:
       The content of metrics.json (DESIGN.md §4). The mean latent's picture is that of the first
       encoder's generator.
 
     Raises:
-      InputError: unknown weights or data, a part missing, or not one name an encoder.
+      InputError: unknown weights or data, a part missing, not one name an encoder, or one of
+        `identity` and `face_detector` without the other.
     """
     labels = encoder_names(weights, names)
     models = {label: load(path, dtype=dtype) for label, path in zip(labels, weights, strict=True)}
     for model in models.values():
         model.require_inversion()
     distance = load_distance(lpips)
+    same_person = load_identity(identity, face_detector)
     samples = open_samples(data, split, batch_size=batch_size, num_samples=num_samples)
     with output_folder(Path(out)) as folder:
         measurements = {
@@ -83,6 +93,7 @@ def evaluate(
                 num_steps=num_steps,
                 num_examples=GRID_ROWS,
                 label=label,
+                identity=same_person,
             )
             for label, model in models.items()
         }
@@ -134,6 +145,23 @@ def load_distance(lpips: str | Path) -> Distance:
     return lambda a, b: module.apply(variables, a, b)
 
 
+def load_identity(identity: str | Path | None, face_detector: str | Path | None) -> Identity | None:
+    """The ID metric from two weight directories, or None where neither is given.
+
+    Raises:
+      InputError: one without the other, no such weights, or a network missing in them.
+    """
+    if identity is None and face_detector is None:
+        return None
+    if identity is None or face_detector is None:
+        raise InputError("id similarity: expected an embedder and a face detector, got one of them")
+    embedder = load(identity)
+    if "embedder" not in embedder.variables:
+        raise InputError(f"{embedder.directory}: no embedder in these weights")
+    detector = FaceDetector(load_weights(resolve_weights(face_detector)))
+    return functools.partial(id_similarity, detector, embedder.embed)
+
+
 def collect_metrics(
     data: str, measurements: Mapping[str, Measurement], average: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -151,7 +179,7 @@ def collect_metrics(
             "interest": _distances(values, "interest"),
             "face": _distances(values, "face"),
             "whole": _distances(values, "whole"),
-            "id_similarity": None,
+            "id_similarity": _mean_of_found(values.get("id_similarity")),
             "leakage": _distances(values, "leakage"),
             "latent_variance": [float(v) for v in values["latent_variance"].mean(0)],
             "seconds_per_image": measurement.seconds_per_image,
@@ -162,6 +190,13 @@ def collect_metrics(
         "mean_latent": {name: _distances(average, name) for name in ("interest", "face")},
         "encoders": encoders,
     }
+
+
+def _mean_of_found(similarities: np.ndarray | None) -> float | None:
+    """The mean over pictures with a face, as the official metric has it; None without any."""
+    if similarities is None or np.isnan(similarities).all():
+        return None
+    return float(np.nanmean(similarities))
 
 
 def _distances(values: Mapping[str, np.ndarray], region: str) -> dict[str, float | None]:

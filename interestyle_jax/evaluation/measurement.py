@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,11 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from interestyle_jax.evaluation.grids import to_uint8
 from interestyle_jax.evaluation.metrics import Distance, latent_variance, region_distances
 from interestyle_jax.evaluation.samples import Samples
 from interestyle_jax.inversion.inverter import Inversion, Model
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape
+
+# Pictures and inversions, uint8 [n, S, S, 3] -> similarity [n], NaN where there is no face.
+Identity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # Region -> field of its mask; None is the whole picture.
 REGIONS = {"interest": "interest_mask", "face": "face_mask", "whole": None}
@@ -41,8 +46,8 @@ class Measurement:
     """What one encoder did with the samples.
 
     Attributes:
-      values: {name: value of each picture [n]}: "interest/l2", "leakage/lpips", ...; and
-        "latent_variance" [n, N].
+      values: {name: value of each picture [n]}: "interest/l2", "leakage/lpips", ...;
+        "latent_variance" [n, N]; and "id_similarity" where it is measured, NaN without a face.
       seconds_per_image: of the inversion alone, median over the batches, compilation excluded.
       examples: the first pictures.
     """
@@ -65,6 +70,7 @@ def measure_encoder(
     num_steps: int | None,
     num_examples: int,
     label: str,
+    identity: Identity | None = None,
 ) -> Measurement:
     """Inverts every sample and measures it, at the encoder's input size.
 
@@ -75,6 +81,8 @@ def measure_encoder(
       num_steps: N of encoders that see the previous result; None is 5. The others run once.
       num_examples: how many pictures to keep for grids.
       label: the encoder's name, for the progress bar.
+      identity: the ID metric, or None to leave it out. It sees both pictures times the interest
+        mask (grey outside), as section 4.1 of the paper measures it; whole ones without masks.
 
     Raises:
       InputError: from reading the samples.
@@ -96,6 +104,10 @@ def measure_encoder(
         measured, shown = _measure(batch, inversion, clean, lpips=lpips)
         for name, value in measured.items():
             values[name].append(np.asarray(value)[valid])
+        if identity is not None:
+            mask = batch.get("interest_mask", 1.0)
+            pair = (to_uint8(x * mask)[valid] for x in (batch["image"], shown["images"][:, -1]))
+            values["id_similarity"].append(identity(*pair))
         count = min(num_examples - kept, int(valid.sum()))
         if count > 0:
             kept += count

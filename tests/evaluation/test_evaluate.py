@@ -9,7 +9,14 @@ from PIL import Image
 
 import interestyle_jax as ij
 from interestyle_jax.data.avatar_builder import write_avatars
-from interestyle_jax.evaluation.evaluate import encoder_names, evaluate
+from interestyle_jax.evaluation.evaluate import (
+    collect_metrics,
+    encoder_names,
+    evaluate,
+    load_identity,
+)
+from interestyle_jax.evaluation.measurement import measure_encoder
+from interestyle_jax.evaluation.samples import open_samples
 
 SIZE, COUNT, STEPS = 32, 7, 2
 SIZES = {"train": 1, "validation": 1, "test": COUNT}
@@ -191,3 +198,40 @@ def test_names_come_from_the_directories():
     ]  # fmt: skip
     assert encoder_names(["x/a", "y/a", "z/a"]) == ["a", "a-2", "a-3"]
     assert encoder_names(["x", "y"], ["one", "two"]) == ["one", "two"]
+
+
+def test_id_similarity_is_the_mean_over_pictures_with_a_face(avatars, tiny_weights, samples):
+    seen = []
+
+    def identity(pictures, inversions):
+        seen.append((pictures, inversions))
+        found = np.linspace(0.1, 0.5, len(pictures))
+        found[0] = np.nan
+        return found
+
+    measured = measure_encoder(
+        ij.load(tiny_weights / "inverter"),
+        open_samples(avatars, "test", batch_size=4),
+        lambda a, b: ((a - b) ** 2).mean((1, 2, 3)),
+        num_steps=STEPS,
+        num_examples=1,
+        label="inverter",
+        identity=identity,
+    )
+    similarity = measured.values["id_similarity"]
+    assert [len(p) for p, _ in seen] == [4, 3]
+    metrics = collect_metrics("here", {"inverter": measured}, {})
+    assert metrics["encoders"]["inverter"]["id_similarity"] == pytest.approx(np.nanmean(similarity))
+    # Grey outside of the interest mask, the picture inside.
+    pictures = np.concatenate([p for p, _ in seen])
+    want = np.rint(samples["image"] * samples["interest_mask"] * 127.5 + 127.5)
+    assert pictures.dtype == np.uint8
+    np.testing.assert_allclose(pictures, want, atol=1)
+
+
+def test_embedder_and_face_detector_go_together(tiny_weights):
+    assert load_identity(None, None) is None
+    with pytest.raises(ij.InputError, match="got one of them"):
+        load_identity(tiny_weights / "encoder", None)
+    with pytest.raises(ij.InputError, match="no embedder"):
+        load_identity(tiny_weights / "encoder", tiny_weights / "encoder")
