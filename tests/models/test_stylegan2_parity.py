@@ -1,19 +1,20 @@
 """StyleGAN2 against the official code: operators with gradients, then the whole networks."""
 
-import importlib.util
-import json
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import interestyle_jax as ij
+from interestyle_jax.models import registry
 from interestyle_jax.models.discriminator import Discriminator, ResBlock
 from interestyle_jax.models.equalized import EqualConv, EqualDense
 from interestyle_jax.models.modulated_conv import ModulatedConv
 from interestyle_jax.models.resample import blur, downsample, upsample
-from interestyle_jax.models.stylegan2 import Generator, StyledConv, ToRGB, truncate
-from tools.convert_weights.families.stylegan2 import convert_generator
+from interestyle_jax.models.stylegan2 import Generator, StyledConv, ToRGB
+from interestyle_jax.weights import load_weights
+from tools.convert_weights import conversion
+from tools.convert_weights.families import stylegan2_discriminator as table
+from tools.convert_weights.tensor_map import apply_map
 
 OPERATOR = {"rel_l2": 5e-6, "rel_max": 1e-5}
 NETWORK = {"rel_l2": 1e-5, "rel_max": 3e-5}
@@ -24,6 +25,11 @@ def assert_close(got, want, *, rel_l2, rel_max):
     assert got.shape == want.shape
     assert np.linalg.norm(got - want) <= rel_l2 * np.linalg.norm(want)
     assert np.abs(got - want).max() <= rel_max * np.abs(want).max()
+
+
+def relative(got, want):
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 
 def hwio(kernel):
@@ -59,13 +65,6 @@ def to_rgb(p, prefix):
     return {"conv": modulated(p, prefix + "conv."), "bias": p[prefix + "bias"].reshape(3)}
 
 
-def generator_variables(p, resolution):
-    """Variables of `Generator` from rosinality's state dict, through the converter."""
-    part, architecture = convert_generator(p, "golden")
-    assert architecture["resolution"] == resolution
-    return part.variables
-
-
 def res_block(p, prefix):
     def conv(name):
         return {"kernel": hwio(p[prefix + name + ".weight"])}
@@ -75,28 +74,6 @@ def res_block(p, prefix):
         "conv_1": conv("conv2.1") | {"bias": p[prefix + "conv2.2.bias"]},
         "skip": conv("skip.1"),
     }
-
-
-def discriminator_params(p, resolution):
-    """Parameters of `Discriminator` from rosinality's state dict."""
-
-    def conv(weight, bias):
-        return {"kernel": hwio(p[weight]), "bias": p[bias]}
-
-    params = {
-        "from_rgb": conv("convs.0.0.weight", "convs.0.1.bias"),
-        "conv_4": conv("final_conv.0.weight", "final_conv.1.bias"),
-    }
-    for i in range(1, int(np.log2(resolution)) - 1):
-        params[f"block_{resolution >> i}"] = res_block(p, f"convs.{i}.")
-    outputs, inputs = p["final_linear.0.weight"].shape
-    by_channel = p["final_linear.0.weight"].reshape(outputs, inputs // 16, 4, 4)
-    params["dense_4"] = {
-        "kernel": by_channel.transpose(2, 3, 1, 0).reshape(inputs, outputs),
-        "bias": p["final_linear.0.bias"],
-    }
-    params["logit"] = dense(p, "final_linear.1.")
-    return params
 
 
 @pytest.fixture(scope="module")
@@ -231,96 +208,83 @@ def test_equal_conv_is_the_scaled_convolution():
     assert_close(module.apply({"params": params}, x), want, **OPERATOR)
 
 
-def load_golden(golden_dir):
-    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def regenerate(golden_dir, manifest, section):
-    fill = load_golden(golden_dir)
-    sections = json.loads((golden_dir / "manifests" / f"{manifest}.json").read_text())["sections"]
-    return fill, fill.fill_all(sections[section])
-
-
-def recipe_inputs(fill, golden):
-    recipes = json.loads(str(golden["recipe_json"]))
-    return [
-        getattr(fill, r["call"])(r["name"], *map(tuple_or, r["args"]), **r["kwargs"])
-        for r in recipes
-    ]
-
-
-def tuple_or(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
-def sample(fill, golden, name, array):
-    """The stored values of a large NCHW array."""
+def sample(goldenfill, golden, name, array):
+    """Values of a large [B, H, W, C] array, and the golden ones at the same places."""
     want = golden[f"{name}.sub"]
     flat = np.asarray(array).transpose(0, 3, 1, 2).reshape(-1)
-    return flat[fill.subset_index(flat.size, want.size)], want
+    return flat[goldenfill.subset_index(flat.size, want.size)], want
+
+
+def rosinality(fill):
+    """The whole file that his converter and trainer write."""
+    latent_avg = fill("latent_avg")["latent_avg"]
+    return {"g_ema": fill("g_ema"), "d": fill("d"), "latent_avg": latent_avg}
 
 
 @pytest.mark.slow
-def test_mapping_is_the_official_one(golden_dir):
-    golden = np.load(golden_dir / "public" / "stylegan2_mapping.npz")
-    fill, p = regenerate(golden_dir, "rosinality_256", "g_ema")
-    _, outer = regenerate(golden_dir, "rosinality_256", "latent_avg")
-    generator = Generator(resolution=256)
-    variables = generator_variables(p, 256)
-    z, z_mean = recipe_inputs(fill, golden)
-    w = generator.apply(variables, z, method="map")
-    assert_close(w, golden["w_f64"], **NETWORK)
-    truncated = truncate(w, outer["latent_avg"], 0.5)
-    assert_close(
-        truncated,
-        golden["wplus_trunc0.5"][:, 0]
-        if golden["wplus_trunc0.5"].ndim == 3
-        else golden["wplus_trunc0.5"],
-        **NETWORK,
-    )
-    mean = generator.apply(variables, z_mean, method="map").mean(axis=0)
-    assert_close(mean, golden["mean_w64_f64"], **NETWORK)
+def test_mapping_and_mixing_are_the_official_ones(golden_case, golden_weights, goldenfill):
+    golden, inputs = golden_case("stylegan2_mapping")
+    model = ij.load(golden_weights("rosinality_256", {"g.pt": rosinality}))
+    z, z_mean = inputs.values()
+    assert_close(model.map(z), golden["w_f64"], **NETWORK)
+    assert_close(model.map(z, truncation_psi=0.5), golden["wplus_trunc0.5"], **NETWORK)
+    assert_close(model.map(z_mean).mean(axis=0), golden["mean_w64_f64"], **NETWORK)
+    first, second = model.map(z, truncation_psi=0.7)
+    mixed = np.stack([first] * 5 + [second] * 9)[None]
+    assert_close(mixed, golden["mix_latent_f64"], **NETWORK)
+    image = sample(goldenfill, golden, "mix_image", model.synthesize(mixed))
+    assert_close(*image, **NETWORK)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resolution", [256, 1024])
-def test_synthesis_is_the_official_one(golden_dir, resolution):
-    golden = np.load(golden_dir / "public" / f"stylegan2_synth_{resolution}.npz")
-    fill, p = regenerate(golden_dir, f"rosinality_{resolution}", "g_ema")
-    w_plus = 0.5 * recipe_inputs(fill, golden)[0]
-    generator = Generator(resolution=resolution)
+def test_synthesis_is_the_official_one(golden_case, golden_weights, goldenfill, resolution):
+    golden, inputs = golden_case(f"stylegan2_synth_{resolution}")
+    (w_plus,) = inputs.values()
+    weights = golden_weights(f"rosinality_{resolution}", {"g.pt": rosinality})
+    generator, variables = load_weights(weights).part("generator")
+    assert generator == Generator(resolution=resolution)
     draw = jax.jit(
         lambda v, w: generator.apply(v, w, "const", return_skips=True, method="synthesize")
     )
-    skips = draw(generator_variables(p, resolution), w_plus)
+    skips = draw(variables, 0.5 * w_plus)
     for skip in skips:
         size = skip.shape[1]
         if f"skip_{size}" in golden:
             assert_close(skip.transpose(0, 3, 1, 2), golden[f"skip_{size}"], **NETWORK)
         elif f"skip_{size}.sub" in golden:
-            assert_close(*sample(fill, golden, f"skip_{size}", skip), **NETWORK)
-    assert_close(*sample(fill, golden, "image", skips[-1]), **NETWORK)
+            assert_close(*sample(goldenfill, golden, f"skip_{size}", skip), **NETWORK)
+    got, want = sample(goldenfill, golden, "image", skips[-1])
+    print(f"stylegan2 {resolution}: {relative(got, want):.1e}")
+    assert_close(got, want, **NETWORK)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("case", "manifest", "resolution"),
-    [("disc32", "rosinality_disc_32", 32), ("disc256", "rosinality_256", 256)],
-)
-def test_discriminator_is_the_official_one(golden_dir, case, manifest, resolution):
-    golden = np.load(golden_dir / "public" / "stylegan2_discriminator.npz")
-    fill, p = regenerate(golden_dir, manifest, "d")
-    images = dict(zip(["disc32", "disc256"], recipe_inputs(fill, golden), strict=True))[case]
-    images = jnp.asarray(nhwc(images))
-    module = Discriminator(resolution)
-    params = {"params": discriminator_params(p, resolution)}
-    features = module.apply(params, images, return_features=True)
-    assert_close(*sample(fill, golden, f"{case}/convs", features), **NETWORK)
-    logits = golden[f"{case}/logits"][:, 0]
-    assert_close(module.apply(params, images), logits, **NETWORK)
+@pytest.mark.parametrize("case", ["disc32", "disc256"])
+def test_discriminator_is_the_official_one(
+    golden_case, golden_weights, golden_manifest, goldenfill, case
+):
+    golden, inputs = golden_case("stylegan2_discriminator")
+    images = dict(zip(["disc32", "disc256"], inputs.values(), strict=True))[case]
+    if case == "disc256":
+        weights = golden_weights("rosinality_256", {"g.pt": rosinality})
+        module, variables = load_weights(weights).part("discriminator")
+        assert module == Discriminator(256)
+    else:
+        # No family has a discriminator alone: the converter's table without its file.
+        arrays = goldenfill.fill_all(golden_manifest("rosinality_disc_32")["d"])
+        module = table.read_architecture(arrays, "golden")
+        shapes = conversion.shapes(registry.describe(module))
+        entries = table.entries(module.resolution)
+        variables = apply_map(
+            arrays, entries, shapes, where="golden", ignore=r".*\.kernel"
+        ).variables
+    judge = jax.jit(lambda v, x: (module.apply(v, x, return_features=True), module.apply(v, x)))
+    features, got = judge(variables, images)
+    assert_close(*sample(goldenfill, golden, f"{case}/convs", features), **NETWORK)
+    want = golden[f"{case}/logits"][:, 0]
+    print(f"stylegan2 discriminator {module.resolution}: {relative(got, want):.1e}")
+    assert_close(got, want, **NETWORK)
     if case == "disc32":
         pair = golden[f"{case}/logits_batch2"][:, 0]
-        assert_close(module.apply(params, images[:2]), pair, **NETWORK)
+        assert_close(judge(variables, images[:2])[1], pair, **NETWORK)
