@@ -161,3 +161,70 @@ def test_large_files_are_copied_once_at_most(tmp_path):
     size = (tmp_path / "g.pt").stat().st_size
     assert size > 30e6
     assert peak < 1.5 * size
+
+
+def reference_logits(d, images):
+    """rosinality's discriminator on his keys, for one group of pictures, in float64."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
+    F = torch.nn.functional
+    d = {k: torch.from_numpy(v).double() for k, v in d.items()}
+    fir = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64) / 8
+
+    def lrelu(x, key):
+        bias = d[key].reshape(1, -1, *[1] * (x.ndim - 2))
+        return F.leaky_relu(x + bias, 0.2) * 2**0.5
+
+    def conv(x, key, **options):
+        weight = d[key] / d[key][0].numel() ** 0.5
+        return F.conv2d(x, weight, **options)
+
+    def blur(x, padding):
+        kernel = torch.outer(fir, fir).expand(x.shape[1], 1, 4, 4)
+        return F.conv2d(F.pad(x, [padding] * 4), kernel, groups=x.shape[1])
+
+    def dense(x, key):
+        return x @ d[f"{key}.weight"].T / x.shape[1] ** 0.5
+
+    x = lrelu(conv(torch.from_numpy(images).double(), "convs.0.0.weight"), "convs.0.1.bias")
+    for i in range(1, sum(k.endswith("skip.1.weight") for k in d) + 1):
+        key = f"convs.{i}"
+        y = lrelu(conv(x, f"{key}.conv1.0.weight", padding=1), f"{key}.conv1.1.bias")
+        y = conv(blur(y, 2), f"{key}.conv2.1.weight", stride=2)
+        y = lrelu(y, f"{key}.conv2.2.bias")
+        x = (y + conv(blur(x, 1), f"{key}.skip.1.weight", stride=2)) / 2**0.5
+    deviation = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
+    x = torch.cat([x, deviation.expand(len(x), 1, 4, 4)], 1)
+    x = lrelu(conv(x, "final_conv.0.weight", padding=1), "final_conv.1.bias")
+    x = lrelu(dense(x.flatten(1), "final_linear.0"), "final_linear.0.bias")
+    return (dense(x, "final_linear.1") + d["final_linear.1.bias"])[:, 0].numpy()
+
+
+def test_converted_discriminator_judges_as_the_reference(checkpoint, tmp_path):
+    """Shapes are written out, as his trainer has them for channels 6, 8 and 8 at 16, 8 and 4."""
+    shapes = {"convs.0.0.weight": (6, 3, 1, 1), "convs.0.1.bias": (6,)}
+    for i, (before, after) in enumerate([(6, 8), (8, 8)], 1):
+        shapes |= {
+            f"convs.{i}.conv1.0.weight": (before, before, 3, 3),
+            f"convs.{i}.conv1.1.bias": (before,),
+            f"convs.{i}.conv2.1.weight": (after, before, 3, 3),
+            f"convs.{i}.conv2.2.bias": (after,),
+            f"convs.{i}.skip.1.weight": (after, before, 1, 1),
+        }
+    shapes |= {
+        "final_conv.0.weight": (8, 9, 3, 3),
+        "final_conv.1.bias": (8,),
+        "final_linear.0.weight": (8, 128),
+        "final_linear.0.bias": (8,),
+        "final_linear.1.weight": (1, 8),
+        "final_linear.1.bias": (1,),
+    }
+    rng = np.random.default_rng(0)
+    d = {k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    fir = np.outer([1, 3, 3, 1], [1, 3, 3, 1]).astype(np.float32) / 64
+    kernels = {f"convs.{i}.{name}.0.kernel": fir for i in (1, 2) for name in ("conv2", "skip")}
+    source = write(tmp_path / "550000.ckpt", checkpoint | {"d": d | kernels})
+    convert([source], tmp_path / "out")
+    module, variables = load_weights(tmp_path / "out").part("discriminator")
+    images = rng.normal(size=(3, 3, 16, 16)).astype(np.float32)
+    got = jax.jit(module.apply)(variables, images.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(got, reference_logits(d, images), rtol=1e-5)

@@ -9,11 +9,13 @@ import types
 from collections import OrderedDict
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import interestyle_jax as ij
 from interestyle_jax.errors import InputError
+from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert
 from tools.convert_weights.source_file import read_source
 
@@ -247,6 +249,53 @@ def test_a_state_dict_gives_the_same_weights_as_the_pickle(published_names, tmp_
     assert {k.replace(".", "/") for k in saved} == pickled.keys()
     for key, value in saved.items():
         np.testing.assert_array_equal(pickled[key.replace(".", "/")], value)
+
+
+def rosinality(state):
+    """The same generator in rosinality's names and axes, written out by hand."""
+    out = {"input.input": state["synthesis.b4.const"][None]}
+
+    def dense(source, target):
+        out[f"{target}.weight"] = state[f"{source}.weight"]
+        out[f"{target}.bias"] = state[f"{source}.bias"]
+
+    def conv(source, target):
+        out[f"{target}.conv.weight"] = state[f"{source}.weight"][None]
+        dense(f"{source}.affine", f"{target}.conv.modulation")
+
+    def styled(source, target, number):
+        conv(source, target)
+        out[f"{target}.activate.bias"] = state[f"{source}.bias"]
+        out[f"{target}.noise.weight"] = state[f"{source}.noise_strength"].reshape(1)
+        out[f"noises.noise_{number}"] = state[f"{source}.noise_const"][None, None]
+
+    def to_rgb(source, target):
+        conv(source, target)
+        out[f"{target}.bias"] = state[f"{source}.bias"].reshape(1, 3, 1, 1)
+
+    dense("mapping.fc0", "style.1")
+    dense("mapping.fc1", "style.2")
+    styled("synthesis.b4.conv1", "conv1", 0)
+    to_rgb("synthesis.b4.torgb", "to_rgb1")
+    for i, size in enumerate((8, 16)):
+        styled(f"synthesis.b{size}.conv0", f"convs.{2 * i}", 2 * i + 1)
+        styled(f"synthesis.b{size}.conv1", f"convs.{2 * i + 1}", 2 * i + 2)
+        to_rgb(f"synthesis.b{size}.torgb", f"to_rgbs.{i}")
+        out[f"convs.{2 * i}.conv.blur.kernel"] = 4 * FIR
+        out[f"to_rgbs.{i}.upsample.kernel"] = 4 * FIR
+    return {"g_ema": out, "latent_avg": state["mapping.w_avg"]}
+
+
+def test_rosinalitys_layout_of_the_same_numbers_is_the_same_network(published_names, tmp_path):
+    """So the reference above holds for his files too."""
+    g_ema, state = make_generator(np.random.default_rng(0))
+    convert([write(tmp_path / "g.pkl", {"G_ema": g_ema})], tmp_path / "ada")
+    state = {k: v.detach() for k, v in state.items()}
+    torch.save(rosinality(state), tmp_path / "g.pt")
+    assert "family stylegan2\n" in convert([tmp_path / "g.pt"], tmp_path / "rosinality")
+    ada, other = (load_weights(tmp_path / name) for name in ("ada", "rosinality"))
+    assert ada.metadata["architectures"] == other.metadata["architectures"]
+    jax.tree.map(np.testing.assert_array_equal, ada.variables, other.variables)
 
 
 @pytest.mark.parametrize(
