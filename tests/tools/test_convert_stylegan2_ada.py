@@ -313,6 +313,13 @@ def test_other_networks_are_refused(published_names, tmp_path, options, message)
     assert not (tmp_path / "out").exists()
 
 
+def test_a_tensorflow_pickle_is_told_apart(tmp_path):
+    # What such a file begins with: protocol 2, then the class by name.
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x02cdnnlib.tflib.network\nNetwork\n)\x81.")
+    with pytest.raises(InputError, match=r"names dnnlib.tflib.network.Network; it is of Tensor"):
+        read_source(tmp_path / "x.pkl")
+
+
 class Call:
     """Pickles as a call of the named function."""
 

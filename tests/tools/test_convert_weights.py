@@ -1,5 +1,6 @@
 """The converter: restricted reading, every bad key named, nothing written on error."""
 
+import io
 import pickle
 import subprocess
 import sys
@@ -85,6 +86,8 @@ def test_command_converts_and_reports(alexnet_pickle, tmp_path):
     command = [sys.executable, "-m", "tools.convert_weights", alexnet_pickle, out]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    # No bar where stderr is no terminal.
+    assert "%|" not in done.stderr
     assert "family lpips_alex" in done.stdout
     assert f"sha256 {read_source(alexnet_pickle).sha256}" in done.stdout
     (line,) = [x.split() for x in done.stdout.splitlines() if x.startswith("lpips ")]
@@ -94,6 +97,19 @@ def test_command_converts_and_reports(alexnet_pickle, tmp_path):
     assert metadata["source"]["file"] == "alexnet.ckpt"
     assert metadata["source"]["sha256"] == read_source(alexnet_pickle).sha256
     assert_is_alexnet(out)
+
+
+def test_a_terminal_sees_bars_of_hashing_checking_and_writing(
+    alexnet_pickle, tmp_path, monkeypatch
+):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    convert([alexnet_pickle], tmp_path / "out")
+    bars = terminal.getvalue()
+    for what in ("hash alexnet.ckpt", "check", "write out"):
+        assert f"{what}: " in bars
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_errors_are_one_line_with_status_2(alexnet_pickle, tmp_path, capsys):

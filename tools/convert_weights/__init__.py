@@ -11,6 +11,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
 from tools.convert_weights.conversion import Conversion
 from tools.convert_weights.families import FAMILIES, by_name
+from tools.convert_weights.progress import directory_bar
 from tools.convert_weights.report import format_report
 from tools.convert_weights.source_file import SourceFile, keys, read_source
 from tools.convert_weights.verify import verify
@@ -58,20 +59,22 @@ def convert(
         conversion = keep_part(conversion, part, where=", ".join(str(f.path) for f in files))
         written = PART_FAMILIES.get(part, written)
     report = format_report(kind.name, files, conversion, dtype=dtype)
-    save_weights(
-        out,
-        {name: part.variables for name, part in conversion.parts.items()},
-        family=written,
-        architectures=conversion.architectures,
-        licence=kind.licence,
-        source={
-            "file": ", ".join(f.path.name for f in files),
-            "sha256": ", ".join(f.sha256 for f in files),
-        },
-        dtype=dtype,
-        force=force,
-        extra=conversion.extra | {"kept": {n: p.kept for n, p in conversion.parts.items()}},
-    )
+    parameters = sum(mapped.parameters for mapped in conversion.parts.values())
+    with directory_bar(Path(out).expanduser(), parameters * (4 if dtype == "float32" else 2)):
+        save_weights(
+            out,
+            {name: mapped.variables for name, mapped in conversion.parts.items()},
+            family=written,
+            architectures=conversion.architectures,
+            licence=kind.licence,
+            source={
+                "file": ", ".join(f.path.name for f in files),
+                "sha256": ", ".join(f.sha256 for f in files),
+            },
+            dtype=dtype,
+            force=force,
+            extra=conversion.extra | {"kept": {n: p.kept for n, p in conversion.parts.items()}},
+        )
     return "\n".join([report, *(verify(out, files, kind) if check else ())])
 
 

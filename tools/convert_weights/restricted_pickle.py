@@ -17,6 +17,8 @@ from tools.convert_weights.network_pickle import NETWORK_STAND_INS, Persistent, 
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 # Real and integer types; object arrays, which could nest anything, are not among them.
 KINDS = "fiub"
+READ = "only arrays, tensors and stylegan2-ada-pytorch's networks are read"
+TENSORFLOW = "it is of TensorFlow's StyleGAN2, expected stylegan2-ada-pytorch's own (its legacy.py)"
 PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -116,10 +118,8 @@ def _stand_in_unpickler(path: Path) -> type[pickle.Unpickler]:
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) not in allowed:
-                raise InputError(
-                    f"{path}: refused, the pickle names {module}.{name}; only arrays, tensors and "
-                    "stylegan2-ada-pytorch's networks are read"
-                )
+                advice = TENSORFLOW if module.startswith("dnnlib.tflib") else READ
+                raise InputError(f"{path}: refused, the pickle names {module}.{name}; {advice}")
             return allowed[module, name]
 
     return Unpickler
