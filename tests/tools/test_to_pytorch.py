@@ -111,3 +111,36 @@ def test_a_training_run_of_this_project_comes_back_in_the_official_layout(tiny_w
     # A generator's file holds the generator alone.
     to_pytorch(tiny_weights / "inverter", tmp_path / "g.pt", family="stylegan2")
     assert torch.load(tmp_path / "g.pt", weights_only=True).keys() == {"g_ema", "latent_avg"}
+
+
+@pytest.mark.parametrize("equal_rows", [True, False])
+def test_the_generator_of_an_inverters_file_becomes_stylegan2s_own(
+    official_inverters, tmp_path, equal_rows
+):
+    content = official_inverters.make_checkpoint(official_inverters.kinds["psp"])
+    if equal_rows:
+        content["latent_avg"][:] = content["latent_avg"][0]
+    official_inverters.save(content, tmp_path / "psp.pt")
+    convert([tmp_path / "psp.pt"], tmp_path / "generator", part="generator")
+    weights = load_weights(tmp_path / "generator")
+    assert weights.metadata["family"] == "stylegan2"
+    assert weights.variables.keys() == {"generator", "w_avg"}
+    to_pytorch(tmp_path / "generator", tmp_path / "g.pt")
+    written = torch.load(tmp_path / "g.pt", weights_only=True)
+    # The official loader repeats a mean latent [D] over the rows.
+    expected = content["latent_avg"][0] if equal_rows else content["latent_avg"]
+    np.testing.assert_array_equal(written["latent_avg"], expected)
+    decoder = {k: v for k, v in content["state_dict"].items() if k.startswith("decoder.")}
+    assert {f"decoder.{k}" for k in written["g_ema"]} == decoder.keys()
+    for key, value in written["g_ema"].items():
+        np.testing.assert_array_equal(value, decoder[f"decoder.{key}"])
+
+
+def test_an_encoder_alone_has_no_official_file(official_inverters, tmp_path):
+    content = official_inverters.make_checkpoint(official_inverters.kinds["psp"])
+    official_inverters.save(content, tmp_path / "psp.pt")
+    convert([tmp_path / "psp.pt"], tmp_path / "encoder", part="encoder")
+    assert load_weights(tmp_path / "encoder").variables.keys() == {"encoder"}
+    with pytest.raises(InputError, match="no generator in these weights"):
+        to_pytorch(tmp_path / "encoder", tmp_path / "x.pt")
+    assert not (tmp_path / "x.pt").exists()

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
 from tools.convert_weights.conversion import Conversion
@@ -100,14 +102,23 @@ def recognise(files: Sequence[SourceFile]) -> str:
 def keep_part(conversion: Conversion, part: str, *, where: str) -> Conversion:
     """The conversion with one part only, and what belongs to it.
 
+    A generator's mean latent [L, D] becomes [D] where its rows are equal, as StyleGAN2's own files
+    have it.
+
     Raises:
       InputError: there is no such part; the message lists those there are.
     """
     if part not in conversion.parts:
         raise InputError(f"--part: {where} has no {part}, it has {', '.join(conversion.parts)}")
     kept = (part, *TOGETHER.get(part, ()))
+    parts = {k: v for k, v in conversion.parts.items() if k in kept}
+    if part == "generator" and "w_avg" in parts:
+        mean = parts["w_avg"]
+        rows = mean.variables.reshape(-1, mean.variables.shape[-1])
+        if np.all(rows == rows[0]):
+            parts["w_avg"] = dataclasses.replace(mean, variables=rows[0], parameters=rows.shape[1])
     return dataclasses.replace(
         conversion,
-        parts={k: v for k, v in conversion.parts.items() if k in kept},
+        parts=parts,
         architectures={k: v for k, v in conversion.architectures.items() if k in kept},
     )
