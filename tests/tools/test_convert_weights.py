@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import resource
 import subprocess
 import sys
 import warnings
@@ -110,6 +111,18 @@ def test_a_terminal_sees_bars_of_hashing_checking_and_writing(
     for what in ("hash alexnet.ckpt", "check", "write out"):
         assert f"{what}: " in bars
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_fills_up_leaves_nothing(alexnet_pickle, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The system refuses to write more than this, as a full disk would.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(InputError, match="out: weights could not be written"):
+            convert([alexnet_pickle], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_errors_are_one_line_with_status_2(alexnet_pickle, tmp_path, capsys):

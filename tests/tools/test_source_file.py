@@ -177,3 +177,24 @@ def test_content_other_than_tensors_is_refused(tmp_path):
     sparse = {"a": torch.eye(64).to_sparse()}
     with pytest.raises(InputError, match="a is a tensor of type float32.*expected dense"):
         read_source(save(tmp_path / "y.pt", sparse))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("loop", "contain each other"), ("doubled", "over 1,000,000 entries")],
+)
+@pytest.mark.parametrize("form", ["pt", "pkl"])
+def test_entries_that_unfold_without_end_are_refused(tmp_path, form, name, message):
+    content = {"a": 1}
+    if name == "loop":
+        content["a"] = content
+    else:
+        for _ in range(40):
+            content = {"a": content, "b": content}
+    path = tmp_path / f"x.{form}"
+    if form == "pt":
+        save(path, content)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match=message):
+        read_source(path)

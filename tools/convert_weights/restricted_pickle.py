@@ -13,6 +13,7 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from tools.convert_weights.network_pickle import NETWORK_STAND_INS, Persistent, Stub
+from tools.convert_weights.torch_file import MOST_VALUES
 
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 # Real and integer types; object arrays, which could nest anything, are not among them.
@@ -58,9 +59,11 @@ def read_npy(path: Path) -> Any:
 
 def _load(file: BinaryIO, path: Path) -> Any:
     try:
-        content = _build(_stand_in_unpickler(path)(file).load(), path, "")
+        content = _Building(path).build(_stand_in_unpickler(path)(file).load(), "")
     except InputError:
         raise
+    except RecursionError as error:
+        raise InputError(f"{path}: its entries contain each other, expected a tree") from error
     # A damaged pickle can raise nearly anything from inside the C reader.
     except Exception as error:
         raise InputError(f"{path}: not a readable pickle of arrays: {_line(error)}") from error
@@ -85,14 +88,15 @@ def _latin1(text: str, encoding: str) -> bytes:
 class _Array(Stub):
     """numpy.core.multiarray._reconstruct, whose arguments say nothing and whose state all."""
 
-    def build(self, path: Path, key: str) -> Any:
+    def parts(self, key: str) -> tuple[tuple[int, ...], np.dtype, bool, Any]:
+        """Shape, type, whether columns come first, and the bytes."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError(f"{key or 'content'} is no array")
         _, shape, dtype, fortran, raw = self.state
-        dtype = _dtype(dtype)
-        # NumPy wraps the one object of a pickled .npy in an array without axes.
-        if dtype.hasobject and key == "" and shape == ():
-            return _build(raw[0], path, key)
+        return shape, _dtype(dtype), fortran, raw
+
+    def build(self, path: Path, key: str) -> np.ndarray:
+        shape, dtype, fortran, raw = self.parts(key)
         if dtype.kind not in KINDS:
             raise ValueError(f"array of type {dtype}, expected numbers")
         array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
@@ -132,15 +136,35 @@ def _dtype(stub: Any) -> np.dtype:
     return dtype.newbyteorder(order) if order in "<>" else dtype
 
 
-def _build(value: Any, path: Path, key: str) -> Any:
-    if isinstance(value, dict):
-        return {k: _build(v, path, f"{key}/{k}" if key else str(k)) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_build(v, path, f"{key}/{i}") for i, v in enumerate(value))
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, Persistent):
-        return _build(value.content(key), path, key)
-    if not isinstance(value, Stub):
-        raise InputError(f"{path}: {key or 'content'} is {type(value).__name__}, expected an array")
-    return value.build(path, key)
+class _Building:
+    """From what was unpickled to arrays and plain values, counting them."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.values = 0
+
+    def build(self, value: Any, key: str) -> Any:
+        self.values += 1
+        # One entry under many keys costs the file nothing.
+        if self.values > MOST_VALUES:
+            raise InputError(
+                f"{self.path}: has over {MOST_VALUES:,} entries, expected a checkpoint"
+            )
+        if isinstance(value, dict):
+            prefix = f"{key}/" if key else ""
+            return {k: self.build(v, f"{prefix}{k}") for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self.build(v, f"{key}/{i}") for i, v in enumerate(value))
+        if isinstance(value, PLAIN):
+            return value
+        if isinstance(value, Persistent):
+            return self.build(value.content(key), key)
+        # NumPy wraps the one object of a pickled .npy in an array without axes.
+        if isinstance(value, _Array) and key == "":
+            shape, dtype, _, raw = value.parts(key)
+            if dtype.hasobject and shape == ():
+                return self.build(raw[0], key)
+        if not isinstance(value, Stub):
+            kind = type(value).__name__
+            raise InputError(f"{self.path}: {key or 'content'} is {kind}, expected an array")
+        return value.build(self.path, key)

@@ -18,6 +18,8 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 INFLATION = 4
 # What a small file may need beyond that.
 SLACK = 1 << 20
+# Entries of a file; an optimizer's state has tens of thousands.
+MOST_VALUES = 1_000_000
 
 
 class Device(str):
@@ -65,7 +67,10 @@ def read(path: Path) -> Any:
         raise InputError(
             f"{path}: holds a {type(content).__name__}, expected a dict of tensors or a tensor"
         )
-    return _Reading(path, torch).plain(content, "")
+    try:
+        return _Reading(path, torch).plain(content, "")
+    except RecursionError as error:
+        raise InputError(f"{path}: its entries contain each other, expected a tree") from error
 
 
 def _check_inflation(path: Path) -> None:
@@ -83,15 +88,24 @@ def _check_inflation(path: Path) -> None:
 
 
 class _Reading:
-    """From torch's objects to NumPy's; counts bytes, as strides of 0 cost the file nothing."""
+    """From torch's objects to NumPy's.
+
+    Counts bytes and values: strides of 0, and one entry under many keys, cost the file nothing.
+    """
 
     def __init__(self, path: Path, torch: Any):
         self.path = path
         self.torch = torch
         self.bytes = 0
+        self.values = 0
         self.limit = INFLATION * path.stat().st_size + SLACK
 
     def plain(self, value: Any, key: str) -> Any:
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise InputError(
+                f"{self.path}: has over {MOST_VALUES:,} entries, expected a checkpoint"
+            )
         if isinstance(value, argparse.Namespace):
             value = vars(value)
         if isinstance(value, Mapping):
