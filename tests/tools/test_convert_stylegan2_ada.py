@@ -73,6 +73,7 @@ class Network:
             "_modules": OrderedDict(modules),
             "_init_args": (),
             "_init_kwargs": util.EasyDict(num_layers=2),
+            "weight_gain": np.sqrt(2) / 3,
             **fields,
         }
         meta = util.EasyDict(

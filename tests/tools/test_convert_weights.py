@@ -166,8 +166,9 @@ def test_reads_what_pickle_reads():
         np.arange(4, dtype=">i4"),
         np.float16([[1.5]]),
         np.array([True, False]),
+        np.float64(0.1),
     ],
-    ids=["float32", "fortran", "big-endian", "float16", "bool"],
+    ids=["float32", "fortran", "big-endian", "float16", "bool", "number"],
 )
 def test_reads_every_array_layout(tmp_path, protocol, array):
     path = tmp_path / "array.ckpt"

@@ -103,11 +103,23 @@ class _Array(Stub):
         return array.astype(dtype.newbyteorder("="))
 
 
+class _Number(Stub):
+    """numpy.core.multiarray.scalar: a type and the bytes of one number."""
+
+    def build(self, path: Path, key: str) -> np.ndarray:
+        dtype, raw = self.args
+        dtype = _dtype(dtype)
+        if dtype.kind not in KINDS:
+            raise ValueError(f"number of type {dtype}, expected a plain one")
+        return np.frombuffer(raw, dtype, count=1).reshape(())
+
+
 ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): Stub,
     ("numpy", "dtype"): Stub,
     ("_codecs", "encode"): _latin1,
     **{(module, "_reconstruct"): _Array for module in NUMPY_MODULES},
+    **{(module, "scalar"): _Number for module in NUMPY_MODULES},
     **NETWORK_STAND_INS,
 }
 
