@@ -101,8 +101,10 @@ def make_generator(rng, *, source="", c_dim=0, fir=FIR):
         return Network(name, tensors, modules, source, **fields)
 
     def layer(path, inputs, outputs, size, kernel=3, noise=True):
+        weight = weights(rng, outputs, inputs, kernel, kernel).detach()
+        # Networks with 16-bit blocks keep kernels with channels last.
         tensors = {
-            "weight": weights(rng, outputs, inputs, kernel, kernel),
+            "weight": torch.nn.Parameter(weight.contiguous(memory_format=torch.channels_last)),
             "bias": weights(rng, outputs),
         }
         if noise:
