@@ -2,10 +2,10 @@
 
 Pickles such as "ffhq.pkl" hold the networks as objects; they are read as data, see
 `network_pickle.py`. A `.pt` of `{"G_ema": G.state_dict()}` is read too, and is the way back, as a
-pickle needs NVIDIA's source code inside. Unconditional networks of the skip architecture (all
-released ones at 256 and above); the training copy, the discriminator and the augmentation are left
-out. No released file was available: the layout is that of the public source's names and shapes.
-Their clamp of activations at 256 (`conv_clamp`), which 16-bit blocks need, is not applied here.
+pickle needs NVIDIA's source code inside. Unconditional networks of the skip architecture, its
+default; the training copy, the discriminator and the augmentation are left out. No released file
+was available: the layout is that of the public source's names and shapes. The clamp of activations
+at 256 (`conv_clamp`), which 16-bit blocks need, is not applied here.
 
 The numbers are those of rosinality's layout without its leading axes: kernels [O, I, k, k],
 upsampling ones for a transposed convolution as they are, noise [H, W], strengths [].
