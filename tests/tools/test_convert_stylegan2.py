@@ -91,6 +91,12 @@ def test_what_does_not_fit_is_named_and_nothing_written(checkpoint, tmp_path, br
     assert not (tmp_path / "out").exists()
 
 
+def test_two_files_with_the_same_keys_are_refused(checkpoint, tmp_path):
+    files = [write(tmp_path / name, checkpoint) for name in ("a.ckpt", "b.ckpt")]
+    with pytest.raises(InputError, match="keys are in two of them, such as g/input.input"):
+        convert(files, tmp_path / "out")
+
+
 @pytest.mark.parametrize("resolution", [256, 512, 1024])
 def test_official_sizes_are_read_from_the_shapes(golden_dir, resolution):
     manifest = json.loads((golden_dir / "manifests" / f"rosinality_{resolution}.json").read_text())

@@ -58,6 +58,26 @@ def keys(sources: Sequence[SourceFile]) -> frozenset[str]:
     return frozenset(key for source in sources for key in source.arrays())
 
 
+def merge(sources: Sequence[SourceFile]) -> dict[str, np.ndarray]:
+    """The arrays of files that make up one network.
+
+    Raises:
+      InputError: two of them have the same key.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for source in sources:
+        own = source.arrays()
+        twice = sorted(own.keys() & arrays.keys())
+        if twice:
+            names = ", ".join(str(s.path) for s in sources)
+            raise InputError(
+                f"{names}: {len(twice)} keys are in two of them, such as {twice[0]}, expected "
+                "files that complete each other"
+            )
+        arrays |= own
+    return arrays
+
+
 def read_source(path: str | Path) -> SourceFile:
     """Reads a PyTorch file (`torch.load(weights_only=True)`), a pickle of arrays, or a `.npy`.
 
@@ -67,7 +87,10 @@ def read_source(path: str | Path) -> SourceFile:
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        raise InputError(f"{path}: is a directory, expected a checkpoint file")
+        raise InputError(
+            f"{path}: is a directory, expected a checkpoint file (weight directories go back with "
+            "--to=pytorch)"
+        )
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:

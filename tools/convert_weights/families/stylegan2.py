@@ -21,15 +21,13 @@ from interestyle_jax.weights import Weights
 from tools.convert_weights.conversion import Conversion, Family, shapes
 from tools.convert_weights.families import stylegan2_discriminator as discriminator
 from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
-from tools.convert_weights.source_file import SourceFile, keys
+from tools.convert_weights.source_file import SourceFile, keys, merge
 from tools.convert_weights.tensor_map import (
     DENSE,
     MAP,
     Entry,
     Layout,
-    Mapped,
     Section,
-    apply_map,
     apply_sections,
     restore_map,
 )
@@ -140,26 +138,10 @@ def check_filters(arrays: Mapping[str, np.ndarray], where: str, *, gain: float =
             raise InputError(f"{where}: {key} is another filter than [1, 3, 3, 1]")
 
 
-def convert_generator(
-    arrays: Mapping[str, np.ndarray], where: str
-) -> tuple[Mapped, dict[str, object]]:
-    """One generator from its state dict; returns the part and its architecture.
-
-    Raises:
-      InputError: keys missing, unused or of another shape, or another FIR filter.
-    """
-    generator = read_architecture(arrays, where)
-    check_filters(arrays, where)
-    architecture = registry.describe(generator)
-    entries = generator_entries(generator.resolution, generator.mapping_depth)
-    part = apply_map(arrays, entries, shapes(architecture), where=where, ignore=FIR_BUFFER.pattern)
-    return part, architecture
-
-
 def restore_generator(
     variables: Mapping[str, Any], architecture: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """The state dict of one generator: the inverse of `convert_generator`, FIR buffers included."""
+    """The state dict of one generator by its converted variables, FIR buffers included."""
     resolution = architecture["resolution"]
     entries = generator_entries(resolution, architecture["mapping_depth"])
     state = restore_map(variables, entries)
@@ -187,9 +169,7 @@ class StyleGAN2Family(Family):
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """The averaged generator, the mean latent and, where there is one, the discriminator."""
         where = " + ".join(str(s.path) for s in sources)
-        arrays: dict[str, np.ndarray] = {}
-        for source in sources:
-            arrays |= source.arrays()
+        arrays = merge(sources)
         left_out = tuple(k for k in arrays if re.fullmatch(LEFT_OUT, k))
         arrays = {k: v for k, v in arrays.items() if k not in left_out}
 

@@ -26,7 +26,7 @@ from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
 from tools.convert_weights.conversion import Conversion, Family, shapes
 from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
-from tools.convert_weights.source_file import SourceFile, keys
+from tools.convert_weights.source_file import SourceFile, keys, merge
 from tools.convert_weights.tensor_map import (
     CONVOLUTION,
     DENSE,
@@ -137,8 +137,9 @@ def check_filters(arrays: Mapping[str, np.ndarray], where: str) -> None:
 
 def _network(sources: Sequence[SourceFile]) -> dict[str, np.ndarray]:
     """Every array; a state dict's dots are as good as an object's levels."""
-    arrays = {key: value for source in sources for key, value in source.arrays().items()}
-    return {k.replace(".", "/") if k.startswith(PREFIX) else k: v for k, v in arrays.items()}
+    return {
+        k.replace(".", "/") if k.startswith(PREFIX) else k: v for k, v in merge(sources).items()
+    }
 
 
 class StyleGAN2AdaFamily(Family):
