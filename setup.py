@@ -28,7 +28,7 @@ setup(
         "jax>=0.10",
         "flax>=0.12",
         "optax>=0.2.8",
-        "orbax-checkpoint>=0.12",
+        "orbax-checkpoint>=0.12.8",
         "numpy>=2.2",
         "scipy>=1.15",
         "pillow>=11",
