@@ -3,6 +3,7 @@
 import argparse
 import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -151,18 +152,26 @@ def test_a_directory_is_no_source(tmp_path):
         read_source(tmp_path)
 
 
-def test_a_zip_bomb_is_refused_before_it_inflates(tmp_path):
-    import zipfile
-
-    plain, bomb = save(tmp_path / "plain.pt", {"a": torch.zeros(1_000_000)}), tmp_path / "bomb.pt"
+def compress(source, target):
     with (
-        zipfile.ZipFile(plain) as source,
-        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as target,
+        zipfile.ZipFile(source) as archive,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as compressed,
     ):
-        for entry in source.infolist():
-            target.writestr(entry.filename, source.read(entry))
+        for entry in archive.infolist():
+            compressed.writestr(entry.filename, archive.read(entry))
+
+
+def test_a_zip_bomb_is_refused_before_it_inflates(tmp_path):
+    plain, bomb = save(tmp_path / "plain.pt", {"a": torch.zeros(1_000_000)}), tmp_path / "bomb.pt"
+    compress(plain, bomb)
     with pytest.raises(InputError, match="would inflate to 4,00"):
         read_source(bomb)
+
+
+def test_an_archive_that_someone_compressed_gives_the_same_numbers(tmp_path):
+    a = torch.arange(100_000).float().sin()
+    compress(save(tmp_path / "plain.pt", {"a": a}), tmp_path / "small.pt")
+    np.testing.assert_array_equal(read_source(tmp_path / "small.pt").content["a"], a)
 
 
 def test_a_tensor_that_repeats_a_few_numbers_is_refused_before_it_is_laid_out(tmp_path):

@@ -48,12 +48,10 @@ def read(path: Path) -> Any:
         hold, tensors or archive entries far larger than the file, or PyTorch is not installed.
     """
     torch = import_torch(f"{path}: reading it")
-    is_zip = zipfile.is_zipfile(path)
-    if is_zip:
-        _check_inflation(path)
+    mappable = zipfile.is_zipfile(path) and _check_archive(path)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
         # The message's middle names the offending global; its rest is advice to switch safety off.
         text = " ".join(str(error).split())
@@ -73,18 +71,22 @@ def read(path: Path) -> Any:
         raise InputError(f"{path}: its entries contain each other, expected a tree") from error
 
 
-def _check_inflation(path: Path) -> None:
+def _check_archive(path: Path) -> bool:
+    """Refuses what inflates without measure; whether the entries lie there as they are."""
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: not a readable PyTorch file: {error}") from error
+    declared = sum(entry.file_size for entry in entries)
     if declared > INFLATION * size + SLACK:
         raise InputError(
             f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, "
             "expected PyTorch's uncompressed archive"
         )
+    # PyTorch would map compressed bytes as if they were numbers.
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
 class _Reading:
