@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,29 @@ def read(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Refuses what inflates without measure; whether the entries lie there as they are."""
+    """Whether the entries lie in the file as they are, and so can be mapped.
+
+    Raises:
+      InputError: the archive would inflate without measure, or an entry is damaged, which PyTorch
+        does not check.
+    """
     size = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            declared = sum(entry.file_size for entry in entries)
+            inflates = declared > INFLATION * size + SLACK
+            damaged = None if inflates else archive.testzip()
+    # Damaged headers and compressed data raise errors of many kinds.
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
         raise InputError(f"{path}: not a readable PyTorch file: {error}") from error
-    declared = sum(entry.file_size for entry in entries)
-    if declared > INFLATION * size + SLACK:
+    if inflates:
         raise InputError(
-            f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, "
-            "expected PyTorch's uncompressed archive"
+            f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, expected "
+            "PyTorch's uncompressed archive"
         )
+    if damaged is not None:
+        raise InputError(f"{path}: {damaged} does not match its checksum: damaged or changed")
     # PyTorch would map compressed bytes as if they were numbers.
     return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
