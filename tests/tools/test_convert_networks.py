@@ -300,6 +300,14 @@ def test_mtcnn_manifest_is_recognised_and_mapped(golden_manifest):
     }
 
 
+def test_direction_in_bfloat16_is_recognised(tmp_path):
+    value = torch.arange(8, dtype=torch.bfloat16).view(1, 8)
+    torch.save(value, tmp_path / "age.pt")
+    convert([tmp_path / "age.pt"], tmp_path / "out")
+    found = load_weights(tmp_path / "out").variables["direction"]
+    np.testing.assert_array_equal(found, np.arange(8, dtype=np.float32)[None])
+
+
 def test_direction_is_recognised():
     source = SourceFile.of("x", np.zeros((1, 18, 512), np.float32))
     assert source.content.keys() == {BARE}

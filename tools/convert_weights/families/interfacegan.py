@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from interestyle_jax.errors import InputError
@@ -19,7 +20,9 @@ PART = "direction"
 
 
 def _is_direction(array: np.ndarray) -> bool:
-    return array.ndim in (2, 3) and array.shape[0] == 1 and array.dtype.kind == "f"
+    # NumPy does not count bfloat16 among its floats.
+    is_float = jnp.issubdtype(array.dtype, jnp.floating)
+    return array.ndim in (2, 3) and array.shape[0] == 1 and is_float
 
 
 class InterfaceGanFamily(Family):
