@@ -69,6 +69,19 @@ class IRBlock(nn.Module):
         return y + shortcut
 
 
+def stages(units: Sequence[int], widths: Sequence[int]) -> list[tuple[int, int]]:
+    """(blocks, channels) of each stage; `widths` begins with the stem's.
+
+    Raises:
+      ValueError: the numbers of `units` and `widths` do not fit.
+    """
+    if len(widths) != len(units) + 1:
+        raise ValueError(
+            f"widths: expected {len(units) + 1} (the stem's, then one a stage), got {len(widths)}"
+        )
+    return list(zip(units, widths[1:], strict=True))
+
+
 class IRTrunk(nn.Module):
     """Stem and stages of IR blocks: `x [B, H, W, C] -> one feature map a stage`.
 
@@ -93,16 +106,12 @@ class IRTrunk(nn.Module):
         Raises:
           ValueError: the numbers of `units` and `widths` do not fit.
         """
-        if len(self.widths) != len(self.units) + 1:
-            raise ValueError(
-                f"widths: expected {len(self.units) + 1} (the stem's, then one a stage), got "
-                f"{len(self.widths)}"
-            )
+        plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
-        for count, width in zip(self.units, self.widths[1:], strict=True):
+        for count, width in plan:
             for unit in range(count):
                 stride = 2 if unit == 0 else 1
                 x = IRBlock(width, stride, self.squeeze_excitation, name=f"block_{block}")(

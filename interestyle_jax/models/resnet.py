@@ -11,7 +11,7 @@ import jax
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
-from interestyle_jax.models.ir_se import PReLU
+from interestyle_jax.models.ir_se import PReLU, stages
 
 
 class BasicBlock(nn.Module):
@@ -58,16 +58,12 @@ class ResNetTrunk(nn.Module):
         Raises:
           ValueError: the numbers of `units` and `widths` do not fit.
         """
-        if len(self.widths) != len(self.units) + 1:
-            raise ValueError(
-                f"widths: expected {len(self.units) + 1} (the stem's, then one a stage), got "
-                f"{len(self.widths)}"
-            )
+        plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 7, 2, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
-        for stage, (count, width) in enumerate(zip(self.units, self.widths[1:], strict=True)):
+        for stage, (count, width) in enumerate(plan):
             for unit in range(count):
                 stride = 2 if unit == 0 and stage > 0 else 1
                 x = BasicBlock(width, stride, name=f"block_{block}")(x, train=train)

@@ -50,7 +50,8 @@ def read_encoder(
     """
     try:
         is_resnet = issubclass(encoder_class, ResNetBackboneEncoder)
-        units, widths = _read_resnet(arrays) if is_resnet else read_trunk(arrays)
+        resnet = {"stem": "conv1.weight", "block": RESNET_BLOCK}
+        units, widths = read_trunk(arrays, **(resnet if is_resnet else {}))
         depths = _head_depths(arrays)
         # The heads halve the trunk's last map until one pixel is left.
         fields = {
@@ -125,20 +126,6 @@ def _resnet_entries(units: Sequence[int], widths: Sequence[int]) -> list[Entry]:
                 entries += batch_norm(f"{source}.downsample.1", f"{target}/shortcut_norm")
             block += 1
     return entries
-
-
-def _read_resnet(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """`units` and `widths` of the trunk, as `read_trunk` for IR-SE; the same errors."""
-    found = {int(m[1]): arrays[m[0]].shape[0] for m in map(RESNET_BLOCK.fullmatch, arrays) if m}
-    if sorted(found) != list(range(len(found))) or not found:
-        raise ValueError(f"blocks {sorted(found)}, expected 0, 1, 2, ...")
-    units, widths = [], [arrays["conv1.weight"].shape[0]]
-    for i in range(len(found)):
-        if not units or found[i] != widths[-1]:
-            units.append(0)
-            widths.append(found[i])
-        units[-1] += 1
-    return tuple(units), tuple(widths)
 
 
 def _head_depths(arrays: Mapping[str, np.ndarray]) -> list[int]:

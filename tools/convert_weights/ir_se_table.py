@@ -54,20 +54,27 @@ def trunk_entries(
 
 def read_trunk(
     arrays: Mapping[str, np.ndarray],
+    *,
+    stem: str = "input_layer.0.weight",
+    block: re.Pattern[str] = BLOCK,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """`units` and `widths` of the trunk whose keys these are, from the shapes of its blocks.
 
     A stage is a run of blocks of one width; stages of equal width, which no official trunk has
     beside each other, would be taken for one.
 
+    Args:
+      arrays: {key: array} without a prefix.
+      stem: the first convolution's key; the default is IR-SE's, as `block`'s.
+      block: matches the key of a block's first convolution; its group is the block's number.
+
     Raises:
       KeyError, ValueError: no stem, no blocks, or blocks whose numbers have gaps.
     """
-    stem = arrays["input_layer.0.weight"].shape[0]
-    found = {int(m[1]): arrays[m[0]].shape[0] for m in map(BLOCK.fullmatch, arrays) if m}
+    found = {int(m[1]): arrays[m[0]].shape[0] for m in map(block.fullmatch, arrays) if m}
     if sorted(found) != list(range(len(found))) or not found:
         raise ValueError(f"blocks {sorted(found)}, expected 0, 1, 2, ...")
-    units, widths = [], [stem]
+    units, widths = [], [arrays[stem].shape[0]]
     for i in range(len(found)):
         if not units or found[i] != widths[-1]:
             units.append(0)
