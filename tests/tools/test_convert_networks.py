@@ -106,6 +106,17 @@ def test_flat_files_there_and_back(tmp_path, family, arrays, left_out, parallel)
     assert_same(read_source(tmp_path / "back.pth").content, arrays)
 
 
+@pytest.mark.parametrize("module", [FaceEmbedder(**TINY), PLAIN], ids=["arcface", "curricular"])
+def test_embedders_are_evaluated_in_pytorch(tmp_path, module):
+    arrays = {
+        k: np.abs(v) + np.float32(0.5) if k.endswith("running_var") else v
+        for k, v in face_arrays(module).items()
+    }
+    report = convert([write(tmp_path / "in.pth", arrays)], tmp_path / "here", check=True)
+    (line,) = [x for x in report.splitlines() if x.startswith("verify: embedder in PyTorch")]
+    assert float(line.split()[-1]) < 1e-5
+
+
 def test_old_files_without_counters_are_read(tmp_path):
     arrays = face_arrays(PLAIN)
     old = {k: v for k, v in arrays.items() if not k.endswith("num_batches_tracked")}

@@ -7,7 +7,7 @@ import pytest
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import Generator
-from tools.convert_weights import convert
+from tools.convert_weights import convert, torch_reference
 from tools.convert_weights.__main__ import main
 from tools.convert_weights.families import FAMILIES
 from tools.convert_weights.families.stylegan2 import restore_generator
@@ -43,7 +43,8 @@ def test_command_compares_every_tensor_and_runs_every_network(state, tmp_path, c
         "0.0e+00"
     )
     assert lines[1].startswith("verify: not compared: d_optim/")
-    assert lines[2] == "verify: generator ran once, its output is finite"
+    assert lines[2].startswith("verify: generator in PyTorch, on the source's tensors: largest")
+    assert 0 < float(lines[2].split()[-1]) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,24 @@ def test_verify_goes_with_whole_conversions_alone(state, tmp_path, capsys):
         assert main([str(source), str(tmp_path / "out"), "--verify", *arguments]) == 2
         assert "--verify: not with --" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["psp", "e4e", "restyle_psp", "restyle_e4e_resnet"],  # every trunk and head
+)
+def test_encoders_are_evaluated_in_pytorch(name, official_inverters, tmp_path):
+    kind = official_inverters.kinds[name]
+    official_inverters.save(official_inverters.make_checkpoint(kind), tmp_path / "x.pt")
+    report = convert([tmp_path / "x.pt"], tmp_path / "out", check=True)
+    lines = [x for x in report.splitlines() if "in PyTorch" in x]
+    assert [x.split()[1] for x in lines] == ["encoder", "generator"]
+    assert all(float(x.split()[-1]) < 1e-5 for x in lines)
+
+
+def test_another_result_of_pytorch_is_an_error(state, tmp_path, monkeypatch):
+    synthesis = torch_reference.synthesis
+    rolled = lambda s, w_plus: synthesis(s, w_plus.roll(1, dims=1))  # noqa: E731
+    monkeypatch.setattr(torch_reference, "synthesis", rolled)
+    with pytest.raises(InputError, match="generator differs from PyTorch's evaluation"):
+        convert([save(tmp_path / "g.pt", state)], tmp_path / "out", check=True)

@@ -1,8 +1,9 @@
-"""The built-in check of a conversion: read back, restore, compare with the source, run."""
+"""The built-in check of a conversion: read back, restore, compare with the source, evaluate."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,24 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
+from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.progressive import (
+    Encoder4Editing,
+    ProgressiveBackboneEncoder,
+    ResNetProgressiveBackboneEncoder,
+)
+from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.weights import Weights, load_weights
+from tools.convert_weights import torch_reference
 from tools.convert_weights.conversion import Family
 from tools.convert_weights.progress import tracked
 from tools.convert_weights.report import summary
 from tools.convert_weights.source_file import SourceFile
+from tools.convert_weights.torch_file import import_torch
+
+PROGRESSIVE = (Encoder4Editing, ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder)
+# Of the largest value; rounding alone stays below a hundredth of it.
+LARGEST_DIFFERENCE = 1e-3
 
 
 def verify(directory: str | Path, sources: Sequence[SourceFile], family: Family) -> list[str]:
@@ -22,23 +36,27 @@ def verify(directory: str | Path, sources: Sequence[SourceFile], family: Family)
 
     The directory is read from the disk and restored to the official layout. Every tensor there has
     to equal the source's bit for bit, after the source went through the storage type. Then every
-    network runs once on random input.
+    network runs once on random input; generators in rosinality's layout, encoders and face
+    embedders also run in PyTorch (`torch_reference`), on the restored tensors.
 
     Raises:
-      InputError: a tensor differs, or an output is not finite.
+      InputError: a tensor differs, an output is not finite, or PyTorch computes another.
     """
     weights = load_weights(directory)
-    lines = _compare(weights, sources, family)
+    if type(family).restore is Family.restore:
+        content: dict[str, Any] = {}
+        lines = [f"verify: family {family.name} has no way back, no tensor was compared"]
+    else:
+        content = family.restore(weights)
+        lines = _compare(weights, content, sources, family)
     for part in weights.metadata["architectures"]:
-        _run(weights, part)
-        lines.append(f"verify: {part} ran once, its output is finite")
+        lines.append(f"verify: {part} {_run(weights, part, content)}")
     return lines
 
 
-def _compare(weights: Weights, sources: Sequence[SourceFile], family: Family) -> list[str]:
-    if type(family).restore is Family.restore:
-        return [f"verify: family {family.name} has no way back, no tensor was compared"]
-    content = family.restore(weights)
+def _compare(
+    weights: Weights, content: Mapping[str, Any], sources: Sequence[SourceFile], family: Family
+) -> list[str]:
     contents = content.values() if family.files else [content]
     storage = weights.metadata["storage_dtype"]
     originals = [_by_path(source) for source in sources]
@@ -84,18 +102,77 @@ def _difference(
     return float(np.abs(exact - expected).max() / scale) if scale > 0 else 0.0
 
 
-def _run(weights: Weights, part: str) -> None:
+def _run(weights: Weights, part: str, content: Mapping[str, Any]) -> str:
+    """What one network's run showed, in words."""
     module, variables = weights.part(part)
+    reference = _reference(module, part, content)
+    examples = registry.EXAMPLES[type(module)](module)
+    method = "__call__"
+    if reference is not None:
+        method, examples = reference.method, [jax.ShapeDtypeStruct(reference.shape, np.float32)]
     rng = np.random.default_rng(0)
-    inputs = [
-        rng.standard_normal(x.shape).astype(x.dtype)
-        for x in registry.EXAMPLES[type(module)](module)
-    ]
-
-    @jax.jit
-    def finite(variables: Mapping[str, Any], inputs: list[jax.Array]) -> jax.Array:
-        outputs = jax.tree.leaves(module.apply(variables, *inputs))
-        return jnp.array([jnp.isfinite(x).all() for x in outputs]).all()
-
-    if not finite(variables, inputs):
+    inputs = [(0.5 * rng.standard_normal(x.shape)).astype(x.dtype) for x in examples]
+    run = jax.jit(lambda variables, *inputs: module.apply(variables, *inputs, method=method))
+    outputs = jax.tree.leaves(run(variables, *inputs))
+    if not all(np.isfinite(x).all() for x in outputs):
         raise InputError(f"{weights.directory}: verify: the output of {part} is not finite")
+    if reference is None:
+        return "ran once, its output is finite"
+    want = reference.evaluate(inputs[0])
+    # Written so that NaN is too much.
+    difference = float(np.abs(np.asarray(outputs[0]) - want).max() / np.abs(want).max())
+    if not difference < LARGEST_DIFFERENCE:
+        raise InputError(
+            f"{weights.directory}: verify: {part} differs from PyTorch's evaluation of the source "
+            f"by {difference:.1e} of its largest value"
+        )
+    return f"in PyTorch, on the source's tensors: largest relative difference {difference:.1e}"
+
+
+class _Reference(NamedTuple):
+    """The same network in PyTorch: our method's name, its input's shape, a NumPy function."""
+
+    method: str
+    shape: tuple[int, ...]
+    evaluate: Callable[[np.ndarray], np.ndarray]
+
+
+def _reference(module: registry.Module, part: str, content: Mapping[str, Any]) -> _Reference | None:
+    """The network in PyTorch on the official file's tensors, or None where there is none."""
+    prefix = {"encoder": "encoder.", "generator": "decoder."}.get(part, "")
+    state = content.get("state_dict", content)
+    if part == "generator" and "g_ema" in content:
+        state, prefix = content["g_ema"], ""
+    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    if part == "generator" and "input.input" in own:
+        shape = (1, module.num_styles, module.w_dim)
+        evaluate = _in_torch(torch_reference.synthesis, own, is_picture=False)
+        return _Reference("synthesize", shape, evaluate)
+    if part == "encoder" and "styles.0.linear.weight" in own:
+        size = module.input_size
+        options = {"units": module.units, "progressive": isinstance(module, PROGRESSIVE)}
+        if isinstance(module, GradualStyleEncoder):
+            options["starts"] = (module.middle_start, module.fine_start)
+        evaluate = functools.partial(torch_reference.encoder, **options)
+        shape = (1, size, size, module.input_channels)
+        return _Reference("__call__", shape, _in_torch(evaluate, own))
+    if isinstance(module, FaceEmbedder) and own:
+        evaluate = functools.partial(torch_reference.embedder, units=module.units)
+        shape = (1, module.input_size, module.input_size, 3)
+        return _Reference("__call__", shape, _in_torch(evaluate, own))
+    return None
+
+
+def _in_torch(evaluate: Callable[..., Any], state: Mapping[str, Any], *, is_picture: bool = True):
+    torch = import_torch("--verify")
+
+    def run(x: np.ndarray) -> np.ndarray:
+        tensors = {
+            k: torch.tensor(v) for k, v in state.items() if isinstance(v, np.ndarray | np.generic)
+        }
+        with torch.no_grad():
+            value = torch.from_numpy(x)
+            y = evaluate(tensors, value.permute(0, 3, 1, 2) if is_picture else value)
+            return (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).numpy()
+
+    return run
