@@ -24,10 +24,10 @@ def r1_penalty(judge: Callable[[jax.Array], jax.Array], images: jax.Array) -> ja
 
     Args:
       judge: [B, H, W, 3] -> logits [B].
-      images: real pictures [B, H, W, 3] in [-1, 1].
+      images: real pictures [B, H, W, 3] in [-1, 1]; or what else `judge` takes, as latents [B, D].
     """
     gradient = jax.grad(lambda x: judge(x).sum())(images)
-    return jnp.square(gradient).sum(axis=(1, 2, 3)).mean()
+    return jnp.square(gradient).sum(axis=tuple(range(1, gradient.ndim))).mean()
 
 
 def path_lengths(

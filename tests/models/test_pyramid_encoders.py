@@ -17,6 +17,11 @@ from interestyle_jax.models.progressive import (
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder, upsample_corners
 from interestyle_jax.models.resnet import BasicBlock, ResNetTrunk
+from interestyle_jax.training.gan_losses import (
+    discriminator_loss,
+    generator_loss,
+    r1_penalty,
+)
 from tools.convert_weights.tensor_map import apply_map
 from tools.convert_weights.torch_modules import dense
 
@@ -216,8 +221,20 @@ def test_latent_discriminator_is_the_official_one(golden_manifest, goldenfill, g
     }
     variables = apply_map(arrays, entries, expected, where="golden").variables
     discriminate = jax.jit(LatentDiscriminator().apply)
+    logits = {}
     for name in ("real", "fake"):
-        got = np.asarray(discriminate(variables, inputs[f"input:loss:{name}_w"]), np.float64)
+        got = logits[name] = discriminate(variables, inputs[f"input:loss:{name}_w"])
         want = numbers[f"latent_disc_{name}_logits_f64"][:, 0]
         assert got.shape == want.shape
         assert np.linalg.norm(got - want) < 1e-5 * np.linalg.norm(want)
+
+    # The losses are those of pictures; e4e judges the rows that its stage 5 has trained.
+    active = inputs["input:loss:latent"][:, :6].reshape(-1, 512)
+    r1 = jax.jit(lambda w: r1_penalty(lambda w: LatentDiscriminator().apply(variables, w), w))
+    found = {
+        "latent_disc_loss": discriminator_loss(logits["real"], logits["fake"]),
+        "latent_disc_r1": r1(inputs["input:loss:real_w"]),
+        "e4e_adversarial_stage5": generator_loss(discriminate(variables, active)),
+    }
+    for name, value in found.items():
+        np.testing.assert_allclose(value, numbers[f"{name}_f64"], rtol=2e-5, err_msg=name)
