@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
+from interestyle_jax.models.convolution import conv
 
 EXPANSION = 4
 NORMALIZE_EPS = 1e-12
@@ -39,11 +40,13 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = EXPANSION * self.features
-        y = nn.relu(BatchNorm(name="norm_1")(_conv(self.features, 1, 1, "conv_1")(x)))
-        y = nn.relu(BatchNorm(name="norm_2")(_conv(self.features, 3, self.stride, "conv_2")(y)))
-        y = BatchNorm(name="norm_3")(_conv(width, 1, 1, "conv_3")(y))
+        y = nn.relu(BatchNorm(name="norm_1")(conv(self.features, 1, 1, "conv_1", x.dtype)(x)))
+        y = nn.relu(
+            BatchNorm(name="norm_2")(conv(self.features, 3, self.stride, "conv_2", y.dtype)(y))
+        )
+        y = BatchNorm(name="norm_3")(conv(width, 1, 1, "conv_3", y.dtype)(y))
         if self.stride != 1 or x.shape[-1] != width:
-            x = _conv(width, 1, self.stride, "shortcut_conv")(x)
+            x = conv(width, 1, self.stride, "shortcut_conv", x.dtype)(x)
             x = BatchNorm(name="shortcut_norm")(x)
         return nn.relu(x + y)
 
@@ -75,7 +78,7 @@ class MocoEmbedder(nn.Module):
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images: expected [B, H, W, 3], got {images.shape}")
         x = nearest_resize(images, self.input_size)
-        x = _conv(self.width, 7, 2, "stem_conv")(x)
+        x = conv(self.width, 7, 2, "stem_conv", x.dtype)(x)
         x = nn.relu(BatchNorm(name="stem_norm")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
         block = 0
@@ -87,11 +90,3 @@ class MocoEmbedder(nn.Module):
         x = x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
         return x / jnp.maximum(norm, NORMALIZE_EPS)
-
-
-def _conv(features: int, size: int, stride: int, name: str) -> nn.Conv:
-    """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
-    padding = (size - 1) // 2
-    return nn.Conv(
-        features, (size, size), strides=stride, padding=padding, use_bias=False, name=name
-    )

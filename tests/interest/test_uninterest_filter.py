@@ -1,6 +1,5 @@
 """The uninterest filter against Eq. 2, spelled out with SciPy."""
 
-import importlib.util
 import json
 
 import jax
@@ -119,14 +118,11 @@ def test_bad_input_names_the_field(case, call, field):
 
 @pytest.mark.parametrize(("size", "largest"), [(64, 21.5), (256, 9.0)])
 @pytest.mark.parametrize("radius", [1, 4, 9, 16])
-def test_blur_is_near_pillows(golden_dir, size, largest, radius):
+def test_blur_is_near_pillows(golden_dir, goldenfill, size, largest, radius):
     """Pillow blurs with three box filters, rounded to 8 bits: equal to a few grey levels."""
-    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
     golden = np.load(golden_dir / "public/pil_image_ops.npz")
     recipe = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}[f"input:pil{size}"]
-    picture = fill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    picture = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
     got = low_pass(jnp.asarray(picture, jnp.float32)[None], float(radius))[0]
     difference = np.abs(got - golden[f"blur{size}_r{radius}"])
     assert difference.max() < largest

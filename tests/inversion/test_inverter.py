@@ -1,6 +1,5 @@
 """`load` and `Model` on tiny random networks."""
 
-import importlib.util
 import json
 
 import jax
@@ -223,17 +222,14 @@ def test_bfloat16_inversion_is_near_and_ends_in_float32(tiny_weights, images, in
         ij.load(tiny_weights / "inverter", dtype="float8")
 
 
-def test_resizing_is_the_official_transform(golden_dir):
-    spec = importlib.util.spec_from_file_location("goldenfill", golden_dir / "goldenfill.py")
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
+def test_resizing_is_the_official_transform(golden_dir, goldenfill):
     golden = np.load(golden_dir / "public/pil_image_ops.npz")
     recipes = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}
     recipe = recipes["input:pil1024"]
-    picture = fill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    picture = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
     x = encoder_input(picture, (256, 256))
     rows = np.round((x[::16] + 1) * 127.5).astype(np.uint8)
     np.testing.assert_array_equal(rows, golden["pyramid1024_to256_r0.rows"])
     want = golden["normalized256.sub"]
-    index = fill.subset_index(x.size, len(want))
+    index = goldenfill.subset_index(x.size, len(want))
     np.testing.assert_allclose(x.transpose(2, 0, 1).ravel()[index], want, atol=2e-7)

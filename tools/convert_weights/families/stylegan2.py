@@ -106,7 +106,6 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
     try:
         mapping_depth = sum(1 for k in arrays if re.fullmatch(r"style\.\d+\.weight", k))
         levels = sum(1 for k in arrays if re.fullmatch(r"to_rgbs\.\d+\.bias", k))
-        resolution = 4 << levels
         w_dim, z_dim = arrays["style.1.weight"].shape
         widths = {4: arrays["input.input"].shape[1]}
         for i in range(levels):
@@ -115,8 +114,15 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
         raise InputError(
             f"{where}: no StyleGAN2 generator can be read from it ({error})"
         ) from error
+    return generator_of(widths, w_dim=w_dim, z_dim=z_dim, mapping_depth=mapping_depth)
+
+
+def generator_of(
+    widths: Mapping[int, int], *, w_dim: int, z_dim: int, mapping_depth: int
+) -> Generator:
+    """The generator with these channels, {resolution: channels} from 4 to the picture's."""
     return Generator(
-        resolution=resolution,
+        resolution=max(widths),
         w_dim=w_dim,
         z_dim=z_dim,
         mapping_depth=mapping_depth,

@@ -25,6 +25,7 @@ from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
 from tools.convert_weights.conversion import Conversion, Family, shapes
+from tools.convert_weights.families.stylegan2 import generator_of
 from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
 from tools.convert_weights.source_file import SourceFile, keys, merge
 from tools.convert_weights.tensor_map import (
@@ -115,14 +116,7 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
         }
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{where}: no generator can be read from its G_ema ({error})") from error
-    return Generator(
-        resolution=resolution,
-        w_dim=w_dim,
-        z_dim=z_dim,
-        mapping_depth=mapping_depth,
-        channel_base=max(size * width for size, width in widths.items()),
-        channel_max=max(widths.values()),
-    )
+    return generator_of(widths, w_dim=w_dim, z_dim=z_dim, mapping_depth=mapping_depth)
 
 
 def check_filters(arrays: Mapping[str, np.ndarray], where: str) -> None:
