@@ -72,6 +72,18 @@ def _add_train(commands) -> None:
         "--config", required=True, metavar="FILE[:ARG]", help="e.g. configs/demo.py:smoke"
     )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    several = parser.add_argument_group(
+        "several processes",
+        "Each runs this command on its own devices. Under SLURM, Open MPI and on TPU pods they "
+        "find each other; elsewhere say how, here or by JAX_COORDINATOR_ADDRESS, "
+        "JAX_NUM_PROCESSES and JAX_PROCESS_ID.",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num-processes", type=_count, metavar="N")
+    several.add_argument("--process-id", type=int, metavar="I", help="from 0")
+    several.add_argument(
+        "--distributed", choices=("auto", "off"), default="auto", help="off: do not look for others"
+    )
     parser.set_defaults(run=_train)
 
 
@@ -82,11 +94,17 @@ def _train(args: argparse.Namespace) -> int:
 
     # Before JAX is imported: a wrong field is told at once.
     config = read_config(args.config, args.overrides)
+    from interestyle_jax.training.processes import Address, connected, find_address, is_first
     from interestyle_jax.training.train_loop import train
 
     # Grain's worker processes read absl flags, which only absl.app would parse.
     flags.FLAGS.mark_as_parsed()
-    report = train(config, args.workdir, command=args.argv)
+    given = Address(args.coordinator, args.num_processes, args.process_id)
+    with connected(find_address(given, detect=args.distributed == "auto")):
+        report = train(config, args.workdir, command=args.argv)
+        first = is_first()
+    if not first:
+        return 0
     print(f"{args.workdir}: {report['status']} at step {report['last_step']}")
     return 0
 

@@ -1,7 +1,11 @@
-"""A short name for the content of a data set, so that a resumed run notices another one."""
+"""Short names for the content of a data set or network, so that a resumed run notices another."""
 
 import hashlib
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 
 from interestyle_jax.errors import InputError
 
@@ -32,4 +36,15 @@ def fingerprint(data_dir: str | Path) -> str:
             for block in range(_BLOCKS):
                 file.seek((size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
                 digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_arrays(tree: Any) -> str:
+    """Hex digest (16 digits) of the paths, types, shapes and contents of a tree of arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.ascontiguousarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
+        digest.update(array.view(np.uint8).reshape(-1).data)
     return digest.hexdigest()[:16]

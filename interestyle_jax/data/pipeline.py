@@ -92,6 +92,23 @@ class _Flip(grain.transforms.RandomMap):
         }
 
 
+class _Rows(grain.MapDataset):
+    """Some rows of every batch of a data set: example i is row `rows[i % b]` of batch i // b."""
+
+    def __init__(self, parent: grain.MapDataset, batch_size: int, rows: Sequence[int]):
+        super().__init__(parent)
+        self._batch_size, self._rows = batch_size, tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, index: int | slice):
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, len(self._rows))
+        return self._parent[batch * self._batch_size + self._rows[row]]
+
+
 class TrainingBatches:
     """Endless iterator over shuffled batches whose position is one number.
 
@@ -100,8 +117,8 @@ class TrainingBatches:
     manager too.
     """
 
-    def __init__(self, batches: "grain.experimental.ElasticIterator", facts: dict):
-        self._batches, self._facts = batches, facts
+    def __init__(self, batches: "grain.experimental.ElasticIterator", processes: int, facts: dict):
+        self._batches, self._processes, self._facts = batches, processes, facts
         self._lock = threading.Lock()
 
     def __iter__(self) -> "TrainingBatches":
@@ -114,7 +131,8 @@ class TrainingBatches:
     def get_state(self) -> dict:
         """The position as a JSON-able dict, with the facts that must hold when it is restored."""
         with self._lock:
-            return {**self._batches.get_state(), **self._facts}
+            own = int(self._batches.get_state()["global_next_index"])
+        return {"global_next_index": own * self._processes, **self._facts}
 
     def set_state(self, state: Mapping) -> None:
         """Goes to a position: the next batches equal bit for bit those that followed `get_state`.
@@ -126,8 +144,9 @@ class TrainingBatches:
                 raise InputError(
                     f"data state: {name} was {state.get(name)} when it was saved and is {value} now"
                 )
+        own = int(state["global_next_index"]) // self._processes
         with self._lock:
-            self._batches.set_state({"global_next_index": int(state["global_next_index"])})
+            self._batches.set_state({"global_next_index": own})
 
     def close(self) -> None:
         """Ends the reading threads and processes."""
@@ -149,26 +168,33 @@ def training_batches(
     fields: Sequence[str] = ("image", "interest_mask"),
     flip: bool = True,
     num_workers: int = 0,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> TrainingBatches:
     """Endless shuffled batches of a split; each epoch has its own order, drawn from `seed`.
 
-    Yields {field: uint8 [b, H, W, C]} and 'id' int64 [b], where b = batch_size / shard_count is
-    this process's part of the global batch: row r of shard s is row r * shard_count + s of the
-    global batch. With `flip` pictures and masks are mirrored together, half of the time, by a
-    draw that depends on the seed and the position alone. `num_workers` processes decode (0:
-    threads of this process; then pictures are kept decoded in memory if they take < 2 GiB).
+    Yields {field: uint8 [b, H, W, C]} and 'id' int64 [b]: the rows of the global batch that this
+    process reads, all of them where `rows` is None. What the global batch holds does not depend on
+    how its rows are shared out. With `flip` pictures and masks are mirrored together, half of the
+    time, by a draw that depends on the seed and the position alone. `num_workers` processes decode
+    (0: threads of this process; then pictures are kept decoded in memory if they take < 2 GiB).
 
-    Raises InputError when the data set, the split or a field is missing, or when batch_size is
-    not a multiple of shard_count.
+    Raises InputError when the data set, the split or a field is missing, or when a row is not one
+    of the batch, or when the number of rows does not divide it.
     """
-    if batch_size < 1 or batch_size % shard_count:
-        raise InputError(f"batch_size: {batch_size} is no multiple of {shard_count} processes")
+    rows = range(batch_size) if rows is None else rows
+    if (
+        batch_size < 1
+        or not rows
+        or batch_size % len(rows)
+        or not set(rows) <= {*range(batch_size)}
+    ):
+        raise InputError(f"batch_size: {batch_size} cannot be shared out by rows {list(rows)}")
     examples = Examples(data_dir, split, fields, cache=num_workers == 0)
     dataset = grain.MapDataset.source(examples).seed(seed).shuffle().repeat()
     if flip:
         dataset = dataset.random_map(_Flip())
+    if len(rows) < batch_size:
+        dataset = _Rows(dataset, batch_size, rows)
     processes = None
     if num_workers > 0:
         # Grain's worker processes read absl flags, which a library user may not have parsed.
@@ -177,12 +203,13 @@ def training_batches(
         processes = grain.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
     batches = grain.experimental.ElasticIterator(
         dataset,
-        batch_size,
-        grain.sharding.ShardOptions(shard_index=shard_index, shard_count=shard_count),
-        read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size),
+        len(rows),
+        grain.sharding.ShardOptions(shard_index=0, shard_count=1),
+        read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * len(rows)),
         multiprocessing_options=processes,
     )
-    return TrainingBatches(batches, {"seed": seed, "num_examples": len(examples), "flip": flip})
+    facts = {"seed": seed, "num_examples": len(examples), "flip": flip}
+    return TrainingBatches(batches, batch_size // len(rows), facts)
 
 
 def evaluation_batches(
@@ -192,12 +219,13 @@ def evaluation_batches(
     batch_size: int,
     fields: Sequence[str],
     num_samples: int | None = None,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The first `num_samples` examples of a split (None: all) in order, in batches of one shape.
 
-    Yields {field: array [batch_size, ...]}, 'id' int64 [batch_size] and 'valid' bool
-    [batch_size]; the last batch is filled up with copies of its last example, valid = False.
-    Text fields, also labels as 'labels/NAME', come as arrays of str.
+    Yields {field: array [b, ...]} and 'id' int64 [b] of these `rows` of the batch (None: all), and
+    'valid' bool [batch_size] of the whole batch; the last batch is filled up with copies of its
+    last example, valid = False. Text fields, also labels as 'labels/NAME', come as arrays of str.
 
     Raises InputError when the data set, the split or a field is missing, or a number is < 1.
     """
@@ -207,16 +235,17 @@ def evaluation_batches(
         raise InputError(f"num_samples: {num_samples}, expected at least 1")
     examples = Examples(data_dir, split, fields, cache=False)
     count = len(examples) if num_samples is None else min(num_samples, len(examples))
-    return _in_batches(examples, count, batch_size)
+    return _in_batches(examples, count, batch_size, range(batch_size) if rows is None else rows)
 
 
-def _in_batches(examples: Examples, count: int, batch_size: int) -> Iterator[dict]:
+def _in_batches(
+    examples: Examples, count: int, batch_size: int, rows: Sequence[int]
+) -> Iterator[dict]:
     for start in range(0, count, batch_size):
-        positions = np.arange(start, start + batch_size)
-        valid = positions < count
-        rows = [examples[i] for i in positions[valid]]
-        rows += [rows[-1]] * (batch_size - len(rows))
-        batch = {field: np.stack([np.asarray(row[field]) for row in rows]) for field in rows[0]}
+        valid = np.arange(start, start + batch_size) < count
+        read = {i: examples[i] for i in {min(start + row, count - 1) for row in rows}}
+        own = [read[min(start + row, count - 1)] for row in rows]
+        batch = {field: np.stack([np.asarray(one[field]) for one in own]) for field in own[0]}
         yield {**batch, "id": batch["id"].astype(np.int64), "valid": valid}
 
 

@@ -78,14 +78,14 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     """
     if steps < 1:
         raise InputError(f"steps: {steps}, expected at least 1")
-    mesh = sharding.make_mesh(**config.mesh.to_dict())
-    sharding.check_batch_size(mesh, config.batch_size)
+    mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+    sharding.check_batch_size(mesh, config.batch_size, config.accumulate)
     load_before = os.getloadavg()[0]
     matmul = [matmul_flops_per_second()]
     task = make_task(config)
     key = jax.random.key(config.seed)
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    places = sharding.state_sharding(mesh, jax.eval_shape(task.init, key, task.initial))
+    places = sharding.tree_sharding(mesh, jax.eval_shape(task.init, key, task.initial))
     state = jax.jit(task.init, out_shardings=places)(key, task.initial)
     frozen = jax.device_put(task.frozen, whole)
     source, reading = _pictures(config, task, steps)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.training import processes
 
 PyTree = Any
 log = logging.getLogger(__name__)
@@ -67,10 +67,11 @@ class Checkpoints:
 
     def _clear_unfinished(self) -> list[str]:
         notices = []
-        if jax.process_index() == 0:
+        if processes.is_first():
             for path in sorted(self.directory.glob("*.orbax-checkpoint-tmp*")):
                 shutil.rmtree(path, ignore_errors=True)
                 notices.append(f"{path}: a save that was cut off; removed")
+        processes.meet("cleared")
         return notices
 
     def steps(self) -> list[int]:
@@ -140,11 +141,13 @@ class Checkpoints:
         wanted = [step] if step is not None else self.steps()[::-1]
         failures = []
         for candidate in wanted:
+            restored, reason = None, "another process could not read it"
             try:
                 restored = self._restore(candidate, abstract_state)
             except Exception as error:  # Orbax raises many types for damaged files.
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
                 log.debug("checkpoint %d: %s", candidate, error)
+            if not processes.all_of(restored is not None):
                 failures.append((candidate, reason))
                 continue
             for broken, reason in failures:
@@ -170,11 +173,12 @@ class Checkpoints:
     def _set_aside(self, step: int, reason: str) -> None:
         path = self.directory / str(step)
         aside = self.directory.parent / f"{BROKEN}{self.directory.name}" / str(step)
-        if jax.process_index() == 0:
+        if processes.is_first():
             aside.parent.mkdir(exist_ok=True)
             if aside.exists():
                 shutil.rmtree(aside)
             os.rename(path, aside)
+        processes.meet(f"set_aside_{step}")
         self._manager.close()
         self._manager = self._open()
         self.notices.append(f"{path}: damaged ({reason}); moved to {aside}")

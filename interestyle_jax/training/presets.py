@@ -49,6 +49,8 @@ def _run() -> ConfigDict:
             "seed": 0,
             "num_steps": 100_000,
             "batch_size": 8,
+            # Parts in which a batch is differentiated, one after the other.
+            "accumulate": 1,
             "checkpoint_every": 1000,
             "log_every": 50,
             "picture_every": 1000,
@@ -63,7 +65,7 @@ def _run() -> ConfigDict:
                 "flip": True,
                 "workers": 0,
             },
-            "mesh": {"data": -1, "fsdp": 1},
+            "mesh": {"data": -1, "fsdp": 1, "shard_frozen": False},
         }
     )
 

@@ -77,14 +77,28 @@ def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path)
 
 
 class RunDirectory:
-    """Writes a run's files; only the first process of a run does."""
+    """Writes a run's files; only the first process of a run does, the others read."""
 
-    def __init__(self, workdir: Path, config: ml_collections.ConfigDict, command: list[str]):
+    def __init__(
+        self,
+        workdir: Path,
+        config: ml_collections.ConfigDict,
+        command: list[str],
+        *,
+        writes: bool = True,
+    ):
         """Makes the directory and writes `config.json` and `run.json`.
 
+        Args:
+          workdir: the directory, which all processes see.
+          config: the run's config.
+          command: the command line.
+          writes: whether this process is the one that writes.
+
         Raises:
-          InputError: the directory cannot be made, or holds a run with another config.
+          InputError: the directory cannot be made or written, or holds a run with another config.
         """
+        self._writes = writes
         self.path = Path(workdir)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -98,10 +112,12 @@ class RunDirectory:
             except ValueError as error:
                 raise InputError(f"{config_path}: not JSON ({error})") from error
             check_same_run(saved, self.config, self.path)
-        write_json(config_path, self.config)
         facts = {"command": command, "git_commit": git_commit(), "versions": library_versions()}
-        write_json(self.path / "run.json", facts | {"argv": sys.argv})
         self.facts = facts
+        if not writes:
+            return
+        write_json(config_path, self.config)
+        write_json(self.path / "run.json", facts | {"argv": sys.argv})
         self._board = SummaryWriter(str(self.path / "tensorboard"))
 
     @property
@@ -111,7 +127,7 @@ class RunDirectory:
 
     def forget_after(self, step: int) -> None:
         """Drops logged lines after `step`: a resumed run writes them again."""
-        if not self.metrics_path.exists():
+        if not self._writes or not self.metrics_path.exists():
             return
         kept = []
         for line in self.metrics_path.read_text().splitlines():
@@ -126,6 +142,8 @@ class RunDirectory:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Appends a line to `metrics.jsonl` and scalars to TensorBoard."""
+        if not self._writes:
+            return
         with self.metrics_path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
         for name, value in metrics.items():
@@ -133,6 +151,8 @@ class RunDirectory:
 
     def picture(self, step: int, grid: np.ndarray) -> None:
         """Saves a grid [rows, columns, H, W, 3] in [-1, 1] as PNG and on TensorBoard."""
+        if not self._writes:
+            return
         rows, columns, height, width, _ = grid.shape
         sheet = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         sheet = np.clip(np.rint((sheet + 1) * 127.5), 0, 255).astype(np.uint8)
@@ -143,7 +163,8 @@ class RunDirectory:
 
     def report(self, report: dict[str, Any]) -> None:
         """Writes `report.json`."""
-        write_json(self.path / "report.json", report | self.facts)
+        if self._writes:
+            write_json(self.path / "report.json", report | self.facts)
 
     def finished_report(self) -> dict[str, Any] | None:
         """What `report.json` says, where it is there and says that the run was completed."""
@@ -155,4 +176,5 @@ class RunDirectory:
 
     def close(self) -> None:
         """Flushes TensorBoard's file."""
-        self._board.close()
+        if self._writes:
+            self._board.close()

@@ -16,17 +16,22 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from interestyle_jax.training import sharding
+from interestyle_jax.training import processes
 from interestyle_jax.training.trainer import Trainer, check_finite
 
 
 class _Stop:
-    """Remembers SIGTERM, so that the loop can save and leave between two steps."""
+    """Remembers SIGTERM, so that the loop can save and leave between two steps.
+
+    Among several processes JAX remembers it, and finds the step at which all of them leave.
+    """
 
     def __init__(self):
-        self.asked = False
+        self.asked, self._before = False, None
 
     def __enter__(self):
+        if jax.process_count() > 1:
+            return self
         try:
             self._before = signal.signal(signal.SIGTERM, self._remember)
         except ValueError:  # Only the main thread may set handlers.
@@ -59,10 +64,11 @@ def train(
       FloatingPointError: a metric was not finite; names the metric and the step.
     """
     trainer = Trainer(config, Path(workdir), command)
-    for notice in trainer.checkpoints.notices:
+    for notice in trainer.notices if processes.is_first() else ():
         print(notice, file=sys.stderr)
     trainer.export_if_missing()
-    if trainer.step >= config.num_steps and (done := trainer.run.finished_report()):
+    done = trainer.run.finished_report() if trainer.step >= config.num_steps else None
+    if processes.all_of(done is not None):
         trainer.close()
         trainer.checkpoints.close()
         return done
@@ -89,6 +95,7 @@ def train(
             "images_per_second": done * config.batch_size / seconds if done else None,
             "seconds": time.monotonic() - begun,
             "devices": jax.device_count(),
+            "processes": jax.process_count(),
         }
         trainer.run.report(report)
         trainer.close()
@@ -105,17 +112,14 @@ def _run(trainer: Trainer, stop: _Stop) -> float | None:
         total=config.num_steps,
         initial=trainer.step,
         unit="step",
-        disable=jax.process_index() != 0,
+        disable=not processes.is_first(),
         file=sys.stderr,
         mininterval=1.0,
     )
     while trainer.step < config.num_steps:
-        batch = sharding.put_batch(next(trainer.data), trainer.batch_sharding)
-        key = jax.random.fold_in(trainer.key, trainer.step)
+        batch = trainer.next_batch()
         phase = trainer.task.phase(trainer.step)
-        trainer.state, metrics = trainer.train_step(
-            trainer.state, trainer.frozen, batch, key, phase
-        )
+        trainer.state, metrics = trainer.train_step(trainer.state, trainer.frozen, batch, phase)
         trainer.step += 1
         pending.append((trainer.step, metrics))
         if compiled is None:

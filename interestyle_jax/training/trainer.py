@@ -10,11 +10,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from interestyle_jax.data.fingerprint import fingerprint
+from interestyle_jax.data.fingerprint import fingerprint, fingerprint_arrays
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import sharding
+from interestyle_jax.training import processes, sharding
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.run_directory import RunDirectory
 from interestyle_jax.training.task import Task
@@ -52,25 +52,34 @@ class Trainer:
             raise InputError("config.data.dir: expected a data set's directory or name, got ''")
         self.config = config
         self.data_dir = locate_data_set(config.data.dir)
-        self.mesh = sharding.make_mesh(**config.mesh.to_dict())
-        sharding.check_batch_size(self.mesh, config.batch_size)
+        self.mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+        sharding.check_batch_size(self.mesh, config.batch_size, config.accumulate)
+        self.batch_sharding = sharding.batch_sharding(self.mesh)
+        self.rows = sharding.local_rows(self.batch_sharding, config.batch_size)
         self.fingerprint = fingerprint(self.data_dir)
         self.task = make_task(config)
-        self.run = RunDirectory(workdir, config, command)
+        self.weights_fingerprint = fingerprint_arrays(self.task.frozen)
+        self.run = RunDirectory(workdir, config, command, writes=processes.is_first())
         self.checkpoints = Checkpoints(
             self.run.path / "checkpoints", keep_latest=config.keep_latest
         )
+        self.notices = self.checkpoints.notices
+        if (skew := processes.clock_skew()) > processes.CLOCK_SKEW_SECONDS:
+            self.notices.append(
+                f"clocks of the processes differ by {skew} s; times in logs are the first one's"
+            )
         self.meta: dict[str, Any] | None = None
         self._set_up_state()
         self._compile()
 
     def _set_up_state(self) -> None:
         config = self.config
-        self.key = jax.random.key(config.seed)
-        abstract = jax.eval_shape(self.task.init, self.key, self.task.initial)
-        self.state_sharding = sharding.state_sharding(self.mesh, abstract)
-        whole = sharding.replicated(self.mesh)
-        self.frozen = jax.device_put(self.task.frozen, whole)
+        abstract = jax.eval_shape(self.task.init, self._key(), self.task.initial)
+        self.state_sharding = sharding.tree_sharding(self.mesh, abstract)
+        self.frozen_sharding = sharding.frozen_sharding(
+            self.mesh, self.task.frozen, split=config.mesh.shard_frozen
+        )
+        self.frozen = sharding.put_tree(self.task.frozen, self.frozen_sharding)
         self.data = training_batches(
             self.data_dir,
             config.data.train_split,
@@ -79,8 +88,7 @@ class Trainer:
             fields=self.task.batch_fields,
             flip=config.data.flip,
             num_workers=config.data.workers,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
+            rows=self.rows,
         )
         restored = self.checkpoints.restore(
             jax.tree.map(
@@ -91,34 +99,62 @@ class Trainer:
         )
         if restored is None:
             self.step = 0
-            init = jax.jit(self.task.init, out_shardings=self.state_sharding)
-            self.state = init(self.key, self.task.initial)
+            init = jax.jit(
+                lambda initial: self.task.init(self._key(), initial),
+                out_shardings=self.state_sharding,
+            )
+            self.state = init(self.task.initial)
             return
         if restored.meta["data_fingerprint"] != self.fingerprint:
             raise InputError(
                 f"{config.data.dir}: the data set changed since the checkpoint of step "
                 f"{restored.step} in {self.run.path}; give the old data or another --workdir"
             )
+        # Checkpoints of the first release do not say which weights they were written with.
+        if restored.meta.get("weights_fingerprint", self.weights_fingerprint) != (
+            self.weights_fingerprint
+        ):
+            raise InputError(
+                f"config.weights: the frozen networks changed since the checkpoint of step "
+                f"{restored.step} in {self.run.path}; give the old weights or another --workdir"
+            )
         self.step, self.state, self.meta = restored.step, restored.state, restored.meta
         self.data.set_state(restored.data)
         self.run.forget_after(self.step)
         self.checkpoints.notices.append(f"{self.run.path}: going on from step {self.step}")
 
+    def _key(self) -> jax.Array:
+        """The run's key; made where it is used, so that it lies on no single device."""
+        return jax.random.key(self.config.seed)
+
     def _compile(self) -> None:
         whole = sharding.replicated(self.mesh)
-        self.batch_sharding = sharding.batch_sharding(self.mesh)
-        places = (self.state_sharding, whole, self.batch_sharding, whole)
+        places = (self.state_sharding, self.frozen_sharding, self.batch_sharding)
+
+        def train_step(state, frozen, batch, phase):
+            key = jax.random.fold_in(self._key(), state.step)
+            return self.task.train_step(state, frozen, batch, key, phase)
+
+        def validate_step(state, frozen, batch):
+            key = jax.random.key(VALIDATION_KEY)
+            return self.task.validate_step(state, frozen, batch, key)
+
+        def pictures(state, frozen, batch):
+            return self.task.pictures(state, frozen, batch, jax.random.key(VALIDATION_KEY))
+
         self.train_step = jax.jit(
-            self.task.train_step,
+            train_step,
             in_shardings=places,
             out_shardings=(self.state_sharding, whole),
             donate_argnums=0,
-            static_argnums=4,
+            static_argnums=3,
         )
-        self.validate_step = jax.jit(
-            self.task.validate_step, in_shardings=places, out_shardings=whole
-        )
-        self.pictures = jax.jit(self.task.pictures, in_shardings=places, out_shardings=whole)
+        self.validate_step = jax.jit(validate_step, in_shardings=places, out_shardings=whole)
+        self.pictures = jax.jit(pictures, in_shardings=places, out_shardings=whole)
+
+    def next_batch(self) -> dict[str, jax.Array]:
+        """The next batch of the training data, on the devices."""
+        return sharding.put_batch(next(self.data), self.batch_sharding)
 
     def held_out_batches(self):
         """Validation batches, the last one padded (field `valid`)."""
@@ -128,16 +164,16 @@ class Trainer:
             batch_size=self.config.batch_size,
             fields=self.task.batch_fields,
             num_samples=self.config.validation_samples,
+            rows=self.rows,
         )
 
     def validate(self) -> dict[str, float]:
         """Means over the validation pictures, named `validation_*`."""
         totals: dict[str, list[np.ndarray]] = {}
-        key = jax.random.key(VALIDATION_KEY)
         for batch in self.held_out_batches():
             valid = batch.pop("valid")
             placed = sharding.put_batch(batch, self.batch_sharding)
-            values = jax.device_get(self.validate_step(self.state, self.frozen, placed, key))
+            values = jax.device_get(self.validate_step(self.state, self.frozen, placed))
             for name, rows in values.items():
                 rows = np.broadcast_to(rows, valid.shape)
                 totals.setdefault(name, []).append(rows[valid])
@@ -148,8 +184,7 @@ class Trainer:
         batch = next(iter(self.held_out_batches()))
         batch.pop("valid")
         placed = sharding.put_batch(batch, self.batch_sharding)
-        key = jax.random.key(VALIDATION_KEY)
-        grid = jax.device_get(self.pictures(self.state, self.frozen, placed, key))
+        grid = jax.device_get(self.pictures(self.state, self.frozen, placed))
         self.run.picture(self.step, np.asarray(grid))
 
     def save(self) -> dict[str, float]:
@@ -164,6 +199,7 @@ class Trainer:
         self.meta = {
             "config": self.run.config,
             "data_fingerprint": self.fingerprint,
+            "weights_fingerprint": self.weights_fingerprint,
             "best_step": best_step,
             "best_loss": best_loss,
         }
@@ -177,15 +213,16 @@ class Trainer:
     def export_if_missing(self) -> None:
         """Writes lost `weights/` again where the checkpoint gone on from is the best."""
         best = self.meta is not None and self.meta["best_step"] == self.step
-        if best and not (self.run.path / "weights").exists():
+        if best and processes.of_first(not (self.run.path / "weights").exists()):
             self.export(self.meta["best_loss"] if self.task.has_validation_loss else None)
 
     def export(self, loss: float | None) -> None:
         """Writes `weights/`, a weight directory with the facts of the run in its metadata."""
         facts = {"step": self.step, "validation_loss": loss, "config": self.run.config}
-        if jax.process_index() == 0:
+        state = sharding.to_host(self.state)
+        if processes.is_first():
             self.task.export(
-                jax.device_get(self.state),
+                state,
                 self.run.path / "weights",
                 extra={"training": facts | self.run.facts},
             )

@@ -59,21 +59,17 @@ def test_seed_decides_order(world):
     assert not same(first(1), first(2))
 
 
-@pytest.mark.parametrize("shards", [2, 4])
-def test_shards_make_up_the_global_batch(world, shards):
+@pytest.mark.parametrize("shares", [[(0, 1, 2, 3), (4, 5, 6, 7)], [(0, 4), (1, 5), (7, 3), (6, 2)]])
+def test_rows_of_all_processes_make_up_the_global_batch(world, shares):
     options = {"batch_size": 8, "seed": 5, "fields": ("image", "face_mask")}
     with training_batches(world, "train", **options) as batches:
         whole = take(batches, 6)
-    parts = []
-    for shard in range(shards):
-        with training_batches(
-            world, "train", shard_index=shard, shard_count=shards, **options
-        ) as batches:
-            parts.append(take(batches, 6))
-    for step, batch in enumerate(whole):
-        for shard in range(shards):
+    for rows in shares:
+        with training_batches(world, "train", rows=rows, **options) as batches:
+            part = take(batches, 6)
+        for batch, own in zip(whole, part, strict=True):
             for name, value in batch.items():
-                assert np.array_equal(parts[shard][step][name], value[shard::shards])
+                assert np.array_equal(own[name], value[list(rows)])
 
 
 def test_restored_iterator_goes_on_bit_for_bit(world):
@@ -87,14 +83,12 @@ def test_restored_iterator_goes_on_bit_for_bit(world):
     with training_batches(world, "train", **options) as fresh:
         fresh.set_state(state)
         assert same(take(fresh, 8), expected)
-    halves = []
-    for shard in range(2):
-        with training_batches(world, "train", shard_index=shard, shard_count=2, **options) as part:
+    for rows in ((0, 1), (2, 3), (3,)):
+        with training_batches(world, "train", rows=rows, **options) as part:
             part.set_state(state)
-            halves.append(take(part, 8))
-    for step, batch in enumerate(expected):
-        joined = np.stack([halves[0][step]["image"], halves[1][step]["image"]], 1)
-        assert np.array_equal(joined.reshape(batch["image"].shape), batch["image"])
+            for batch, own in zip(expected, take(part, 8), strict=True):
+                assert np.array_equal(own["image"], batch["image"][list(rows)])
+            assert part.get_state()["global_next_index"] == state["global_next_index"] + 8 * 4
 
 
 def test_state_of_another_run_is_refused(world):
@@ -158,6 +152,12 @@ def test_evaluation_pads_the_last_batch(world):
         evaluation_batches(world, "validation", batch_size=2, fields=("clean",), num_samples=3)
     )
     assert sum(int(b["valid"].sum()) for b in some) == 3
+    own = list(
+        evaluation_batches(world, "validation", batch_size=3, fields=("clean",), rows=(2, 0))
+    )
+    for part, whole in zip(own, batches, strict=True):
+        assert np.array_equal(part["valid"], whole["valid"])
+        assert np.array_equal(part["clean"], whole["clean"][[2, 0]])
 
 
 def test_normalize():
@@ -179,7 +179,8 @@ def test_normalize():
         ({"split": "dev"}, "has no split 'dev'"),
         ({"fields": ("mask",)}, "has no field 'mask' .it has background, clean"),
         ({"fields": ("labels/beak",)}, "has no field 'labels/beak'"),
-        ({"batch_size": 5, "shard_count": 2}, "batch_size: 5 is no multiple of 2"),
+        ({"batch_size": 5, "rows": (0, 1)}, "batch_size: 5 cannot be shared out by rows .0, 1"),
+        ({"batch_size": 2, "rows": (0, 2)}, "batch_size: 2 cannot be shared out by rows .0, 2"),
         ({"data_dir": "/nowhere"}, "/nowhere: is not a data set"),
     ],
 )

@@ -75,14 +75,15 @@ if when == "saving":
             os.kill(os.getpid(), signal.SIGKILL)
     checkpoints.Checkpoints.save = save_and_die
 if when == "stepping":
-    put = train_loop.sharding.put_batch
+    from interestyle_jax.training import sharding
+    put = sharding.put_batch
     seen = [0]
     def put_and_die(*args):
         seen[0] += 1
         if seen[0] > step:
             os.kill(os.getpid(), signal.SIGKILL)
         return put(*args)
-    train_loop.sharding.put_batch = put_and_die
+    sharding.put_batch = put_and_die
 if when == "term":
     log = run_directory.RunDirectory.log
     def log_and_ask(self, at, *args):
@@ -228,7 +229,7 @@ def test_one_device_and_eight_take_the_same_step(config):
     results = {}
     for name, devices, fsdp in [("one", 1, 1), ("data", 8, 1), ("fsdp", 8, 4)]:
         mesh = sharding.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
-        places = sharding.state_sharding(mesh, initial, min_size=64)
+        places = sharding.tree_sharding(mesh, initial, min_size=64)
         if fsdp > 1:
             assert any(not p.is_fully_replicated for p in jax.tree.leaves(places))
         whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
