@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
+from interestyle_jax.models.graphonomy import Graphonomy
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
@@ -56,6 +57,7 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]
     PNet: lambda m: (_example(1, 12, 12, 3),),
     RNet: lambda m: (_example(1, 24, 24, 3),),
     ONet: lambda m: (_example(1, 48, 48, 3),),
+    Graphonomy: lambda m: (_example(1, 64, 64, 3),),
 }
 CLASSES = {cls.__name__: cls for cls in EXAMPLES}
 

@@ -4,6 +4,7 @@ from interestyle_jax.errors import InputError
 from tools.convert_weights.conversion import Family
 from tools.convert_weights.families import (
     face_embedders,
+    graphonomy,
     interfacegan,
     inverters,
     lpips,
@@ -26,6 +27,7 @@ FAMILIES = {
         mtcnn,
         interfacegan,
         resnet34,
+        graphonomy,
     )
     for family in module.FAMILIES
 }
