@@ -8,12 +8,40 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
 
 # Channels of the two stem convolutions, blocks 1 to 3, block 20, and the last three convolutions.
 WIDTHS = (32, 64, 128, 256, 728, 1024, 1536, 1536, 2048)
+
+
+class DepthwiseConv(nn.Module):
+    """3x3, each channel by itself: `[B, H, W, C] -> [B, ceil(H/stride), ceil(W/stride), C]`.
+
+    Written as a sum of nine shifted slices, which XLA fuses into one pass over the map: 4 to 16
+    times faster on CPU than its grouped convolution. `dilation` zeros pad every side.
+    """
+
+    stride: int = 1
+    dilation: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, 1, channels))
+        kernel, step, stride = kernel.astype(x.dtype), self.dilation, self.stride
+        padded = jnp.pad(x, ((0, 0), (step, step), (step, step), (0, 0)))
+        rows, columns = ((side - 1) // stride * stride + 1 for side in (height, width))
+
+        def tap(i: int, j: int) -> jax.Array:
+            start = (0, i * step, j * step, 0)
+            stop = (batch, i * step + rows, j * step + columns, channels)
+            return jax.lax.slice(padded, start, stop, (1, stride, stride, 1)) * kernel[i, j, 0]
+
+        taps = [tap(i, j) for i in range(3) for j in range(3)]
+        return sum(taps[1:], taps[0])
 
 
 class SeparableConv(nn.Module):
@@ -36,17 +64,7 @@ class SeparableConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         activate = nn.relu if self.relu else lambda y: y
-        x = nn.Conv(
-            x.shape[-1],
-            (3, 3),
-            strides=self.stride,
-            padding=self.dilation,
-            kernel_dilation=self.dilation,
-            feature_group_count=x.shape[-1],
-            use_bias=False,
-            dtype=x.dtype,
-            name="depthwise",
-        )(x)
+        x = DepthwiseConv(self.stride, self.dilation, name="depthwise")(x)
         x = activate(BatchNorm(name="depthwise_norm")(x))
         x = conv(self.features, 1, 1, "pointwise", x.dtype)(x)
         return activate(BatchNorm(name="pointwise_norm")(x))
