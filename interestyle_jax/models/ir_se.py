@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
+from interestyle_jax.models.rematerialise import block_end
 
 SQUEEZE_REDUCTION = 16
 
@@ -66,7 +67,7 @@ class IRBlock(nn.Module):
         else:
             shortcut = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
-        return y + shortcut
+        return block_end(y + shortcut)
 
 
 def stages(units: Sequence[int], widths: Sequence[int]) -> list[tuple[int, int]]:
@@ -109,7 +110,7 @@ class IRTrunk(nn.Module):
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
-        x = PReLU(name="stem_prelu")(x)
+        x = block_end(PReLU(name="stem_prelu")(x))
         maps, block = [], 0
         for count, width in plan:
             for unit in range(count):

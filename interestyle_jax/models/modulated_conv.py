@@ -78,6 +78,8 @@ class ModulatedConv(nn.Module):
         style = EqualDense(inputs, bias_init=1.0, name="modulation")(w)
         shape = (size, size, inputs, self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
+        # A frozen kernel may be stored in bfloat16; the demodulation sums in the type of the style.
+        kernel = kernel.astype(jnp.promote_types(kernel.dtype, style.dtype))
         kernel = kernel * (1.0 / math.sqrt(size * size * inputs))
         x = x * style[:, None, None, :].astype(x.dtype)
         low = kernel.astype(x.dtype)

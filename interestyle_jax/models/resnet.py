@@ -12,6 +12,7 @@ import jax
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
 from interestyle_jax.models.ir_se import PReLU, stages
+from interestyle_jax.models.rematerialise import block_end
 
 
 class BasicBlock(nn.Module):
@@ -33,7 +34,7 @@ class BasicBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.features:
             x = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             x = BatchNorm(name="shortcut_norm")(x, train=train)
-        return nn.relu(x + y)
+        return block_end(nn.relu(x + y))
 
 
 class ResNetTrunk(nn.Module):
@@ -61,7 +62,7 @@ class ResNetTrunk(nn.Module):
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 7, 2, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
-        x = PReLU(name="stem_prelu")(x)
+        x = block_end(PReLU(name="stem_prelu")(x))
         maps, block = [], 0
         for stage, (count, width) in enumerate(plan):
             for unit in range(count):

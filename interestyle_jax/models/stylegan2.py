@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.equalized import EqualDense, scaled_leaky_relu
 from interestyle_jax.models.modulated_conv import ModulatedConv
+from interestyle_jax.models.rematerialise import block_end
 from interestyle_jax.models.resample import upsample
 
 Noise = str | jax.Array
@@ -70,7 +71,7 @@ class StyledConv(nn.Module):
             fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
             x = x + strength.astype(x.dtype) * fresh
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return scaled_leaky_relu(x + bias.astype(x.dtype))
+        return block_end(scaled_leaky_relu(x + bias.astype(x.dtype)))
 
 
 class ToRGB(nn.Module):
@@ -84,7 +85,7 @@ class ToRGB(nn.Module):
         x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x + self.param("bias", nn.initializers.zeros, (3,))
-        return x if skip is None else x + upsample(skip)
+        return block_end(x if skip is None else x + upsample(skip))
 
 
 class Generator(nn.Module):

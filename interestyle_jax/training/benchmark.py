@@ -79,7 +79,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     if steps < 1:
         raise InputError(f"steps: {steps}, expected at least 1")
     mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
-    sharding.check_batch_size(mesh, config.batch_size, config.accumulate)
+    sharding.check_batch_size(mesh, config.batch_size, config.get("accumulate", 1))
     load_before = os.getloadavg()[0]
     matmul = [matmul_flops_per_second()]
     task = make_task(config)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.inversion.disentanglement import disentangle
 from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, refine
+from interestyle_jax.models.rematerialise import rematerialised
 from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
 
 PyTree = Any
@@ -39,6 +40,8 @@ class EncoderLoss:
       loop: "unroll" or "scan".
       disentangle_weight: lambda of Eq. 3; with 0 the pass is left out.
       disentangle_through_w: see `disentangle`.
+      remat: what an iteration, and the disentanglement pass, save for their backward passes; see
+        `rematerialised`.
     """
 
     encode_with: Callable[[PyTree], Encode]
@@ -48,6 +51,7 @@ class EncoderLoss:
     loop: str = "unroll"
     disentangle_weight: float = 0.0
     disentangle_through_w: bool = False
+    remat: str = "none"
 
     def gradients(
         self,
@@ -111,34 +115,44 @@ class EncoderLoss:
 
     def _objective(self, params, position, inputs, first, case):
         """L_Image after the iterations from `first` on."""
-        image, _, loss_mask = case
-        gradient = "last" if len(inputs) == 1 else "through"
-        position, y_hat = self._run(params, position, inputs, first, gradient)
-        loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
-        return loss.mean(), (position, parts)
+
+        def objective(params, position, inputs, first, case):
+            image, _, loss_mask = case
+            gradient = "last" if len(inputs) == 1 else "through"
+            position, y_hat = self._run(params, position, inputs, first, gradient)
+            loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
+            return loss.mean(), (position, parts)
+
+        return rematerialised(objective, self.remat)(params, position, inputs, first, case)
 
     def _final_objective(self, params, position, inputs, first, case):
         """Eq. 3, after the iterations from `first` to N."""
-        image, mask, _ = case
         loss, (position, parts) = self._objective(params, position, inputs, first, case)
         metrics = {k: v.mean() for k, v in parts.items()}
         if not self.disentangle_weight:
             return loss, (position.batch_stats, metrics)
-        pair = disentangle(
-            self.encode_with(params),
-            self.synthesize,
-            image,
-            mask,
-            position.w,
-            carry=position.batch_stats,
-            through_w=self.disentangle_through_w,
-            iteration=first + len(inputs),
+
+        def objective(params, position, iteration, case):
+            image, mask, _ = case
+            pair = disentangle(
+                self.encode_with(params),
+                self.synthesize,
+                image,
+                mask,
+                position.w,
+                carry=position.batch_stats,
+                through_w=self.disentangle_through_w,
+                iteration=iteration,
+            )
+            y_hat = pool_to(pair.image, image.shape[1:3])
+            return *disentanglement_loss(self.image_loss, image, y_hat, mask), pair.carry
+
+        ind_loss, ind_parts, batch_stats = rematerialised(objective, self.remat)(
+            params, position, first + len(inputs), case
         )
-        y_hat = pool_to(pair.image, image.shape[1:3])
-        ind_loss, ind_parts = disentanglement_loss(self.image_loss, image, y_hat, mask)
         loss = total_loss(loss, ind_loss.mean(), self.disentangle_weight)
         metrics |= {f"ind_{k}": v.mean() for k, v in ({"loss": ind_loss} | ind_parts).items()}
-        return loss, (pair.carry, metrics)
+        return loss, (batch_stats, metrics)
 
     def _earlier_gradients(self, params, start, inputs, case):
         """The position before iteration N, and the sums of losses and gradients until there."""

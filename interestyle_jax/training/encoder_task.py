@@ -4,6 +4,7 @@ IntereStyle and ReStyle (section 3.5; DESIGN.md section 1) are one step with dif
 `config.method`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs, radii_at, schedule
 from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
-from interestyle_jax.models.registry import build, describe, init
+from interestyle_jax.models.registry import build, describe, has_field, init
+from interestyle_jax.models.rematerialise import MODES
+from interestyle_jax.training.accumulation import accumulate
 from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
 from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
+from interestyle_jax.training.precision import compute_dtype, store_frozen
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
@@ -67,6 +71,7 @@ class EncoderTask:
         """
         _check(config)
         self.config = config
+        self.dtype = compute_dtype(config)
         self._load()
         self.optimizer = make_optimizer(config)
         fields = config.encoder.to_dict()
@@ -76,7 +81,7 @@ class EncoderTask:
             "input_channels": 6,
         } | fields
         try:
-            self.encoder = build(fields)
+            self.encoder = build(fields, **self._compute(fields))
             shapes = jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
         except (TypeError, ValueError) as error:
             raise InputError(f"config.encoder: {error}") from error
@@ -92,16 +97,23 @@ class EncoderTask:
         radii = radii_at(size, method.filter_radii, method.filter_reference)
         self.radii = schedule(radii, method.num_iterations)
 
+    def _compute(self, architecture: Mapping[str, Any]) -> dict[str, Any]:
+        """What `build` is told beside the architecture."""
+        return {"dtype": self.dtype} if has_field(architecture, "dtype") else {}
+
     def _load(self) -> None:
         """Reads the frozen networks; the picture of the mean latent is drawn once, here."""
         names = self.config.weights
         if not names.generator:
             raise InputError("config.weights.generator: expected a weight directory, got ''")
         weights = load_weights(resolve_weights(names.generator))
-        self.generator, variables = weights.part("generator")
+        self.generator_architecture = weights.metadata["architectures"].get("generator", {})
+        self.generator, variables = weights.part(
+            "generator", **self._compute(self.generator_architecture)
+        )
+        self.generator_variables = variables
         if "w_avg" not in weights.variables:
             raise InputError(f"{weights.directory}: no w_avg in these weights")
-        self.generator_architecture = weights.metadata["architectures"]["generator"]
         self.w_avg = weights.variables["w_avg"]
 
         @jax.jit
@@ -113,16 +125,17 @@ class EncoderTask:
             )
 
         w_0, image_0 = jax.device_get(start(variables, self.w_avg))
-        self.frozen = {"generator": variables, "w_0": w_0, "image_0": image_0}
+        networks = {"generator": variables}
         self.lpips = self.embedder = None
         if names.lpips:
-            self.lpips, self.frozen["lpips"] = load_weights(resolve_weights(names.lpips)).part(
-                "lpips"
+            self.lpips, networks["lpips"] = load_weights(resolve_weights(names.lpips)).part(
+                "lpips", dtype=self.dtype
             )
         if names.id:
-            self.embedder, self.frozen["embedder"] = load_weights(resolve_weights(names.id)).part(
+            self.embedder, networks["embedder"] = load_weights(resolve_weights(names.id)).part(
                 "embedder"
             )
+        self.frozen = store_frozen(networks, self.dtype) | {"w_0": w_0, "image_0": image_0}
 
     def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
@@ -152,7 +165,7 @@ class EncoderTask:
                 return self.lpips.apply(frozen["lpips"], a, b)
 
         if self.embedder is not None:
-            embed = embed_with(self.embedder, frozen["embedder"])
+            embed = embed_with(self.embedder, frozen["embedder"], dtype=self.dtype)
 
         return ImageLoss(self.config.loss.to_dict(), lpips, embed)
 
@@ -217,6 +230,7 @@ class EncoderTask:
             loop=method.loop,
             disentangle_weight=method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
+            remat=self.config.remat,
         )
         start = self._start(batch_stats, frozen, image.shape[0])
         return loss.gradients(
@@ -249,13 +263,24 @@ class EncoderTask:
         phase: tuple[str, ...] = (),
     ) -> tuple[EncoderState, dict[str, jax.Array]]:
         """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
-        grads, batch_stats, metrics = self.gradients(
-            state.params,
-            state.batch_stats,
-            frozen,
-            batch,
+
+        def gradients(key, batch_stats, batch):
+            return self.gradients(
+                state.params,
+                batch_stats,
+                frozen,
+                batch,
+                key,
+                freeze_batch_norm=FROZEN in phase,
+            )
+
+        grads, batch_stats, metrics = accumulate(
+            gradients,
             key,
-            freeze_batch_norm=FROZEN in phase,
+            state.batch_stats,
+            {name: batch[name] for name in self.batch_fields},
+            self.config.accumulate,
+            loop=self.config.method.loop,
         )
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -319,7 +344,7 @@ class EncoderTask:
             directory,
             {
                 "encoder": {"params": params, "batch_stats": state.batch_stats},
-                "generator": self.frozen["generator"],
+                "generator": self.generator_variables,
                 "w_avg": self.w_avg,
             },
             family="interestyle",
@@ -336,6 +361,8 @@ class EncoderTask:
 
 def _check(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for the first field of `config.method` that has no meaning."""
+    if config.remat not in MODES:
+        raise InputError(f"config.remat: expected one of {', '.join(MODES)}, got {config.remat!r}")
     method = config.method
     count = method.num_iterations
     if not isinstance(count, int) or count < 1:

@@ -61,17 +61,19 @@ def _window_means(size: int, target: int) -> np.ndarray:
     return matrix
 
 
-def embed_with(embedder: Any, variables: Mapping[str, Any]) -> Embed:
+def embed_with(
+    embedder: Any, variables: Mapping[str, Any], *, dtype: jnp.dtype | None = None
+) -> Embed:
     """`embed` of an `ImageLoss` from an embedder's module and variables.
 
     A `FaceEmbedder` sees `id_crop` of the pictures. Other embedders (MoCo) see them whole, and
-    resize them themselves.
+    resize them themselves. `dtype` is the type of its maps (None: float32); vectors are float32.
     """
 
     def embed(images: jax.Array) -> jax.Array:
         if isinstance(embedder, FaceEmbedder):
             images = id_crop(images, embedder.input_size)
-        return embedder.apply(variables, images)
+        return embedder.apply(variables, images if dtype is None else images.astype(dtype))
 
     return embed
 

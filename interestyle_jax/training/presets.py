@@ -49,8 +49,6 @@ def _run() -> ConfigDict:
             "seed": 0,
             "num_steps": 100_000,
             "batch_size": 8,
-            # Parts in which a batch is differentiated, one after the other.
-            "accumulate": 1,
             "checkpoint_every": 1000,
             "log_every": 50,
             "picture_every": 1000,
@@ -107,6 +105,12 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
                 "optimizer": {"name": "ranger", "learning_rate": 1e-4, "schedule": "constant"},
                 "ema_decay": 0.0,
+                # Parts in which a batch is differentiated, one after the other.
+                "accumulate": 1,
+                # Type of convolutions and maps: float32 or bfloat16 (`training.precision`).
+                "compute_dtype": "float32",
+                # What the backward pass computes again: none, block or iteration.
+                "remat": "none",
                 # Share of the steps after which BatchNorm uses its running statistics; 1.0: never.
                 "freeze_batch_norm_after": 1.0,
             }

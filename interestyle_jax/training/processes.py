@@ -6,6 +6,7 @@ coordinator and the only one that writes logs and weights.
 
 import contextlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,15 @@ CONNECT_SECONDS = 300
 CLOCK_SKEW_SECONDS = 30
 # Time for the others to say what is wrong, before the coordinator's end ends them.
 _LAST_WORDS_SECONDS = 2.0
+# JAX ends a process in C++ where a peer is lost, with a stack trace; a witness says the rest. It
+# outlives the signals that a scheduler sends to all of a job.
+_WITNESS = """
+import signal, sys
+for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(name, signal.SIG_IGN)
+if sys.stdin.read() != "orderly":
+    sys.exit(f"interestyle: error: {sys.argv[1]}")
+"""
 _NAMES = ("coordinator", "num_processes", "process_id")
 _VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
@@ -129,11 +139,14 @@ def connected(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> I
     an InputError, else 1. An orderly end would wait for peers that wait for this one. They notice
     that it is gone and end as well, within a minute.
     """
-    connect(address, timeout=timeout)
+    witness = None if address is None else _witness(address, timeout)
     try:
+        connect(address, timeout=timeout)
         yield
     except BaseException as error:
-        if jax.process_count() == 1:
+        if witness is not None:
+            witness.communicate("orderly")
+        if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
         line = f"process {jax.process_index()} of {jax.process_count()}: {_line(error)}"
         if isinstance(error, jax.errors.JaxRuntimeError):
@@ -143,6 +156,21 @@ def connected(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> I
             time.sleep(_LAST_WORDS_SECONDS)
         os._exit(2 if isinstance(error, InputError) else 1)
     meet("end")
+    if witness is not None:
+        witness.communicate("orderly")
+
+
+def _witness(address: Address, timeout: float) -> subprocess.Popen:
+    """A small process that says on stderr that this one ended otherwise than by `connected`."""
+    number, count = address.process_id, address.num_processes
+    which = "a process of this run" if number is None else f"process {number} of {count}"
+    line = (
+        f"{which} was ended: a peer was lost, or not all came within {timeout:g} s; the lines "
+        "above and the logs of the other processes say more"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-S", "-c", _WITNESS, line], stdin=subprocess.PIPE, text=True
+    )
 
 
 def is_first() -> bool:

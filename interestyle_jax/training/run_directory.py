@@ -18,6 +18,7 @@ from interestyle_jax.library_versions import library_versions
 CHANGEABLE = (
     *("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest"),
     "storage_dtype",
+    "remat",
 )
 CHANGEABLE_GROUPS = ("mesh", "data")
 

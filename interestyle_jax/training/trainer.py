@@ -53,7 +53,7 @@ class Trainer:
         self.config = config
         self.data_dir = locate_data_set(config.data.dir)
         self.mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
-        sharding.check_batch_size(self.mesh, config.batch_size, config.accumulate)
+        sharding.check_batch_size(self.mesh, config.batch_size, config.get("accumulate", 1))
         self.batch_sharding = sharding.batch_sharding(self.mesh)
         self.rows = sharding.local_rows(self.batch_sharding, config.batch_size)
         self.fingerprint = fingerprint(self.data_dir)
