@@ -15,7 +15,7 @@ import pytest
 import interestyle_jax
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ["launch/quickstart.sh", "launch/test.sh"]
+SCRIPTS = ["launch/quickstart.sh", "launch/test.sh", "launch/gpu_node.sh", "launch/tpu_pod.sh"]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
 
 # Names as in an Orbax tree: hidden, without a suffix, deep.

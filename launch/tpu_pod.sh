@@ -1,0 +1,291 @@
+#!/usr/bin/env bash
+# Trains on all hosts of a Cloud TPU slice, from this checkout; see --help.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/commands.sh
+
+usage() {
+  cat <<'TEXT'
+Usage: bash launch/tpu_pod.sh --name=NAME --zone=ZONE --accelerator=TYPE --config=FILE[:ARG]
+                              --workdir=DIR [OPTION ...] [TRAIN-ARGUMENT ...]
+
+Makes a Cloud TPU VM (or takes the one of that name that is ready), copies the last commit of this
+checkout to all of its workers, installs it there, trains on all of them, shows what worker 0
+prints, and deletes the TPU that it made. Needs gcloud, logged in, with a project.
+
+  --name=NAME          of the TPU
+  --zone=ZONE          e.g. us-central2-b
+  --accelerator=TYPE   e.g. v5litepod-16, v5p-32, v6e-16
+  --runtime=VERSION    TPU software (default: by the type, as Google's documentation has it)
+  --config=FILE[:ARG]  a config of this checkout
+  --workdir=DIR        an absolute path on a disk that all workers share (see below)
+  --shared=DIR         its folders data/ and weights/ are seen as those of the checkout, where
+                       configs look
+  --setup=COMMAND      runs on every worker before anything else, e.g. to mount that disk
+  --project=PROJECT    default: gcloud's
+  --spot               a spot TPU, cheaper, which Google may take back
+  --queued             wait for capacity in a queued resource
+  --keep               do not delete the TPU at the end
+  --max-restarts=K     after a crash, or a spot TPU that was taken back (default 3)
+  --pause=SECONDS      before a restart, and between looks at a queue (default 30)
+  --dry-run            show every command, run none
+  --help               this text
+
+Other arguments, such as --config.batch_size=64, go to `interestyle train`.
+
+The work directory, the data set and the weights must be on a disk that every worker has mounted at
+the same path: Filestore (NFS), or a bucket mounted by gcsfuse; --setup can mount it. A gs:// path
+is refused: logs and reports are written as files. The work directory's disk is checked on all
+workers before the training. Every worker writes DIR/logs/worker_I.log.
+
+Ctrl-C and SIGTERM are passed on: the training saves its state and ends. The same call goes on
+from there. A TPU that was ready before the call is not deleted.
+TEXT
+}
+
+NAME='' ZONE='' ACCELERATOR='' RUNTIME='' CONFIG='' WORKDIR='' SHARED='' SETUP='' PROJECT=''
+SPOT='' QUEUED='' KEEP='' MAX_RESTARTS=3 PAUSE=30 TRAIN=() DATA=''
+for argument in "$@"; do
+  value="${argument#*=}"
+  case "$argument" in
+    --name=?*) NAME="$value" ;;
+    --zone=?*) ZONE="$value" ;;
+    --accelerator=?*) ACCELERATOR="$value" ;;
+    --runtime=?*) RUNTIME="$value" ;;
+    --config=?*) CONFIG="$value" ;;
+    --workdir=?*) WORKDIR="$value" ;;
+    --shared=?*) SHARED="$value" ;;
+    --setup=?*) SETUP="$value" ;;
+    --project=?*) PROJECT="$value" ;;
+    --spot) SPOT=1 ;;
+    --queued) QUEUED=1 ;;
+    --keep) KEEP=1 ;;
+    --max-restarts=*) MAX_RESTARTS="$value" ;;
+    --pause=*) PAUSE="$value" ;;
+    --dry-run) DRY_RUN=1 ;;
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    --config.data.dir=*)
+      DATA="$value"
+      TRAIN+=("$argument")
+      ;;
+    --config.*=* | --noconfig.*) TRAIN+=("$argument") ;;
+    *) fail "unknown argument '$argument'; see --help" ;;
+  esac
+done
+
+check_options() {
+  require_option --name "$NAME"
+  require_option --zone "$ZONE"
+  require_option --accelerator "$ACCELERATOR"
+  require_config "$CONFIG"
+  require_option --workdir "$WORKDIR"
+  require_number --max-restarts "$MAX_RESTARTS" 0
+  require_number --pause "$PAUSE" 0
+  [[ $CONFIG != /* ]] || fail "--config: expected a path inside this checkout, got $CONFIG"
+  [[ $WORKDIR != gs://* && $DATA != gs://* ]] ||
+    fail "gs:// paths are not supported; mount the bucket on all workers (--setup, gcsfuse)"
+  [[ $WORKDIR == /* ]] || fail "--workdir: expected an absolute path on a shared disk, got $WORKDIR"
+  [[ -n $RUNTIME ]] || set_runtime
+}
+
+# set_runtime: the TPU software that Google's documentation names for the accelerator's type.
+set_runtime() {
+  case "$ACCELERATOR" in
+    v4-*) RUNTIME=tpu-ubuntu2204-base ;;
+    v5litepod-*) RUNTIME=v2-alpha-tpuv5-lite ;;
+    v5p-*) RUNTIME=v2-alpha-tpuv5 ;;
+    v6e-*) RUNTIME=v2-alpha-tpuv6e ;;
+    *) fail "--accelerator: no TPU software is known for $ACCELERATOR; give --runtime" ;;
+  esac
+}
+
+# tpus WORD...: a `gcloud compute tpus` command in our zone and project.
+tpus() {
+  run gcloud compute tpus "$@" "--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} --quiet
+}
+
+# on_workers WHICH COMMAND: on all workers, or on one.
+on_workers() {
+  tpus tpu-vm ssh "$NAME" "--worker=$1" "--command=$2"
+}
+
+# state_of KIND FORMAT: what gcloud says of our TPU or queued resource, nothing where it has none.
+state_of() {
+  gcloud compute tpus "$1" describe "$NAME" "--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"} \
+    "--format=value($2)" 2>/dev/null || true
+}
+
+MADE=''
+# ensure_tpu: our TPU is ready: the one that is there, or a new one. One that Google took is replaced.
+ensure_tpu() {
+  local state=
+  if [[ -n $DRY_RUN ]]; then
+    tpus tpu-vm describe "$NAME" "--format=value(state)"
+  else
+    state=$(state_of tpu-vm state)
+  fi
+  case "$state" in
+    READY)
+      echo "tpu_pod: $NAME is ready"
+      return
+      ;;
+    '') ;;
+    PREEMPTED | TERMINATED) delete_tpu || return ;;
+    *) fail "--name: $NAME is $state, expected READY or no such TPU" ;;
+  esac
+  MADE=1
+  if [[ -n $QUEUED ]]; then
+    tpus queued-resources create "$NAME" "--node-id=$NAME" "--accelerator-type=$ACCELERATOR" \
+      "--runtime-version=$RUNTIME" ${SPOT:+--spot} && wait_in_queue
+  else
+    tpus tpu-vm create "$NAME" "--accelerator-type=$ACCELERATOR" "--version=$RUNTIME" \
+      ${SPOT:+--spot}
+  fi
+}
+
+wait_in_queue() {
+  local state
+  if [[ -n $DRY_RUN ]]; then
+    tpus queued-resources describe "$NAME" "--format=value(state.state)"
+    return
+  fi
+  while state=$(state_of queued-resources state.state) && [[ $state != ACTIVE ]]; do
+    [[ -z $STOPPING ]] || return 1
+    case "$state" in
+      FAILED | SUSPENDED | '')
+        echo "error: the queued resource $NAME is ${state:-gone}" >&2
+        return 1
+        ;;
+    esac
+    echo "tpu_pod: $NAME is $state, waiting"
+    sleep "$PAUSE"
+  done
+}
+
+delete_tpu() {
+  if [[ -n $QUEUED ]]; then
+    tpus queued-resources delete "$NAME" --force
+  else
+    tpus tpu-vm delete "$NAME"
+  fi
+}
+
+# install: the last commit of this checkout, in a Python of its own, on all workers.
+install() {
+  local archive="$SCRATCH/interestyle_jax.tar.gz"
+  run git archive --format=tar.gz "--output=$archive" HEAD &&
+    tpus tpu-vm scp "$archive" "$NAME:" --worker=all &&
+    # TPU VMs may have an older Python than we need: uv brings one.
+    on_workers all "mkdir -p interestyle_jax &&\
+ tar -xzf interestyle_jax.tar.gz -C interestyle_jax && cd interestyle_jax &&\
+ python3 -m pip install --quiet --user uv &&\
+ python3 -m uv venv --quiet --allow-existing --python 3.11 .venv &&\
+ python3 -m uv pip install --quiet --python .venv/bin/python --constraint constraints.txt\
+ --editable '.[tpu]'"
+}
+
+# link_shared: data/ and weights/ of the shared disk, in the checkouts.
+link_shared() {
+  local shared
+  [[ -n $SHARED ]] || return 0
+  shared=$(quoted "$SHARED")
+  on_workers all "cd interestyle_jax && for folder in data weights; do\
+ [ -e \$folder ] || [ ! -d $shared/\$folder ] || ln -s $shared/\$folder \$folder || exit 1; done"
+}
+
+# check_disk: what worker 0 writes to the work directory, all workers see; so with the data set.
+check_disk() {
+  local marker
+  marker=$(quoted "$WORKDIR/.shared_$NAME")
+  on_workers 0 "mkdir -p $(quoted "$WORKDIR/logs") && touch $marker" &&
+    on_workers all "test -e $marker || { echo \"error: --workdir is not on a disk that\
+ \$(hostname) shares with worker 0\" >&2; exit 2; }" &&
+    on_workers 0 "rm $marker" || return
+  if [[ -n $DATA ]]; then
+    on_workers all "cd interestyle_jax && test -d $(quoted "$DATA") || { echo \"error: --config.data.dir is not there\
+ on \$(hostname)\" >&2; exit 2; }"
+  fi
+}
+
+# train: on all workers at once; worker 0 prints, all write logs. JAX finds the other workers itself.
+train() {
+  local command metadata status
+  command=$(quoted .venv/bin/interestyle train "--config=$CONFIG" "--workdir=$WORKDIR" \
+    ${TRAIN[@]+"${TRAIN[@]}"})
+  metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
+  on_workers all "cd interestyle_jax &&\
+ worker=\$(curl -s -H Metadata-Flavor:Google $metadata/agent-worker-number) &&\
+ log=$(quoted "$WORKDIR")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
+ if [ \"\$worker\" = 0 ]; then exec $command > >(tee -a \"\$log\") 2>&1;\
+ else exec $command >>\"\$log\" 2>&1; fi" &
+  RUNNING=$!
+  status=0
+  wait "$RUNNING" || status=$?
+  # A trap ends `wait` early: the training goes on until it has saved.
+  while kill -0 "$RUNNING" 2>/dev/null; do
+    status=0
+    wait "$RUNNING" || status=$?
+  done
+  RUNNING=''
+  return "$status"
+}
+
+RUNNING='' STOPPING=''
+stop() {
+  STOPPING=1
+  echo "tpu_pod: stopping, the training saves its state" >&2
+  # shellcheck disable=SC2016  # The worker's shell reads the file.
+  [[ -z $RUNNING ]] || on_workers all 'kill -TERM $(cat $HOME/interestyle.pid)' || true
+}
+
+clean_up() {
+  local status=$?
+  trap - EXIT
+  if [[ -n $MADE && -z $KEEP ]]; then
+    delete_tpu || echo "tpu_pod: $NAME could not be deleted, it still costs money" >&2
+  fi
+  rm -rf "$SCRATCH"
+  exit "$status"
+}
+
+# attempt: everything from the TPU to the end of the training.
+attempt() {
+  ensure_tpu || return
+  [[ -z $SETUP ]] || on_workers all "$SETUP" || return
+  install && link_shared && check_disk && [[ -z $STOPPING ]] && train
+}
+
+check_options
+if [[ -n $DRY_RUN ]]; then
+  SCRATCH=/tmp
+  attempt
+  [[ -n $KEEP ]] || delete_tpu
+  exit 0
+fi
+require_command gcloud "install the Google Cloud CLI and log in (gcloud auth login)"
+require_command git "the checkout is sent as an archive of its last commit"
+git rev-parse --verify --quiet HEAD >/dev/null || fail "this is no git checkout with a commit"
+[[ -z $(git status --porcelain --untracked-files=no) ]] ||
+  echo "tpu_pod: changes that are not committed are not sent" >&2
+git cat-file -e "HEAD:${CONFIG%%:*}" 2>/dev/null || fail "--config: ${CONFIG%%:*} is not committed"
+[[ -n $PROJECT || -n $(gcloud config get-value project 2>/dev/null) ]] ||
+  fail "gcloud has no project; give --project, or run gcloud config set project NAME"
+
+SCRATCH=$(mktemp -d)
+trap clean_up EXIT
+trap stop TERM INT
+for ((restart = 0; ; restart++)); do
+  status=0
+  attempt || status=$?
+  [[ -z $STOPPING && $status != 0 && $status != 2 ]] || exit "$status"
+  if ((restart >= MAX_RESTARTS)); then
+    echo "error: the training ended with status $status, after $restart restarts;" \
+      "see $WORKDIR/logs on the workers' disk" >&2
+    exit "$status"
+  fi
+  echo "tpu_pod: ended with status $status; restart $((restart + 1)) of $MAX_RESTARTS" >&2
+  sleep "$PAUSE"
+done
