@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_invert(commands)
+    _add_align(commands)
     _add_evaluate(commands)
     _add_data(commands)
     return parser
@@ -121,12 +122,43 @@ def _add_invert(commands) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     _add_model_options(parser)
     parser.add_argument("--batch-size", type=_count, default=8, help="pictures at once (default 8)")
+    photos = parser.add_argument_group("photographs")
+    photos.add_argument(
+        "--align", action="store_true", help="invert each photograph's face, aligned as in FFHQ"
+    )
+    _add_landmark_options(photos)
+    photos.add_argument(
+        "--paste-back",
+        action="store_true",
+        help="also write NAME_pasted.png, the photograph with the inversion in it",
+    )
+    photos.add_argument(
+        "--feather",
+        type=float,
+        metavar="SHARE",
+        help="width of the soft edge as a share of the square's side (default 0.1)",
+    )
+    photos.add_argument(
+        "--paste-shape", choices=("square", "ellipse"), help="what is pasted (default square)"
+    )
     parser.set_defaults(run=_invert)
 
 
 def _invert(args: argparse.Namespace) -> int:
-    from interestyle_jax.invert_files import invert_files
+    from interestyle_jax.invert_files import Alignment, invert_files
 
+    given = {
+        "landmarks": args.landmarks,
+        "dlib_file": args.dlib_file,
+        "paste_back": args.paste_back or None,
+        "feather": args.feather,
+        "shape": args.paste_shape,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not args.align:
+        raise InputError("--paste-back and options of landmarks and pasting need --align")
+    if not args.paste_back and ("feather" in given or "shape" in given):
+        raise InputError("--feather and --paste-shape need --paste-back")
     report = invert_files(
         args.weights,
         args.input,
@@ -134,9 +166,42 @@ def _invert(args: argparse.Namespace) -> int:
         num_steps=args.steps,
         dtype=args.dtype,
         batch_size=args.batch_size,
+        alignment=Alignment(**given) if args.align else None,
         command=args.argv,
     )
     print(f"{args.out}: inverted {report['num_images']} pictures in {report['seconds']:.1f} s")
+    return 0
+
+
+def _add_align(commands) -> None:
+    parser = commands.add_parser(
+        "align",
+        help="align the faces of photographs as in FFHQ",
+        description="Cuts the face of a photograph, or of every photograph of a folder, upright.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--size", type=_count, default=1024, help="side in pixels (default 1024)")
+    _add_landmark_options(parser)
+    parser.add_argument("--workers", type=_count, help="threads (default one a core, at most 8)")
+    parser.set_defaults(run=_align)
+
+
+def _align(args: argparse.Namespace) -> int:
+    from interestyle_jax.align_files import align_files
+
+    report = align_files(
+        args.input,
+        args.out,
+        size=args.size,
+        landmarks=args.landmarks or "litert",
+        dlib_file=args.dlib_file,
+        workers=args.workers,
+        command=args.argv,
+    )
+    done, skipped, seconds = (report[key] for key in ("num_images", "num_skipped", "seconds"))
+    print(f"{args.out}: aligned {done} pictures in {seconds:.1f} s, skipped {skipped}")
     return 0
 
 
@@ -192,13 +257,26 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _add_data(commands) -> None:
-    from interestyle_jax.data import prepare
+    from interestyle_jax import data_files
 
     parser = commands.add_parser(
-        "data", help="prepare a data set", description="Makes the data sets that train reads."
+        "data",
+        help="prepare a data set",
+        description="Makes the data sets that train and evaluate read (docs/data.md).",
+        allow_abbrev=False,
     )
-    prepare.add_arguments(parser)
-    parser.set_defaults(run=prepare.run)
+    data_files.add_arguments(parser)
+    parser.set_defaults(run=data_files.run)
+
+
+def _add_landmark_options(parser) -> None:
+    """What `align` and `invert --align` say of landmarks."""
+    parser.add_argument(
+        "--landmarks", choices=("litert", "dlib"), help="what finds eyes and mouth (default litert)"
+    )
+    parser.add_argument(
+        "--dlib-file", metavar="FILE", help="dlib's shape_predictor_68_face_landmarks.dat"
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -1,87 +1,67 @@
-"""Writes TFDS data sets (array_record, no TensorFlow): whole or not at all, in parallel."""
+"""Writes TFDS data sets (array_record, no TensorFlow): whole or not at all, going on after a kill.
 
+Finished shards lie in `.OUT.building` beside `OUT` until all are there; what is in `OUT` does not
+depend on interruptions or on the number of processes.
+"""
+
+import collections
 import contextlib
+import fcntl
+import functools
 import io
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
+from tensorflow_datasets.core import naming
 
+from interestyle_jax.data import manifest
+from interestyle_jax.data.build import Build, Source
+from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
+from interestyle_jax.data.workers import run_tasks
 from interestyle_jax.errors import InputError
 
-
-def check_picture(picture: np.ndarray, size: int, channels: int, what: str) -> np.ndarray:
-    """Returns the picture; TFDS itself does not look at the shape of encoded pictures.
-
-    Raises ValueError where it is not uint8 [size, size, channels].
-    """
-    if picture.dtype != np.uint8 or picture.shape != (size, size, channels):
-        raise ValueError(
-            f"{what}: {picture.dtype}{list(picture.shape)}, not uint8 [{size}, {size}, {channels}]"
-        )
-    return picture
-
-
-def in_order(function: Callable, items: Sequence, *, workers: int, label: str) -> Iterator:
-    """Yields function(item) for each item, in order, from `workers` processes (0: from this one).
-
-    Processes are spawned, not forked, because the caller may hold JAX or Grain threads.
-    """
-    with contextlib.ExitStack() as stack:
-        results: Iterator = map(function, items)
-        if workers > 0:
-            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers))
-            results = pool.imap(function, items, chunksize=16)
-        yield from tqdm(results, total=len(items), desc=label, unit="picture", smoothing=0.05)
+VERSION = "1.0.0"
+# In the building folder: {file of the data set: name of its shard}.
+MOVES = "moves.json"
+_LISTED = 10
+# Reading goes on up to so many unusable pictures, for the report, whatever share is allowed.
+_TOLERATED = 100
 
 
 def write_dataset(
-    make_builder: Callable[[str], tfds.core.DatasetBuilder], out: Path, *, force: bool = False
+    source: Source, out: Path, *, workers: int, force: bool = False, max_skipped: float = 0.0
 ) -> Path:
-    """Runs `make_builder(data_dir)` and moves the finished TFDS directory to `out`.
+    """Writes the data set to the directory `out` and returns it.
 
-    Everything is written beside `out` under a temporary name and moved at the end, so `out` is
-    either whole or absent; what an interrupted run left is removed by the next. Returns `out`.
+    `out` is whole or absent. Beside the TFDS files it holds `manifest.json` (checksums) and
+    `report.json` (what was left out and why). What an interrupted run finished is used, where it
+    is of the same items and options. `max_skipped` is the share of pictures that may be left out.
 
-    Raises InputError when `out` exists and `force` is not set, or when the disk refuses.
+    Raises InputError when `out` exists and `force` is not set, when more than `max_skipped` is
+    left out (naming the first ten; `report.json` in the building folder has all), when no
+    example remains in a split, when another process builds the same, or when the disk refuses.
     """
     out = Path(out)
     check_free(out, force)
-    temporary, old = out.with_name(f".{out.name}.incomplete"), out.with_name(f".{out.name}.old")
-    tfds.disable_progress_bar()
+    building = out.with_name(f".{out.name}.building")
+    features = tfds.features.FeaturesDict(dict(source.features))
+    build = Build(source)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
-        _remove(old)
-        builder = make_builder(str(temporary))
-        # TFDS would print the temporary directory's name as the place of the data set.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(
-                    try_download_gcs=False, compute_stats=tfds.download.ComputeStatsMode.SKIP
-                ),
-            )
-        if out.exists():
-            out.rename(old)
-        Path(builder.data_dir).rename(out)
+        building.mkdir(parents=True, exist_ok=True)
+        with _locked(building):
+            _clear(build, building)
+            _write_shards(build, features, building, workers, max_skipped)
+            _check_skipped(build, building, max_skipped)
+            finished = _gather(build, building)
+            _describe(build, features, finished)
+            _put(finished, out)
+            shutil.rmtree(building)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    except RuntimeError as error:
-        # array_record's C++ writer reports a full disk this way.
-        _, failed, reason = str(error).partition("write() failed: ")
-        if not failed:
-            raise
-        raise InputError(f"{out}: cannot be written: {reason.split(';')[0]}") from error
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        _remove(temporary)
-        _remove(old)
+    _summarise(build)
     return out
 
 
@@ -95,5 +75,175 @@ def check_free(out: Path, force: bool) -> None:
         raise InputError(f"{out}: is not a data set, so --force does not replace it")
 
 
-def _remove(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+def _write_shards(
+    build: Build,
+    features: tfds.features.FeaturesDict,
+    building: Path,
+    workers: int,
+    max_skipped: float,
+) -> None:
+    """Writes the shards that are not there yet, until too much is left out."""
+    found = {shard.name: read_record(building, shard) for shard in build.shards}
+    build.records.update((name, record) for name, record in found.items() if record is not None)
+    _tell_restart(build, building)
+    missing = [shard for shard in build.shards if shard.name not in build.records]
+    total = sum(len(shard.items) for shard in build.shards)
+    done = total - sum(len(shard.items) for shard in missing)
+    allowed = max(max_skipped * build.total, _TOLERATED)
+    left_out = len(build.skipped())
+    if left_out > allowed:
+        return
+    task = functools.partial(_write, building, features, build.source.make)
+    results = run_tasks(
+        task, missing, workers=workers, total=total, done=done, label=build.source.name
+    )
+    with contextlib.closing(results):
+        for name, record in results:
+            build.records[name] = record
+            left_out += len(record.skipped)
+            if left_out > allowed:
+                break
+
+
+def _write(building: Path, features, make, shard: Shard, each) -> tuple[str, ShardRecord]:
+    return shard.name, write_shard(building, shard, features, make, each)
+
+
+def _tell_restart(build: Build, building: Path) -> None:
+    there = sum((building / f"{shard.name}.json").exists() for shard in build.shards)
+    if there:
+        text = f"going on: {len(build.records)} of {len(build.shards)} shards are there"
+        if there > len(build.records):
+            text += f", {there - len(build.records)} of other files or options are made anew"
+        print(f"{build.source.name}: {text}", file=sys.stderr)
+
+
+def _clear(build: Build, building: Path) -> None:
+    """Takes back what a run had gathered that was killed before its end; removes leftovers."""
+    finished = building / "finished"
+    if (building / MOVES).exists():
+        for file, name in manifest.read_json(building / MOVES).items():
+            if (finished / file).exists():
+                (finished / file).rename(building / name)
+    shutil.rmtree(finished, ignore_errors=True)
+    names = {shard.name for shard in build.shards}
+    known = {"lock"} | names | {f"{name}.json" for name in names}
+    for path in building.iterdir():
+        if path.name not in known:
+            path.unlink()
+
+
+def _check_skipped(build: Build, building: Path, max_skipped: float) -> None:
+    skipped, written = build.skipped(), build.written()
+    if build.complete and len(skipped) <= max_skipped * build.total:
+        for split, count in written.items():
+            if count == 0:
+                raise InputError(f"split {split}: no picture is left in it")
+        return
+    path = building / "report.json"
+    stopped = not build.complete
+    content = manifest.report(written, skipped, notes=build.source.notes, stopped=stopped)
+    manifest.write_json(path, content)
+    named = "; ".join(entry.reason for entry in skipped[:_LISTED])
+    more = f"; and {len(skipped) - _LISTED} more, see {path}" if len(skipped) > _LISTED else ""
+    raise InputError(
+        f"{len(skipped)} of {build.total} pictures cannot be used{' so far' if stopped else ''}, "
+        f"more than the {100 * max_skipped:g} % that --max-skipped allows: {named}{more}"
+    )
+
+
+def _gather(build: Build, building: Path) -> Path:
+    """Moves the shards to a folder of their own, under the names that TFDS expects."""
+    finished = building / "finished"
+    finished.mkdir()
+    files = build.files()
+    moves = {file: shard.name for own in files.values() for file, shard in own.items()}
+    # For the next run, should this one be killed from here on.
+    manifest.write_json(building / MOVES, moves)
+    for file, name in moves.items():
+        (building / name).rename(finished / file)
+    return finished
+
+
+def _describe(build: Build, features: tfds.features.FeaturesDict, finished: Path) -> None:
+    """Writes the metadata of TFDS, the report and the manifest beside the shards."""
+    source = build.source
+    template = naming.ShardedFileTemplate(
+        data_dir=finished,
+        template=naming.DEFAULT_FILENAME_TEMPLATE,
+        dataset_name=source.name,
+        filetype_suffix="array_record",
+    )
+    sums = {
+        split: {file: build.records[shard.name] for file, shard in own.items()}
+        for split, own in build.files().items()
+    }
+    infos = [
+        tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[record.examples for record in own.values()],
+            num_bytes=sum(record.bytes for record in own.values()),
+            filename_template=template.replace(split=split),
+        )
+        for split, own in sums.items()
+    ]
+    # TFDS prints a line for notebooks.
+    with contextlib.redirect_stdout(io.StringIO()):
+        tfds.folder_dataset.write_metadata(
+            data_dir=str(finished),
+            features=features,
+            split_infos=infos,
+            version=VERSION,
+            check_data=False,
+            description=source.description,
+            homepage=source.homepage or None,
+            license=source.licence or None,
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(**source.options),
+        )
+    content = manifest.report(build.written(), build.skipped(), notes=source.notes, stopped=False)
+    manifest.write_json(finished / "report.json", content)
+    flat = {file: record for own in sums.values() for file, record in own.items()}
+    content = manifest.manifest(finished, flat, options=source.options, sources=source.sources)
+    manifest.write_json(finished / manifest.NAME, content)
+
+
+def _put(finished: Path, out: Path) -> None:
+    """Moves the finished folder to `out`, whose old content goes only when that is done."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    try:
+        finished.rename(out)
+    finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(building: Path) -> Iterator[None]:
+    with open(building / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{building}: another process is building there") from error
+        try:
+            yield
+        finally:
+            # An empty folder is no finished work.
+            if {path.name for path in building.glob("*")} == {"lock"}:
+                shutil.rmtree(building)
+
+
+def _summarise(build: Build) -> None:
+    lines, skipped = list(build.source.notes), build.skipped()
+    if skipped:
+        kinds = collections.Counter(entry.kind for entry in skipped)
+        named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        lines.append(
+            f"left out {len(skipped)} of {build.total} pictures: {named} (see report.json)"
+        )
+    for line in lines:
+        print(f"{build.source.name}: {line}", file=sys.stderr)

@@ -1,185 +1,241 @@
-"""Writes users' own pictures with masks as a TFDS data set (array_record, no TensorFlow)."""
+"""Writes pictures with mask files as a TFDS data set (array_record, no TensorFlow)."""
 
+import dataclasses
 import functools
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from interestyle_jax.data import dataset_writer
-from interestyle_jax.data.avatars.variation import Draws
+from interestyle_jax.data.build import Source
+from interestyle_jax.data.dataset_writer import check_free, write_dataset
+from interestyle_jax.data.layouts import SPLITS, Pictures, list_tree
 from interestyle_jax.data.pictures import (
+    JPEG_QUALITY,
+    encode_jpeg,
     encode_png,
-    list_pictures,
     read_mask,
     read_picture,
     resize_picture,
 )
+from interestyle_jax.data.shards import Skipped, check_picture
 from interestyle_jax.errors import InputError
 
-SPLITS = ("train", "validation", "test")
-_LISTED = 10
+ENCODINGS = {"jpeg": encode_jpeg, "png": encode_png}
+_DIGITS = re.compile(r"(\d+)")
 
 
-def write_folder(
-    images: Path,
-    masks: Path,
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Pictures and where their masks lie.
+
+    Attributes:
+      pictures: paths by split.
+      interest_masks: directory of the interest masks, or None for a set without masks.
+      face_masks: directory of the face masks, or None.
+    """
+
+    pictures: Pictures
+    interest_masks: Path | None
+    face_masks: Path | None = None
+
+    def mask_folders(self) -> dict[str, Path]:
+        """{field: directory}. A directory of `interestyle masks` stands for those in it.
+
+        Raises InputError for face masks without interest masks.
+        """
+        if self.interest_masks is None:
+            if self.face_masks is not None:
+                raise InputError(f"{self.face_masks}: face masks need interest masks beside them")
+            return {}
+        interest, face = Path(self.interest_masks), self.face_masks
+        if (interest / "interest").is_dir():
+            if face is None and (interest / "face").is_dir():
+                face = interest / "face"
+            interest = interest / "interest"
+        return {"interest_mask": interest} | ({"face_mask": Path(face)} if face else {})
+
+
+def write_photos(
+    photos: Photos,
     out: Path,
     *,
     size: int,
-    face_masks: Path | None = None,
-    validation: int | None = None,
-    test: int | None = None,
-    seed: int = 0,
+    held_out: Photos | None = None,
+    only: str | None = None,
+    encoding: str = "jpeg",
+    max_skipped: float = 0.01,
     workers: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Writes the pictures of a directory with their masks to the data set `out`; returns `out`.
+    """Writes pictures with their masks to the data set `out` and returns it.
 
-    A mask belongs to the picture of the same name up to the suffix. Both are cropped to the
-    central square and scaled to `size` pixels; a mask pixel of the data set is 255 where at least
-    half of it was. Fields: image, interest_mask, face_mask (with `face_masks`), name, id. The
-    pictures are dealt to the splits by `seed`; `validation` and `test` are numbers of pictures
-    (None: 5 % each, at least one).
+    A mask belongs to the picture of the same name up to the suffix, and has its size. Both are
+    cropped to the central square and scaled to `size` pixels; a mask pixel of the data set is 255
+    where at least half of it was. Fields: image, interest_mask and face_mask (where given), name,
+    id (the place in the order of the names). Pictures are stored as JPEG of quality 95 without
+    chroma subsampling or as PNG, masks as PNG.
 
-    Raises InputError naming every (up to ten) picture without mask, unreadable or cut-off file,
-    mask of another size and mask that is empty after cropping; nothing is written then.
+    Args:
+      photos: the pictures; `held_out`, other pictures (with masks of the same kinds): these
+        become the split "validation".
+      out: directory to write; `force` replaces a data set.
+      size: side in pixels, 8 ... 4096.
+      only: keep this split alone.
+      encoding: "jpeg" or "png".
+      max_skipped: share of pictures that may be left out (no mask, unreadable or cut off, mask of
+        another size, empty mask); `report.json` lists them.
+      workers: processes (None: one a core, 0: this one).
+
+    Raises InputError when more is left out, naming the first ten, and as `write_dataset`.
     """
-    dataset_writer.check_free(Path(out), force)
+    check_free(Path(out), force)
     if not 8 <= size <= 4096:
         raise InputError(f"size: {size} is outside 8 ... 4096 pixels")
-    pictures = list_pictures(images)
-    folders = {"interest_mask": masks}
-    if face_masks is not None:
-        folders["face_mask"] = face_masks
-    rows, problems = _paired(pictures, folders)
-    read = functools.partial(_read, size)
-    count = (os.cpu_count() or 1) if workers is None else workers
-    numbered = list(enumerate(rows))
-    checked = dataset_writer.in_order(
-        functools.partial(_problem, read), numbered, workers=count, label="check"
-    )
-    problems += [problem for problem in checked if problem is not None]
-    if problems:
-        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise InputError("; ".join(problems[:_LISTED]) + more)
-    dealt = {
-        split: [numbered[index] for index in indices]
-        for split, indices in _deal(len(rows), validation, test, seed).items()
-    }
-    return dataset_writer.write_dataset(
-        lambda data_dir: Folder(
-            data_dir=data_dir, size=size, fields=tuple(folders), read=read, dealt=dealt,
-            workers=count,
+    if encoding not in ENCODINGS:
+        raise InputError(f"encoding: '{encoding}' is none of {', '.join(ENCODINGS)}")
+    if not 0 <= max_skipped < 1:
+        raise InputError(f"--max-skipped: {max_skipped:g} is outside 0 ... 1 (a share)")
+    rows, skipped, notes = _rows(photos, 0)
+    fields = tuple(photos.mask_folders())
+    if held_out is not None:
+        if "validation" in rows:
+            raise InputError(
+                "validation: comes from other pictures, so none may be dealt to it here"
+            )
+        if tuple(held_out.mask_folders()) != fields:
+            raise InputError(
+                f"validation masks: expected {', '.join(fields) or 'none'} as for the training "
+                f"pictures, got {', '.join(held_out.mask_folders()) or 'none'}"
+            )
+        start = sum(len(paths) for paths in photos.pictures.splits.values())
+        others, more, other_notes = _rows(held_out, start)
+        rows["validation"] = [row for split in others.values() for row in split]
+        skipped["validation"] = [entry for entries in more.values() for entry in entries]
+        notes += other_notes
+    rows = {split: rows[split] for split in SPLITS if split in rows}
+    if only is not None:
+        if only not in rows:
+            raise InputError(f"--only: there is no split '{only}' (there is {', '.join(rows)})")
+        rows = {only: rows[only]}
+    source = Source(
+        name="photos",
+        features=_features(size, encoding, fields),
+        splits={
+            split: [(row, _identity(row)) for row in pictures] for split, pictures in rows.items()
+        },
+        make=functools.partial(photo_example, size=size, encoding=encoding),
+        options={
+            "size": size,
+            "encoding": encoding,
+            "quality": JPEG_QUALITY if encoding == "jpeg" else None,
+            "layout": photos.pictures.layout,
+        },
+        size=size,
+        sources=sorted(
+            (f"{split}/{field}/{path.name}", path.stat().st_size)
+            for split, pictures in rows.items()
+            for row in pictures
+            for field, path in row["files"].items()
         ),
-        Path(out),
-        force=force,
-    )  # fmt: skip
+        skipped=[entry for split in rows for entry in skipped[split]],
+        notes=notes,
+        description="Pictures with masks of the interest region.",
+    )
+    count = (os.cpu_count() or 1) if workers is None else workers
+    return write_dataset(source, Path(out), workers=count, force=force, max_skipped=max_skipped)
 
 
-class Folder(tfds.core.GeneratorBasedBuilder):
-    """Pictures and masks of a folder as TFDS examples (PNG)."""
+def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Skipped:
+    """Reads one picture with its masks, checks and scales them (runs in the worker processes).
 
-    name = "folder"
-    VERSION = tfds.core.Version("1.0.0")
+    Args:
+      row: {"id", "name", "files": {field: path}}; the field "image" is the picture.
+      size: side in pixels of what is stored.
+      encoding: of the picture, one of ENCODINGS.
 
-    def __init__(self, *, size: int, fields: tuple[str, ...], read, dealt, workers: int, **kwargs):
-        self._size, self._fields, self._read = size, fields, read
-        self._dealt, self._workers = dealt, workers
-        super().__init__(**kwargs)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        size = self._size
-        mask = tfds.features.Image(shape=(size, size, 1), encoding_format="png")
-        features = {
-            "image": tfds.features.Image(shape=(size, size, 3), encoding_format="png"),
-            **dict.fromkeys(self._fields, mask),
-            "name": tfds.features.Text(),
-            "id": np.int64,
-        }
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Pictures with masks of the interest region.",
-            features=tfds.features.FeaturesDict(features),
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(size=size),
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager
-        return {split: self._generate_examples(split) for split in self._dealt}
-
-    def _generate_examples(self, split: str):
-        rows = dataset_writer.in_order(
-            self._read, self._dealt[split], workers=self._workers, label=split
-        )
-        yield from enumerate(rows)
-
-
-def _paired(pictures: list[Path], folders: dict[str, Path]) -> tuple[list[dict], list[str]]:
-    """-> one dict of paths a picture, and the pictures that lack a mask."""
-    found = {
-        field: {path.stem: path for path in list_pictures(folder)}
-        for field, folder in folders.items()
-    }
-    rows, problems = [], []
-    for picture in pictures:
-        row = {"image": picture}
-        for field, paths in found.items():
-            if picture.stem in paths:
-                row[field] = paths[picture.stem]
-            else:
-                what = field.replace("_", " ")
-                problems.append(f"{picture}: has no {what} in {folders[field]}")
-        if len(row) == 1 + len(folders):
-            rows.append(row)
-    return rows, problems
-
-
-def _read(size: int, numbered: tuple[int, dict[str, Path]]) -> dict:
-    """Reads one picture with its masks, checked and scaled, as PNG bytes."""
-    index, row = numbered
-    picture = read_picture(row["image"])
-    example = {"image": encode_png(resize_picture(picture, size)), "id": index}
-    for field, path in row.items():
+    Returns:
+      {field: encoded bytes, "id", "name"}, or why the picture cannot be used.
+    """
+    files, name = row["files"], row["name"]
+    try:
+        picture = read_picture(files["image"])
+    except InputError as error:
+        return Skipped(name, "unreadable picture", str(error))
+    scaled = check_picture(resize_picture(picture, size), size, 3, str(files["image"]))
+    example = {"image": ENCODINGS[encoding](scaled), "name": name, "id": row["id"]}
+    for field, path in files.items():
         if field == "image":
             continue
-        mask = read_mask(path)
+        try:
+            mask = read_mask(path)
+        except InputError as error:
+            return Skipped(name, "unreadable mask", str(error))
         if mask.shape[:2] != picture.shape[:2]:
             (h, w), (ph, pw) = mask.shape[:2], picture.shape[:2]
-            raise InputError(f"{path}: mask is {w}x{h}, its picture {row['image'].name} {pw}x{ph}")
-        scaled = np.where(resize_picture(mask, size) >= 128, 255, 0).astype(np.uint8)
-        if not scaled.any():
-            raise InputError(f"{path}: mask is empty, expected some pixels of 128 or more")
-        dataset_writer.check_picture(scaled, size, 1, str(path))
-        example[field] = encode_png(scaled)
-    example["name"] = row["image"].stem
+            reason = f"{path}: mask is {w}x{h}, its picture {files['image'].name} {pw}x{ph}"
+            return Skipped(name, "mask of another size", reason)
+        inside = np.where(resize_picture(mask, size) >= 128, 255, 0).astype(np.uint8)
+        if not inside.any():
+            reason = f"{path}: mask is empty, expected some pixels of 128 or more"
+            return Skipped(name, "empty mask", reason)
+        example[field] = encode_png(check_picture(inside, size, 1, str(path)))
     return example
 
 
-def _problem(read, numbered: tuple[int, dict[str, Path]]) -> str | None:
-    try:
-        read(numbered)
-    except InputError as error:
-        return str(error)
-    return None
-
-
-def _deal(count: int, validation: int | None, test: int | None, seed: int) -> dict[str, list[int]]:
-    """Deals 0 ... count - 1 to the splits; empty splits are left out."""
-    share = max(1, round(0.05 * count))
-    sizes = [share if wanted is None else wanted for wanted in (validation, test)]
-    if min(sizes) < 0 or sum(sizes) >= count:
-        raise InputError(
-            f"{count} pictures cannot give {sizes[0]} for validation, {sizes[1]} for test and "
-            "some for training: set --validation and --test"
-        )
-    order = np.argsort(Draws(seed).array(count), kind="stable").tolist()
-    cuts = [0, sizes[0], sizes[0] + sizes[1]]
-    dealt = {
-        "train": sorted(order[cuts[2] :]),
-        "validation": sorted(order[: cuts[1]]),
-        "test": sorted(order[cuts[1] : cuts[2]]),
+def _rows(
+    photos: Photos, start: int
+) -> tuple[dict[str, list[dict]], dict[str, list[Skipped]], list[str]]:
+    """-> rows by split (ids count from `start`), pictures that lack a mask by split, notes."""
+    folders = photos.mask_folders()
+    masks = {
+        field: {path.stem: path for path in list_tree(folder)} for field, folder in folders.items()
     }
-    return {split: dealt[split] for split in SPLITS if dealt[split]}
+    splits = photos.pictures.splits
+    names = sorted((p.stem for paths in splits.values() for p in paths), key=_natural)
+    ids = {name: index for index, name in enumerate(names, start)}
+    rows: dict[str, list[dict]] = {split: [] for split in splits}
+    skipped: dict[str, list[Skipped]] = {split: [] for split in splits}
+    for split, paths in splits.items():
+        for path in paths:
+            missing = [field for field in folders if path.stem not in masks[field]]
+            if missing:
+                what = missing[0].replace("_", " ")
+                reason = f"{path}: has no {what} in {folders[missing[0]]}"
+                skipped[split].append(Skipped(path.stem, f"no {what}", reason))
+                continue
+            files = {"image": path} | {field: masks[field][path.stem] for field in folders}
+            rows[split].append({"id": ids[path.stem], "name": path.stem, "files": files})
+    notes = list(photos.pictures.notes)
+    for field, found in masks.items():
+        unused = len(found.keys() - ids.keys())
+        if unused:
+            notes.append(f"{unused} files in {folders[field].name} belong to no picture used here")
+    return rows, skipped, notes
+
+
+def _identity(row: dict[str, Any]) -> list:
+    """What tells that a finished example is still of these files."""
+    files = []
+    for field, path in row["files"].items():
+        stat = path.stat()
+        files.append([field, path.name, stat.st_size, stat.st_mtime_ns])
+    return [row["id"], row["name"], files]
+
+
+def _natural(name: str) -> list:
+    """Orders names by their numbers: p2 before p10."""
+    return [int(part) if part.isdigit() else part for part in _DIGITS.split(name)]
+
+
+def _features(size: int, encoding: str, fields: tuple[str, ...]) -> dict[str, Any]:
+    mask = tfds.features.Image(shape=(size, size, 1), encoding_format="png")
+    return {
+        "image": tfds.features.Image(shape=(size, size, 3), encoding_format=encoding),
+        **dict.fromkeys(fields, mask),
+        "name": tfds.features.Text(),
+        "id": np.int64,
+    }

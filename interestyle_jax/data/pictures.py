@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from interestyle_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+JPEG_QUALITY = 95
 
 
 def list_pictures(path: str | Path) -> list[Path]:
@@ -123,6 +124,13 @@ def encode_png(picture: np.ndarray) -> bytes:
     """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes."""
     buffer = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def encode_jpeg(picture: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] -> JPEG bytes of quality 95, colours at full resolution (4:4:4)."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

@@ -38,7 +38,8 @@ class Examples:
         for field in fields:
             if field.split("/")[0] not in features:
                 known = ", ".join(sorted(features))
-                raise InputError(f"{directory}: has no field '{field}' (it has {known})")
+                hint = "; build it with interestyle data --masks" if "mask" in field else ""
+                raise InputError(f"{directory}: has no field '{field}' (it has {known}){hint}")
             if "/" in field and field.split("/")[1] not in features[field.split("/")[0]]:
                 raise InputError(f"{directory}: has no field '{field}'")
         self.fields = tuple(dict.fromkeys((*fields, "id")))

@@ -1,0 +1,188 @@
+"""One shard of a data set: planned by content, written whole or not at all."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer
+
+from interestyle_jax import __version__
+from interestyle_jax.errors import InputError
+
+# Part of every shard's key: a change of what examples look like makes finished shards anew.
+FORMAT = 1
+# A shard holds at most this many pixels of one field, and at least this many pictures.
+_SHARD_PIXELS, _SHARD_PICTURES = 2**28, 64
+_SHARDS = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A picture that is left out: its name, the kind of reason, and the reason in one line."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """What one shard holds.
+
+    Attributes:
+      split: its split.
+      number: its place in the split, from 0.
+      items: what `make` takes, one for each picture.
+      key: digest of the options and of what identifies the items; a finished shard of the same
+        key is not written again.
+    """
+
+    split: str
+    number: int
+    items: Sequence[Any]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """`SPLIT-NUMBER`, its file while the set is not finished."""
+        return f"{self.split}-{self.number:05d}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: how many examples and bytes, its SHA-256, and what was left out."""
+
+    key: str
+    examples: int
+    bytes: int
+    sha256: str
+    skipped: tuple[Skipped, ...]
+
+
+def plan_shards(
+    splits: Mapping[str, Sequence[tuple[Any, Any]]], *, size: int, options: Mapping[str, Any]
+) -> list[Shard]:
+    """Deals the (item, identity) pairs of each split to shards, in order.
+
+    The plan depends on the arguments alone: not on the number of workers, and not on what is
+    finished. Identities and options are JSON values; `size` is the pictures' side in pixels.
+    """
+    shards = []
+    for split, pairs in splits.items():
+        count = max(_SHARD_PICTURES, -(-len(pairs) // _SHARDS))
+        count = max(1, min(count, _SHARD_PIXELS // size**2))
+        for number, start in enumerate(range(0, len(pairs), count)):
+            chunk = pairs[start : start + count]
+            content = [
+                FORMAT,
+                __version__,
+                split,
+                dict(options),
+                [identity for _, identity in chunk],
+            ]
+            key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            shards.append(Shard(split, number, [item for item, _ in chunk], key))
+    return shards
+
+
+def read_record(folder: Path, shard: Shard) -> ShardRecord | None:
+    """The record of a shard that lies finished in `folder`, or None where it is to be written."""
+    try:
+        fields = json.loads((folder / f"{shard.name}.json").read_text(encoding="utf-8"))
+        skipped = tuple(Skipped(**entry) for entry in fields.pop("skipped"))
+        record = ShardRecord(skipped=skipped, **fields)
+        whole = (folder / shard.name).stat().st_size == record.bytes
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return record if whole and record.key == shard.key else None
+
+
+def write_shard(
+    folder: Path,
+    shard: Shard,
+    features: tfds.features.FeaturesDict,
+    make: Callable[[Any], dict | Skipped],
+    each: Callable[[], None],
+) -> ShardRecord:
+    """Writes a shard and its record to `folder`, both under their names only when whole.
+
+    `make` turns an item into an example of `features` (pictures as encoded bytes) or a reason to
+    leave it out; `each` is called after every item.
+
+    Raises InputError when the disk refuses.
+    """
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    temporary = folder / f"{shard.name}.{os.getpid()}.tmp"
+    examples, skipped = 0, []
+    try:
+        # The reader of TFDS expects one record a group.
+        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+        for item in shard.items:
+            example = make(item)
+            if isinstance(example, Skipped):
+                skipped.append(example)
+            else:
+                proto = serializer.get_tf_example(features.encode_example(example))
+                # The order of a map's entries differs between processes otherwise.
+                writer.write(proto.SerializeToString(deterministic=True))
+                examples += 1
+            each()
+        writer.close()
+        record = ShardRecord(
+            key=shard.key,
+            examples=examples,
+            bytes=temporary.stat().st_size,
+            sha256=file_sha256(temporary),
+            skipped=tuple(skipped),
+        )
+        _publish(temporary, folder / shard.name)
+        text = json.dumps(dataclasses.asdict(record), indent=1)
+        note = folder / f"{shard.name}.json.{os.getpid()}.tmp"
+        note.write_text(text + "\n", encoding="utf-8")
+        _publish(note, folder / f"{shard.name}.json")
+    except OSError as error:
+        raise InputError(_refused(folder, error.strerror or str(error))) from error
+    except RuntimeError as error:
+        # array_record's C++ writer reports a full disk this way.
+        _, failed, reason = str(error).partition("() failed: ")
+        if not failed:
+            raise
+        raise InputError(_refused(folder, reason.split(";")[0])) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return record
+
+
+def check_picture(picture: np.ndarray, size: int, channels: int, what: str) -> np.ndarray:
+    """Returns the picture; TFDS itself does not look at the shape of encoded pictures.
+
+    Raises ValueError where it is not uint8 [size, size, channels].
+    """
+    if picture.dtype != np.uint8 or picture.shape != (size, size, channels):
+        raise ValueError(
+            f"{what}: {picture.dtype}{list(picture.shape)}, not uint8 [{size}, {size}, {channels}]"
+        )
+    return picture
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refused(folder: Path, reason: str) -> str:
+    return f"{folder}: cannot be written: {reason}; finished parts stay there for the next run"
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

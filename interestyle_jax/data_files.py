@@ -1,0 +1,178 @@
+"""The command `interestyle data`: makes data sets that `train` and `evaluate` read."""
+
+import argparse
+from pathlib import Path
+
+from interestyle_jax.errors import InputError
+
+# Names that --masks takes besides directories.
+NO_MASKS = "none"
+_AVATAR_SIZE, _PHOTO_SIZE = 64, 256
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `interestyle data` to `parser`.
+
+    Pictures are the command itself; `avatars` is a sub-command.
+    """
+    from interestyle_jax.data.layouts import DEALINGS, LAYOUTS, SPLITS
+    from interestyle_jax.interest.providers import PROVIDERS
+
+    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures")
+    parser.add_argument(
+        "--masks",
+        metavar="DIR|PROVIDER|none",
+        help=f"interest masks of the same names, or who makes them: {', '.join(PROVIDERS)}",
+    )
+    parser.add_argument("--face-masks", type=Path, metavar="DIR", help="face masks (optional)")
+    parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="AFHQ's, e.g. wild")
+    parser.add_argument("--mapping", type=Path, metavar="FILE", help="CelebA-HQ's list")
+    parser.add_argument(
+        "--splits", choices=DEALINGS, help="default: dealt for folders, all FFHQ to train"
+    )
+    parser.add_argument("--validation", type=int, metavar="N", help="pictures (dealt: 5 %%)")
+    parser.add_argument("--test", type=int, metavar="N", help="pictures (dealt: 5 %%)")
+    parser.add_argument("--only", choices=SPLITS, help="write this split alone")
+    parser.add_argument(
+        "--validation-images",
+        type=Path,
+        metavar="DIR",
+        help="other pictures for validation (of CelebA-HQ its test split)",
+    )
+    parser.add_argument("--validation-masks", metavar="DIR|PROVIDER", help="their masks")
+    parser.add_argument("--validation-face-masks", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--encoding", choices=("jpeg", "png"), default="jpeg", help="jpeg: quality 95 (default)"
+    )
+    parser.add_argument(
+        "--max-skipped",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of pictures that may be left out as unusable (default 0.01)",
+    )
+    parser.add_argument(
+        "--verify", type=Path, metavar="DIR", help="compare a data set with its manifest instead"
+    )
+    _add_common(parser, f"side in pixels (default {_PHOTO_SIZE})")
+    # Not required here: --verify goes without.
+    parser.add_argument("--out", type=Path, metavar="DIR", help="directory to write")
+    commands = parser.add_subparsers(dest="source", metavar="avatars")
+    world = commands.add_parser("avatars", help="draw the avatar world", allow_abbrev=False)
+    world.add_argument("--train", type=int, default=2000, help="number of samples (default 2000)")
+    world.add_argument("--validation", type=int, default=200, help="default 200")
+    world.add_argument("--test", type=int, default=200, help="default 200")
+    world.add_argument("--style", default="toon-head", help="toon-head, or personas (held out)")
+    world.add_argument("--clean-only", action="store_true", help="only clean pictures and ids")
+    world.add_argument("--out", type=Path, required=True, metavar="DIR")
+    _add_common(world, f"side in pixels (default {_AVATAR_SIZE})")
+
+
+def _add_common(parser: argparse.ArgumentParser, size_help: str) -> None:
+    parser.add_argument("--size", type=int, metavar="N", help=size_help)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a core; 0: none)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing data set")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs `interestyle data`; returns 0. Raises InputError on bad input."""
+    if args.seed < 0:
+        raise InputError(f"--seed: {args.seed} is negative, expected 0 or more")
+    if args.workers is not None and args.workers < 0:
+        raise InputError(f"--workers: {args.workers} is negative, expected 0 or more")
+    if args.source == "avatars":
+        out = _avatars(args)
+    elif args.verify is not None:
+        from interestyle_jax.data.manifest import verify
+
+        files = verify(args.verify)["files"]
+        print(f"{args.verify}: all {len(files)} files are as in its manifest")
+        return 0
+    else:
+        missing = [name for name in ("images", "masks", "out") if getattr(args, name) is None]
+        if missing:
+            named = ", ".join(f"--{name}" for name in missing)
+            raise InputError(f"data: {named} required (or the sub-command avatars)")
+        out = _photos(args)
+    print(f"wrote {out}")
+    return 0
+
+
+def _avatars(args: argparse.Namespace) -> Path:
+    # Imported here: TFDS takes a second.
+    from interestyle_jax.data.avatar_builder import write_avatars
+
+    return write_avatars(
+        args.out,
+        sizes={"train": args.train, "validation": args.validation, "test": args.test},
+        size=_AVATAR_SIZE if args.size is None else args.size,
+        seed=args.seed,
+        style=args.style,
+        clean_only=args.clean_only,
+        workers=args.workers,
+        force=args.force,
+    )
+
+
+def _photos(args: argparse.Namespace) -> Path:
+    from interestyle_jax.data.dataset_writer import check_free
+    from interestyle_jax.data.folder_builder import write_photos
+    from interestyle_jax.data.layouts import find_pictures, held_out_pictures
+
+    check_free(args.out, args.force)
+    apart = args.validation_images is not None
+    if not apart and (args.validation_masks or args.validation_face_masks):
+        raise InputError("--validation-masks: --validation-images required with them")
+    pictures = find_pictures(
+        args.images,
+        layout=args.layout,
+        dealing="train" if apart and args.splits is None and args.test is None else args.splits,
+        class_name=args.class_name,
+        mapping=None if apart else args.mapping,
+        validation=0 if apart and args.splits == "dealt" else None if apart else args.validation,
+        test=args.test,
+        seed=args.seed,
+    )
+    photos = _with_masks(args, pictures, args.masks, args.face_masks, "masks")
+    held_out = None
+    if apart:
+        others = held_out_pictures(
+            args.validation_images,
+            class_name=args.class_name,
+            mapping=args.mapping,
+            count=args.validation,
+        )
+        masks = args.validation_masks or (NO_MASKS if args.masks == NO_MASKS else None)
+        if masks is None:
+            raise InputError("--validation-images: --validation-masks required with it")
+        held_out = _with_masks(args, others, masks, args.validation_face_masks, "validation-masks")
+    return write_photos(
+        photos,
+        args.out,
+        size=_PHOTO_SIZE if args.size is None else args.size,
+        held_out=held_out,
+        only=args.only,
+        encoding=args.encoding,
+        max_skipped=args.max_skipped,
+        workers=args.workers,
+        force=args.force,
+    )
+
+
+def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str):
+    from interestyle_jax.data.folder_builder import Photos
+    from interestyle_jax.interest.providers import PROVIDERS
+
+    if masks == NO_MASKS:
+        return Photos(pictures, None, face_masks)
+    if masks in PROVIDERS:
+        raise InputError(f"--masks: provider {masks} is not wired")
+    if not Path(masks).is_dir():
+        raise InputError(
+            f"--{suffix}: '{masks}' is no directory and none of {', '.join(PROVIDERS)}, {NO_MASKS}"
+        )
+    return Photos(pictures, Path(masks), face_masks)
