@@ -12,12 +12,20 @@ import interestyle_jax as ij
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.graphonomy import Graphonomy
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.models.resnet import ResNetTrunk
 from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.conversion import shapes
-from tools.convert_weights.families import FAMILIES, face_embedders, moco, mtcnn, resnet34
+from tools.convert_weights.families import (
+    FAMILIES,
+    face_embedders,
+    graphonomy,
+    moco,
+    mtcnn,
+    resnet34,
+)
 from tools.convert_weights.source_file import BARE, SourceFile, read_source
 from tools.convert_weights.to_pytorch import to_pytorch
 
@@ -250,6 +258,60 @@ def test_arrays_that_are_no_direction_are_refused(tmp_path, value):
         convert([path], tmp_path / "out")
     with pytest.raises(InputError, match=r"expected one direction, \[1, D\] or \[1, L, D\]"):
         convert([path], tmp_path / "out", family="interfacegan")
+
+
+PARSER = Graphonomy((4, 4, 4, 5, 6, 7, 8, 8, 9), 1, features=8, low_level=3, hidden=5)
+
+
+def parser_arrays():
+    rng = np.random.default_rng(1)
+    unread = {
+        key: rng.normal(size=shape).astype(np.float32)
+        for key, shape in graphonomy.unread_shapes(PARSER).items()
+    }
+    return tiny_arrays(PARSER, graphonomy.entries(PARSER)) | unread
+
+
+@pytest.mark.parametrize("counters", [True, False], ids=["counters", "PyTorch 0.4"])
+def test_graphonomy_there_and_back_with_what_nothing_reads(tmp_path, counters):
+    arrays = {k: v for k, v in parser_arrays().items() if counters or "num_batches" not in k}
+    content = {f"module.{k}": np.abs(v) if "running_var" in k else v for k, v in arrays.items()}
+    report = convert([write(tmp_path / "in.pth", content)], tmp_path / "here", check=counters)
+    assert "family graphonomy\n" in report
+    assert "note: source_graph_conv3.weight, transpose_graph.adj" in report
+    if counters:
+        assert f"verify: {len(arrays)} tensors are the source's, bit for bit" in report
+    assert load_weights(tmp_path / "here").part("parser")[0] == PARSER
+    assert ij.load(tmp_path / "here").metadata["family"] == "graphonomy"
+    to_pytorch(tmp_path / "here", tmp_path / "back.pth")
+    want = {k.removeprefix("module."): v for k, v in content.items()}
+    assert_same(read_source(tmp_path / "back.pth").content, want)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda a: a.pop("source_graph_conv3.weight"), "missing key source_graph_conv3.weight"),
+        (lambda a: a.pop("transpose_graph.adj"), "missing key transpose_graph.adj"),
+        (lambda a: a.update({"graph_conv1.weight": np.zeros(2)}), "unused key graph_conv1.weight"),
+        (
+            lambda a: a.update({"decoder.2.weight": np.zeros(2), "semantic.bias": np.zeros(7)}),
+            r"2 keys do not fit: .*decoder.2.weight; semantic.bias is \[7\], expected \[20\]",
+        ),
+        (
+            lambda a: a.update({"semantic.weight": np.zeros((7, 8, 1, 1), np.float32)}),
+            r"are \(7, 20, 7\), expected \(20, 20, 7\)",
+        ),
+        (lambda a: a.pop("target_featuremap_2_graph.weight"), "no Graphonomy parser can be read"),
+    ],
+    ids=["unread layer", "unread table", "PASCAL's key", "two", "other labels", "no graph"],
+)
+def test_graphonomy_files_that_do_not_fit(tmp_path, break_it, message):
+    arrays = parser_arrays()
+    break_it(arrays)
+    with pytest.raises(InputError, match=message):
+        convert([write(tmp_path / "in.pth", arrays)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def manifest_source(entries, wrap=lambda section: section):

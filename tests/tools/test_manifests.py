@@ -60,9 +60,10 @@ LAYOUTS = {
     # torchvision's classifier.
     "lpips_alex": Layout("lpips_alex", flat=("alexnet", "lin"), left_out=6),
     "mtcnn": Layout("mtcnn", flat=("pnet", "rnet", "onet")),
+    "graphonomy_cihp20": Layout("graphonomy", flat=("state_dict",)),
 }
-# Networks that no family has, and a discriminator without its generator.
-UNKNOWN = ("graphonomy_cihp20", "styleclip_mapper_1024", "rosinality_disc_32")
+# A network that no family has, and a discriminator without its generator.
+UNKNOWN = ("styleclip_mapper_1024", "rosinality_disc_32")
 
 
 def test_every_manifest_is_here(golden_dir):

@@ -12,6 +12,7 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder
+from interestyle_jax.models.graphonomy import Graphonomy
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
@@ -24,6 +25,7 @@ from interestyle_jax.weights import load_weights, save_weights
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.conversion import Family
 from tools.convert_weights.families import FAMILIES
+from tools.convert_weights.families.graphonomy import unread_shapes
 from tools.convert_weights.source_file import BARE, PARALLEL, SourceFile, read_source
 from tools.convert_weights.to_pytorch import to_pytorch
 
@@ -32,6 +34,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (extra [conv
 GENERATOR = Generator(
     resolution=16, w_dim=6, z_dim=6, mapping_depth=2, channel_base=128, channel_max=10
 )
+PARSER = Graphonomy((4, 4, 4, 5, 6, 7, 8, 8, 9), 2, features=8, low_level=3, hidden=5)
 TINY_TRUNK = {"units": (1, 1), "widths": (16, 16, 32), "dim": 5, "input_size": 16}
 TINY_ENCODER = {
     "num_styles": 6,
@@ -89,6 +92,7 @@ CASES = {
     "interfacegan": Case({}, {"direction": (1, 18, 8)}),
     "lpips_alex": Case({"lpips": LPIPS("alex")}),
     "lpips_vgg": Case({"lpips": LPIPS("vgg")}),
+    "graphonomy": Case({"parser": PARSER}, {"unread": unread_shapes(PARSER)}),
     "resnet34": Case({}, {"trunk": resnet_shapes(ResNetTrunk((1, 2), (4, 4, 8)))}),
 }
 

@@ -42,8 +42,10 @@ def entries(parser: Graphonomy) -> list[Entry]:
         table += convolution(f"{TRUNK}.conv{i}", f"trunk/stem_conv_{i}")
         table += batch_norm(f"{TRUNK}.bn{i}", f"trunk/stem_norm_{i}")
     last = FIRST_MIDDLE + parser.middle_blocks
+    exit_has_shortcut = parser.widths[5] != parser.widths[4]
     for i in range(1, last + 1):
-        table += _block(i, "exit" if i == last else str(i), has_shortcut=i < 4 or i == last)
+        has_shortcut = exit_has_shortcut if i == last else i < FIRST_MIDDLE
+        table += _block(i, "exit" if i == last else str(i), has_shortcut=has_shortcut)
     for i in range(3):
         table += _separable(f"{TRUNK}.conv{3 + i}", f"trunk/exit_conv_{i}")
 

@@ -1,0 +1,55 @@
+"""Mask providers by name: where interest masks of real pictures come from."""
+
+import importlib
+import inspect
+from typing import Any
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.interest.providers.masks import MaskProvider, Masks
+
+__all__ = ["PROVIDERS", "MaskProvider", "Masks", "make_provider"]
+
+_CLASSES = {
+    "folder": "FolderProvider",
+    "celebamask": "CelebAMaskProvider",
+    "segformer": "SegformerProvider",
+    "detr": "DetrProvider",
+    "selfie": "SelfieProvider",
+    "graphonomy": "GraphonomyProvider",
+}
+PROVIDERS = tuple(_CLASSES)
+
+
+def provider_options(name: str) -> tuple[str, ...]:
+    """The options that a provider takes.
+
+    Raises:
+      InputError: unknown name.
+    """
+    return tuple(inspect.signature(_provider_class(name)).parameters)
+
+
+def make_provider(name: str, **options: Any) -> MaskProvider:
+    """The provider of that name, its network loaded.
+
+    Args:
+      name: one of `PROVIDERS`.
+      **options: those of the provider's class; None counts as not given.
+
+    Raises:
+      InputError: unknown name or option, or whatever the provider lacks (weights, a package).
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    unknown = sorted(given.keys() - set(provider_options(name)))
+    if unknown:
+        known = ", ".join(f"--{key}" for key in provider_options(name)) or "none"
+        raise InputError(f"--{unknown[0]}: no option of provider {name}, which takes {known}")
+    return _provider_class(name)(**given)
+
+
+def _provider_class(name: str) -> type:
+    if name not in _CLASSES:
+        raise InputError(f"--provider: {name!r}, expected one of {', '.join(PROVIDERS)}")
+    # Imported when asked for: each knows another heavy library.
+    module = importlib.import_module(f"interestyle_jax.interest.providers.{name}")
+    return getattr(module, _CLASSES[name])
