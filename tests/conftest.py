@@ -21,7 +21,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Where the shared folder is there, any other reason to skip is a failure.
-EXPECTED_SKIPS = ("could not import 'torch'", "torch is not installed")
+EXPECTED_SKIPS = (
+    "could not import 'torch'",
+    "torch is not installed",
+    "dlib and its landmark file are not installed",
+)
 
 
 def _fail_unexpected_skip(report):

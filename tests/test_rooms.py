@@ -11,6 +11,7 @@ MAY_IMPORT = {
     "models": set(),
     "data": set(),
     "interest": set(),
+    "photos": set(),
     "inversion": {"models", "interest"},
     "training": {"models", "data", "interest", "inversion"},
     "evaluation": {"models", "data", "interest", "inversion"},

@@ -1,0 +1,1 @@
+"""Photographs: faces and landmarks, FFHQ alignment, and paste-back into the photograph."""

@@ -1,0 +1,77 @@
+"""dlib's 68 points: the landmarks that FFHQ itself was aligned by.
+
+The landmark file was trained on pictures that are licensed for research (iBUG 300-W), so it is no
+part of this package; the caller names it.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.photos.landmarks import Face
+
+FILE = "shape_predictor_68_face_landmarks.dat"
+# The detector sees at most this many pixels a side, doubled: faces from 40 of them.
+LONGEST_SIDE = 1024
+EYES = (slice(36, 42), slice(42, 48))
+MOUTH_CORNERS = (48, 54)
+
+
+class DlibLandmarker:
+    """dlib's frontal face detector and its predictor of 68 points."""
+
+    name = "dlib"
+
+    def __init__(self, file: str | Path | None):
+        """Reads the landmark file.
+
+        Args:
+          file: shape_predictor_68_face_landmarks.dat.
+
+        Raises:
+          InputError: dlib is not installed, or the file is none of its predictors.
+        """
+        try:
+            import dlib
+        except ImportError as error:
+            raise InputError(
+                f"landmarks: 'dlib' needs the package dlib-bin: "
+                f"pip install 'interestyle_jax[dlib]' ({error})"
+            ) from error
+        if file is None:
+            raise InputError(f"landmarks: 'dlib' needs its file {FILE}: --dlib-file=PATH")
+        if not Path(file).is_file():
+            raise InputError(f"{file}: no such file, expected {FILE}")
+        try:
+            self._predictor = dlib.shape_predictor(str(file))
+        except RuntimeError as error:
+            raise InputError(f"{file}: dlib cannot read it, expected {FILE}") from error
+        self._detector = dlib.get_frontal_face_detector()
+        self._rectangle = dlib.rectangle
+        self._lock = threading.Lock()
+
+    def __call__(self, picture: np.ndarray) -> list[Face]:
+        longest = max(picture.shape[:2])
+        scale = max(longest / LONGEST_SIDE, 1.0)
+        small = picture
+        if scale > 1:
+            size = tuple(max(1, round(side / scale)) for side in picture.shape[1::-1])
+            small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+        # The detector keeps the picture that it works on.
+        with self._lock:
+            boxes, scores, _ = self._detector.run(small, 1, 0.0)
+        faces = []
+        for box, score in zip(boxes, scores, strict=True):
+            sides = (box.left(), box.top(), box.right(), box.bottom())
+            whole = self._rectangle(*(round(side * scale) for side in sides))
+            shape = self._predictor(picture, whole)
+            if shape.num_parts != 68:
+                raise InputError(f"landmarks: dlib's file has {shape.num_parts} points, not 68")
+            landmarks = np.array([[p.x, p.y] for p in shape.parts()], np.float64)
+            eyes = [landmarks[eye].mean(0) for eye in EYES]
+            points = np.stack([*eyes, *landmarks[list(MOUTH_CORNERS)]])
+            faces.append(Face(points, landmarks, float(score)))
+        return faces

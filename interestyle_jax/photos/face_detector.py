@@ -1,0 +1,144 @@
+"""BlazeFace: where faces are in a photograph, and six points of each.
+
+Source: MediaPipe's graphs `face_detection_short_range` and `face_detection` (Bazarevsky et al.
+2019, arXiv:1907.05047). The network sees 128 pixels and finds faces that fill a fair part of them;
+squares of half and a quarter of the photograph find smaller ones.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from interestyle_jax.litert import LiteRTModel
+
+SIZE = 128
+# Cells of a side, and anchors in each.
+GRIDS = ((16, 2), (8, 6))
+MIN_SCORE = 0.5
+MIN_OVERLAP = 0.3
+# Squares of a level have this share of the longer side, and overlap by half.
+LEVELS = (1.0, 0.5, 0.25)
+KEYPOINTS = ("right eye", "left eye", "nose tip", "mouth", "right ear", "left ear")
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """A face that may be one; positions as in `quads`.
+
+    Attributes:
+      box: [4], x1, y1, x2, y2.
+      score: in (0, 1).
+      keypoints: [6, 2], as in KEYPOINTS; right and left are the person's.
+    """
+
+    box: np.ndarray
+    score: float
+    keypoints: np.ndarray
+
+
+class FaceDetector:
+    """The short-range network on squares of a photograph."""
+
+    def __init__(self, *, num_threads: int = 1):
+        """Loads the network; raises InputError where LiteRT is not installed."""
+        self._model = LiteRTModel("face_detection_short_range", num_threads=num_threads)
+        self._anchors = anchors()
+
+    def __call__(self, picture: np.ndarray, *, level: int = 0) -> list[Detection]:
+        """The faces of uint8 [H, W, 3] that are large enough for the level, the likeliest first.
+
+        Args:
+          picture: RGB.
+          level: 0 looks at the whole picture, 1 and 2 at squares of half and a quarter of it.
+        """
+        image = Image.fromarray(picture)
+        found = [np.zeros((0, 17))]
+        for left, top, side in squares(*picture.shape[:2], LEVELS[level]):
+            # Beyond the picture PIL's crop is black, as MediaPipe's border is.
+            cut = image.crop((left, top, left + side, top + side))
+            small = cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            x = np.asarray(small, np.float32) / 127.5 - 1
+            raw, logits = (output[0].astype(np.float64) for output in self._model(x[None]))
+            decoded = decode(raw, logits[:, 0], self._anchors)
+            decoded[:, 1:] = decoded[:, 1:] * side + np.tile([left - 0.5, top - 0.5], 8)
+            found.append(decoded)
+        faces = weighted_suppression(np.concatenate(found))
+        return [Detection(f[1:5], float(f[0]), f[5:].reshape(6, 2)) for f in faces]
+
+
+def anchors() -> np.ndarray:
+    """[896, 2]: centres of the anchors, in units of the square's side."""
+    centres = []
+    for cells, count in GRIDS:
+        rows, columns = np.mgrid[:cells, :cells] + 0.5
+        grid = np.stack([columns.ravel(), rows.ravel()], axis=1) / cells
+        centres.append(np.repeat(grid, count, axis=0))
+    return np.concatenate(centres)
+
+
+def decode(raw: np.ndarray, logits: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """The network's outputs as [n, 17]: score, box, keypoints, of those above MIN_SCORE.
+
+    Args:
+      raw: [896, 16]: centre, width and height, and six points, in pixels of the network's input;
+        centre and points relative to the anchor.
+      logits: [896].
+      centres: [896, 2], the anchors.
+
+    Returns:
+      Positions in units of the square's side.
+    """
+    scores = 1 / (1 + np.exp(-np.clip(logits, -100, 100)))
+    keep = scores >= MIN_SCORE
+    raw, centres = raw[keep] / SIZE, centres[keep]
+    middle, half = raw[:, :2] + centres, raw[:, 2:4] / 2
+    points = raw[:, 4:] + np.tile(centres, 6)
+    return np.hstack([scores[keep, None], middle - half, middle + half, points])
+
+
+def weighted_suppression(detections: np.ndarray) -> np.ndarray:
+    """[n, 17] -> [m, 17]: detections of one face become their mean, weighted by the scores.
+
+    The best detection takes those that overlap it by more than MIN_OVERLAP (intersection over
+    union), keeps its score, and so on with the rest.
+    """
+    rest = detections[np.argsort(-detections[:, 0], kind="stable")]
+    faces = [np.zeros((0, detections.shape[1]))]
+    while len(rest):
+        same = overlap(rest[0, 1:5], rest[:, 1:5]) > MIN_OVERLAP
+        # A box without an area overlaps nothing, not even itself.
+        same[0] = True
+        mean = np.average(rest[same, 1:], axis=0, weights=rest[same, 0])
+        faces.append(np.concatenate([rest[0, :1], mean])[None])
+        rest = rest[~same]
+    return np.concatenate(faces)
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box [4] with boxes [n, 4]."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=1)
+    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    union = np.prod(np.maximum(box[2:] - box[:2], 0)) + areas - common
+    return common / np.maximum(union, 1e-12)
+
+
+def squares(height: int, width: int, share: float) -> Iterator[tuple[int, int, int]]:
+    """left, top and side of squares that cover a picture, overlapping by half.
+
+    The side is `share` of the longer side; along an axis that is shorter there is one, centred.
+    """
+    side = math.ceil(share * max(height, width))
+
+    def starts(length: int) -> list[int]:
+        if length <= side:
+            return [(length - side) // 2]
+        count = math.ceil(2 * (length - side) / side) + 1
+        return [round(x) for x in np.linspace(0, length - side, count)]
+
+    for top in starts(height):
+        for left in starts(width):
+            yield left, top, side

@@ -1,0 +1,69 @@
+"""Face Mesh: 468 points of a face, and whether there is one.
+
+Source: MediaPipe's graphs `face_landmark` and `face_detection_front_detection_to_roi` (Kartynnik et
+al. 2019, arXiv:1907.06724).
+"""
+
+import math
+
+import numpy as np
+
+from interestyle_jax.litert import LiteRTModel
+from interestyle_jax.photos.quads import cut_quad, quad_matrix, quad_side, square_quad
+
+SIZE = 192
+# The region is the face's longer side times this.
+MARGIN = 1.5
+# Outer corners of the eyes, the left one in the picture first.
+EYE_CORNERS = (33, 263)
+
+
+class FaceMesh:
+    """The network of 468 points on the region of a face."""
+
+    def __init__(self, *, num_threads: int = 1):
+        """Loads the network; raises InputError where LiteRT is not installed."""
+        self._model = LiteRTModel("face_landmark", num_threads=num_threads)
+
+    def __call__(
+        self, picture: np.ndarray, box: np.ndarray, eyes: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """The points of the face in a region, after a second look at the region they suggest.
+
+        Args:
+          picture: uint8 [H, W, 3], RGB.
+          box: [4], x1, y1, x2, y2 of the face.
+          eyes: [2, 2], the left one in the picture first; their line is the face's horizontal.
+
+        Returns:
+          The points [468, 2], positions as in `quads`, and the probability that a face is there.
+        """
+        points, _ = self._look(picture, region(box, eyes))
+        box = np.concatenate([points.min(0), points.max(0)])
+        return self._look(picture, region(box, points[list(EYE_CORNERS)]))
+
+    def _look(self, picture: np.ndarray, quad: np.ndarray) -> tuple[np.ndarray, float]:
+        # Cut larger and averaged, where a pixel of the input covers several of the picture.
+        fold = min(max(math.ceil(quad_side(quad) / SIZE), 1), 16)
+        cut = cut_quad(picture, quad, SIZE * fold)
+        small = cut.reshape(SIZE, fold, SIZE, fold, 3).mean((1, 3), dtype=np.float32)
+        raw, logit = self._model(small[None] / 255)
+        points = raw.reshape(468, 3)[:, :2].astype(np.float64) / SIZE
+        matrix = quad_matrix(quad)
+        return points @ matrix[:, :2].T + matrix[:, 2], _sigmoid(float(logit.ravel()[0]))
+
+
+def region(box: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+    """The quad that the network sees: around the box's centre, turned so that the eyes are level.
+
+    Its side is 1.5 times the longer side of the box.
+    """
+    turn = eyes[1] - eyes[0]
+    length = float(np.hypot(*turn))
+    direction = turn / length if length > 0 else np.array([1.0, 0.0])
+    side = MARGIN * max(box[2] - box[0], box[3] - box[1])
+    return square_quad((box[:2] + box[2:]) / 2, direction * side / 2)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-min(max(x, -100.0), 100.0)))

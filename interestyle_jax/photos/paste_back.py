@@ -1,0 +1,150 @@
+"""Puts an aligned picture back into its photograph, with a soft edge."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.photos.quads import quad_matrix, quad_side
+
+SHAPES = ("square", "ellipse")
+# Rows and columns repeated around the picture, so that filters meet no black at its edge.
+FRAME = 4
+
+
+def paste_back(
+    photo: np.ndarray,
+    picture: np.ndarray,
+    quad: np.ndarray,
+    *,
+    mask: np.ndarray | None = None,
+    feather: float = 0.1,
+    shape: str = "square",
+) -> np.ndarray:
+    """A photograph with a picture laid over one of its quads. Pure.
+
+    The picture is interpolated (bicubic), and averaged over each pixel of the photograph where it
+    is finer. Pixels whose centre lies outside of the
+    quad, or outside of the mask, keep their value to the bit.
+
+    Args:
+      photo: uint8 [H, W, 3].
+      picture: uint8 [S, S, 3], what the quad should show.
+      quad: [4, 2], as `align` returns it.
+      mask: [S, S, 1] or [S, S], bool, uint8 (255 = paste) or float in [0, 1]: paste only this;
+        its edge is softened inwards. None pastes the whole shape.
+      feather: width of the soft edge, inside the shape, as a share of the quad's side; 0 is hard.
+      shape: "square", the whole quad, or the "ellipse" that touches its sides.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      InputError: another shape or type, or a feather outside of [0, 0.5].
+    """
+    check_edge(feather, shape)
+    _check(photo, picture, quad)
+    result = photo.copy()
+    quad = np.asarray(quad, np.float64)
+    low = np.maximum(np.ceil(quad.min(0)), 0).astype(int)
+    high = np.minimum(np.floor(quad.max(0)) + 1, photo.shape[1::-1]).astype(int)
+    if (low >= high).any():
+        return result
+    window = (slice(low[1], high[1]), slice(low[0], high[0]))
+    size = picture.shape[0]
+    # (x, y) of the window, counted from its upper left edge, -> (u, v) in the unit square.
+    forward = quad_matrix(quad)
+    inverse = np.linalg.inv(forward[:, :2])
+    shift = inverse @ (low - 0.5 - forward[:, 2])
+    to_unit = np.column_stack([inverse, shift])
+    sides = tuple(int(n) for n in high - low)
+    x, y = np.meshgrid(np.arange(sides[0]) + 0.5, np.arange(sides[1]) + 0.5)
+    u, v = (row[0] * x + row[1] * y + row[2] for row in to_unit)
+    weight = _soft_shape(u, v, feather=feather, shape=shape)
+    fold = min(max(math.ceil(size / quad_side(quad)), 1), size)
+    if mask is not None:
+        soft = _soft_mask(_as_float(mask, size), feather * size)
+        weight = weight * np.clip(_warp(soft, to_unit, sides, fold), 0, 1)
+    channels = [_warp(picture[..., c], to_unit, sides, fold) for c in range(3)]
+    old = photo[window].astype(np.float32)
+    new = np.clip(np.stack(channels, axis=-1), 0, 255)
+    blend = np.rint(old + (new - old) * weight[..., None]).astype(np.uint8)
+    result[window] = np.where(weight[..., None] > 0, blend, photo[window])
+    return result
+
+
+def _warp(plane: np.ndarray, to_unit: np.ndarray, sides: tuple[int, int], fold: int) -> np.ndarray:
+    """A plane [S, S] on the window's pixels, float32 [sides[1], sides[0]].
+
+    Sampled `fold` times as densely as the window's pixels and averaged.
+    """
+    size = plane.shape[0]
+    framed = np.pad(plane.astype(np.float32), FRAME, "edge")
+    matrix = to_unit * size
+    matrix[:, :2] /= fold
+    matrix[:, 2] += FRAME
+    fine = tuple(n * fold for n in sides)
+    image = Image.fromarray(framed).transform(
+        fine, Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BICUBIC
+    )
+    return np.asarray(image.reduce(fold) if fold > 1 else image)
+
+
+def _soft_shape(u: np.ndarray, v: np.ndarray, *, feather: float, shape: str) -> np.ndarray:
+    """Weights in [0, 1] at positions in the unit square: 0 outside of the shape."""
+    if shape == "ellipse":
+        inside = 0.5 - np.hypot(u - 0.5, v - 0.5)
+        return _rise(inside, feather)
+    # A product keeps the corners of the soft edge round.
+    return _rise(np.minimum(u, 1 - u), feather) * _rise(np.minimum(v, 1 - v), feather)
+
+
+def _rise(distance: np.ndarray, width: float) -> np.ndarray:
+    """0 up to the edge, 1 from `width` inside, smooth at both ends."""
+    if width == 0:
+        return (distance >= 0).astype(np.float32)
+    t = np.clip(distance / width, 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+def _soft_mask(mask: np.ndarray, width: float) -> np.ndarray:
+    """[S, S] in [0, 1]: 0 stays 0, and the weight rises over `width` pixels inside of it."""
+    # The picture's own edge is the shape's to soften: the mask goes on beyond it.
+    margin = math.ceil(width) + 1
+    around = np.pad(mask > 0, margin, "edge")
+    if around.all():
+        return mask
+    distance = ndimage.distance_transform_edt(around)[margin:-margin, margin:-margin]
+    return mask * _rise(distance, width)
+
+
+def _as_float(mask: np.ndarray, size: int) -> np.ndarray:
+    plane = mask[..., 0] if mask.ndim == 3 and mask.shape[-1] == 1 else mask
+    if plane.shape != (size, size):
+        raise InputError(f"mask: shape {list(mask.shape)}, expected [{size}, {size}, 1]")
+    if plane.dtype == np.uint8:
+        return plane.astype(np.float32) / 255
+    return np.clip(plane.astype(np.float32), 0, 1)
+
+
+def check_edge(feather: float, shape: str) -> None:
+    """Raises InputError unless `paste_back` takes these."""
+    if not 0 <= feather <= 0.5:
+        raise InputError(f"feather: {feather}, expected a share from 0 to 0.5")
+    if shape not in SHAPES:
+        raise InputError(f"shape: '{shape}', expected one of {', '.join(SHAPES)}")
+
+
+def _check(photo: np.ndarray, picture: np.ndarray, quad: np.ndarray) -> None:
+    for name, image in (("photo", photo), ("picture", picture)):
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(f"{name}: {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
+    if picture.shape[0] != picture.shape[1]:
+        raise InputError(f"picture: {list(picture.shape)}, expected a square")
+    quad = np.asarray(quad)
+    if quad.shape != (4, 2) or not np.isfinite(quad.astype(np.float64)).all():
+        raise InputError(f"quad: {quad.tolist()}, expected four finite corners x, y")
+    if abs(np.linalg.det(quad_matrix(quad.astype(np.float64))[:, :2])) < 1e-9:
+        raise InputError(f"quad: {quad.tolist()}, has no area")

@@ -1,0 +1,44 @@
+"""Oriented squares of a picture, by their corners.
+
+Positions are x (to the right) and y (down) in pixels; the centre of the first pixel is (0, 0), as
+dlib and the FFHQ recipe count. A quad is [4, 2]: the corners that become the upper left, lower
+left, lower right and upper right of the square picture; they lie on the outer edge of its pixels.
+"""
+
+import numpy as np
+from PIL import Image
+
+
+def square_quad(centre: np.ndarray, half_axis: np.ndarray) -> np.ndarray:
+    """The quad around `centre` [2] whose right side lies at `centre + half_axis` [2]."""
+    x = np.asarray(half_axis, np.float64)
+    y = np.array([-x[1], x[0]])
+    return np.asarray(centre, np.float64) + np.stack([-x - y, -x + y, x + y, x - y])
+
+
+def quad_side(quad: np.ndarray) -> float:
+    """Length of the upper edge in pixels."""
+    return float(np.hypot(*(quad[3] - quad[0])))
+
+
+def quad_matrix(quad: np.ndarray) -> np.ndarray:
+    """[2, 3]: (u, v, 1) -> (x, y) for u, v in [0, 1] from the upper left corner of the square."""
+    return np.stack([quad[3] - quad[0], quad[1] - quad[0], quad[0]], axis=1)
+
+
+def cut_quad(
+    picture: np.ndarray,
+    quad: np.ndarray,
+    size: int,
+    *,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> np.ndarray:
+    """Samples a quad of uint8 [H, W, 3] as [size, size, 3], black outside of the picture.
+
+    Points are sampled, not areas: where the quad has more than `size` pixels, cut it larger and
+    reduce it.
+    """
+    # PIL counts from the upper left edge of the first pixel.
+    corners = tuple((np.asarray(quad, np.float64) + 0.5).ravel())
+    image = Image.fromarray(picture)
+    return np.asarray(image.transform((size, size), Image.Transform.QUAD, corners, resample))
