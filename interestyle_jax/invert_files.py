@@ -1,5 +1,6 @@
 """The command `interestyle invert`: picture files in, inversions and latents out."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -10,16 +11,42 @@ import numpy as np
 from tqdm import tqdm
 
 from interestyle_jax import __version__
-from interestyle_jax.data.pictures import list_pictures, read_picture, save_picture
+from interestyle_jax.align_files import FoundFace, find_faces, tell
+from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
+from interestyle_jax.input_pictures import input_pictures
 from interestyle_jax.inversion.inverter import load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.output_folder import output_folder
+from interestyle_jax.photos.alignment import align
+from interestyle_jax.photos.landmarks import make_landmarker
+from interestyle_jax.photos.paste_back import check_edge, paste_back
 
 GRID_ROWS = 16
 OWN_FILES = ("grid.png", "latents.npz", "report.json")
+# Faces are aligned to the generator's resolution, but not below what encoders see.
+SMALLEST_ALIGNED = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How photographs are aligned before their inversion, and pasted back after it.
+
+    Attributes:
+      landmarks: "litert" or "dlib".
+      dlib_file: dlib's landmark file, for "dlib".
+      paste_back: also write the photograph with the inversion in it.
+      feather: as in `paste_back`.
+      shape: as in `paste_back`.
+    """
+
+    landmarks: str = "litert"
+    dlib_file: str | Path | None = None
+    paste_back: bool = False
+    feather: float = 0.1
+    shape: str = "square"
 
 
 def invert_files(
@@ -30,6 +57,7 @@ def invert_files(
     num_steps: int | None = None,
     dtype: str = "float32",
     batch_size: int = 8,
+    alignment: Alignment | None = None,
     command: Sequence[str] = (),
 ) -> dict:
     """Inverts a picture, or every picture of a folder, and writes the results to `out`.
@@ -38,6 +66,9 @@ def invert_files(
     [n, N, L, D]), `grid.png` (input, y_hat_1 ... y_hat_N and the error of the first 16) and
     `report.json`. The files appear together at the end, or not at all; others in `out` stay.
 
+    With an `alignment` the input is the photograph's face, aligned; photographs without one are
+    skipped and told. NAME_pasted.png is the photograph with its inversion pasted back.
+
     Args:
       weights: name or directory of weights with a generator, an encoder and w_avg.
       source: picture file or folder.
@@ -45,6 +76,7 @@ def invert_files(
       num_steps: N; None as in `Model.invert`.
       dtype: type of the networks' maps, as in `load`.
       batch_size: pictures a compiled call; the last batch is padded to it.
+      alignment: None takes pictures as they are.
       command: the command line, for the report.
 
     Returns:
@@ -52,22 +84,39 @@ def invert_files(
 
     Raises:
       InputError: unknown weights, a part missing in them, no or unreadable pictures, names that
-        collide, or an `out` that cannot be used.
+        collide, no face in more than half of the photographs, weights that do not see squares, or
+        an `out` that cannot be used.
     """
     model = load(weights, dtype=dtype)
     model.require_inversion()
     shape, num_steps = model.input_shape, model.iterations(num_steps)
-    files = _input_files(Path(source), Path(out))
+    pasted = alignment is not None and alignment.paste_back
+    endings = ("", "_pasted") if pasted else ("",)
+    files = input_pictures(source, out, OWN_FILES, endings=endings)
     if batch_size < 1:
         raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
-    batch_size = min(batch_size, len(files))
     started = time.perf_counter()
+    faces, skipped = {}, {}
+    if alignment is not None:
+        found, skipped = _find_faces(files, alignment, shape)
+        faces = {face.file: face for face in found}
+        files = list(faces)
+    batch_size, quads = min(batch_size, len(files)), {}
     latents, timings, rows = [], [], []
     with output_folder(Path(out)) as folder:
         progress = tqdm(range(0, len(files), batch_size), unit="batch", desc="invert")
         for start in progress:
             chunk = files[start : start + batch_size]
-            pictures = np.stack([encoder_input(read_picture(file), shape) for file in chunk])
+            photos = [read_picture(file) for file in chunk]
+            crops = photos
+            if faces:
+                size = max(model.resolution, SMALLEST_ALIGNED)
+                aligned = [
+                    _aligned(faces[f], photo, size) for f, photo in zip(chunk, photos, strict=True)
+                ]
+                crops = [crop for crop, _ in aligned]
+                quads |= {f.stem: quad for f, (_, quad) in zip(chunk, aligned, strict=True)}
+            pictures = np.stack([encoder_input(crop, shape) for crop in crops])
             padding = [(0, batch_size - len(chunk)), (0, 0), (0, 0), (0, 0)]
             begun = time.perf_counter()
             inversion = model.invert(np.pad(pictures, padding, mode="edge"), num_steps)
@@ -75,7 +124,12 @@ def invert_files(
             timings.append((time.perf_counter() - begun) / len(chunk))
             latents.append(np.asarray(inversion.w_plus)[:, : len(chunk)].swapaxes(0, 1))
             for j, file in enumerate(chunk):
-                save_picture(folder / f"{file.stem}.png", grids.to_uint8(images[-1, j]))
+                last = grids.to_uint8(images[-1, j])
+                save_picture(folder / f"{file.stem}.png", last)
+                if pasted:
+                    edge = {"feather": alignment.feather, "shape": alignment.shape}
+                    photo = paste_back(photos[j], last, quads[file.stem], **edge)
+                    save_picture(folder / f"{file.stem}_pasted.png", photo)
                 if len(rows) < GRID_ROWS:
                     rows.append(_grid_row(pictures[j], images[:, j]))
         names = [file.stem for file in files]
@@ -102,6 +156,14 @@ def invert_files(
             "versions": {"interestyle_jax": __version__, "jax": jax.__version__},
             "command": list(command),
         }
+        if alignment is not None:
+            report["alignment"] = {
+                **dataclasses.asdict(alignment),
+                "dlib_file": str(alignment.dlib_file) if alignment.dlib_file else None,
+                "size": max(model.resolution, SMALLEST_ALIGNED),
+                "quads": {name: quad.round(3).tolist() for name, quad in quads.items()},
+                "skipped": skipped,
+            }
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -111,13 +173,21 @@ def _grid_row(picture: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
     return [picture, *images, grids.error_picture(picture, np.asarray(small))]
 
 
-def _input_files(source: Path, out: Path) -> list[Path]:
-    """The pictures to invert, or InputError where their results would collide."""
-    files = list_pictures(source)
-    for file in files:
-        target = out / f"{file.stem}.png"
-        if target.name in OWN_FILES:
-            raise InputError(f"{file}: its result would be {target.name}, which the command writes")
-        if target.exists() and target.samefile(file):
-            raise InputError(f"{out}: {target.name} would overwrite its own input")
-    return files
+def _find_faces(
+    files: Sequence[Path], alignment: Alignment, shape: tuple[int, int]
+) -> tuple[list[FoundFace], dict[str, str]]:
+    """The faces of the photographs, and why others are skipped."""
+    if shape[0] != shape[1]:
+        raise InputError(f"--align: the weights see {shape[0]} x {shape[1]} pixels, not squares")
+    check_edge(alignment.feather, alignment.shape)
+    landmarker = make_landmarker(alignment.landmarks, dlib_file=alignment.dlib_file)
+    found, skipped = find_faces(files, landmarker)
+    tell({str(face.file): face.num_faces for face in found}, skipped)
+    return found, skipped
+
+
+def _aligned(found: FoundFace, photo: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        return align(photo, found.face.points, size=size)
+    except InputError as error:
+        raise InputError(f"{found.file}: {error}") from error
