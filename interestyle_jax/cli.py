@@ -1,4 +1,4 @@
-"""The command line: `interestyle train | invert | evaluate | data`."""
+"""The command line: `interestyle train | invert | align | evaluate | data`."""
 
 import argparse
 import shlex
