@@ -125,32 +125,35 @@ def _padded(
       blur: sigma in pixels.
     """
     pads = ((before[1], after[1]), (before[0], after[0]), (0, 0))
-    padded = np.pad(picture.astype(np.float32), pads, "reflect")
+    padded = np.pad(picture, pads, "reflect")
     height, width = padded.shape[:2]
     # 1 at the outer edge, 0 at the picture's, negative inside.
     x = 1 - np.minimum(np.arange(width) / before[0], np.arange(width)[::-1] / after[0])
     y = 1 - np.minimum(np.arange(height) / before[1], np.arange(height)[::-1] / after[1])
-    outside = np.maximum(x[None, :], y[:, None]).astype(np.float32)[..., None]
-    padded += (_gaussian(padded, blur) - padded) * np.clip(outside * 3 + 1, 0, 1)
-    padded += (np.median(padded, axis=(0, 1)) - padded) * np.clip(outside, 0, 1)
-    return np.clip(np.rint(padded), 0, 255).astype(np.uint8)
+    outside = np.maximum(x.astype(np.float32)[None, :], y.astype(np.float32)[:, None])
+    blurred, faded = np.clip(outside * 3 + 1, 0, 1), np.clip(outside, 0, 1)
+    # Channel by channel: large photographs as floats take much memory.
+    for channel in range(3):
+        plane = padded[..., channel].astype(np.float32)
+        plane += (_gaussian(plane, blur) - plane) * blurred
+        plane += (np.median(plane) - plane) * faded
+        padded[..., channel] = np.clip(np.rint(plane), 0, 255).astype(np.uint8)
+    return padded
 
 
-def _gaussian(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """`scipy.ndimage.gaussian_filter` over H and W of float32 [H, W, C].
+def _gaussian(plane: np.ndarray, sigma: float) -> np.ndarray:
+    """`scipy.ndimage.gaussian_filter` of float32 [H, W].
 
     Its mirrored boundary makes the filter a product with a cosine transform, whose cost does not
-    grow with sigma: 0.3 s instead of 4 s at 3000 pixels.
+    grow with sigma: 0.3 s instead of 4 s for 3000 x 3000 x 3 values.
     """
     radius = int(4 * sigma + 0.5)
     taps = np.exp(-0.5 * (np.arange(radius + 1) / sigma) ** 2)
     taps[1:] *= 2
-    spectrum = fft.dctn(picture, axes=(0, 1))
-    for axis in (0, 1):
-        length = picture.shape[axis]
+    taps /= taps.sum()
+    spectrum = fft.dctn(plane)
+    for axis, length in enumerate(plane.shape):
         angles = np.pi * np.arange(length) / length
-        response = np.cos(angles[:, None] * np.arange(radius + 1)) @ (taps / taps.sum())
-        shape = [1, 1, 1]
-        shape[axis] = length
-        spectrum *= response.reshape(shape).astype(spectrum.dtype)
-    return fft.idctn(spectrum, axes=(0, 1))
+        response = np.cos(angles[:, None] * np.arange(radius + 1)) @ taps
+        spectrum *= np.expand_dims(response, 1 - axis).astype(spectrum.dtype)
+    return fft.idctn(spectrum, overwrite_x=True)

@@ -12,6 +12,8 @@ from interestyle_jax.photos.quads import quad_matrix, quad_side
 SHAPES = ("square", "ellipse")
 # Rows and columns repeated around the picture, so that filters meet no black at its edge.
 FRAME = 4
+# Rows of the photograph at a time, to bound memory.
+STRIP = 256
 
 
 def paste_back(
@@ -48,46 +50,49 @@ def paste_back(
     _check(photo, picture, quad)
     result = photo.copy()
     quad = np.asarray(quad, np.float64)
-    low = np.maximum(np.ceil(quad.min(0)), 0).astype(int)
-    high = np.minimum(np.floor(quad.max(0)) + 1, photo.shape[1::-1]).astype(int)
-    if (low >= high).any():
-        return result
-    window = (slice(low[1], high[1]), slice(low[0], high[0]))
     size = picture.shape[0]
-    # (x, y) of the window, counted from its upper left edge, -> (u, v) in the unit square.
-    forward = quad_matrix(quad)
-    inverse = np.linalg.inv(forward[:, :2])
-    shift = inverse @ (low - 0.5 - forward[:, 2])
-    to_unit = np.column_stack([inverse, shift])
-    sides = tuple(int(n) for n in high - low)
-    x, y = np.meshgrid(np.arange(sides[0]) + 0.5, np.arange(sides[1]) + 0.5)
-    u, v = (row[0] * x + row[1] * y + row[2] for row in to_unit)
-    weight = _soft_shape(u, v, feather=feather, shape=shape)
     fold = min(max(math.ceil(size / quad_side(quad)), 1), size)
+    planes = [_framed(picture[..., c]) for c in range(3)]
     if mask is not None:
-        soft = _soft_mask(_as_float(mask, size), feather * size)
-        weight = weight * np.clip(_warp(soft, to_unit, sides, fold), 0, 1)
-    channels = [_warp(picture[..., c], to_unit, sides, fold) for c in range(3)]
-    old = photo[window].astype(np.float32)
-    new = np.clip(np.stack(channels, axis=-1), 0, 255)
-    blend = np.rint(old + (new - old) * weight[..., None]).astype(np.uint8)
-    result[window] = np.where(weight[..., None] > 0, blend, photo[window])
+        planes.append(_framed(_soft_mask(_as_float(mask, size), feather * size)))
+    matrix = quad_matrix(quad)
+    inverse = np.linalg.inv(matrix[:, :2])
+    left, top = np.maximum(np.ceil(quad.min(0)), 0).astype(int)
+    right, bottom = np.minimum(np.floor(quad.max(0)) + 1, photo.shape[1::-1]).astype(int)
+    width = max(right - left, 0)
+    for first in range(top, bottom if width else top, STRIP):
+        window = (slice(first, min(first + STRIP, bottom)), slice(left, right))
+        old = photo[window].astype(np.float32)
+        # (x, y, 1), counted from the strip's upper left edge, -> (u, v) in the unit square.
+        shift = inverse @ ((left - 0.5, first - 0.5) - matrix[:, 2])
+        to_unit = np.column_stack([inverse, shift])
+        x, y = np.arange(width) + 0.5, np.arange(len(old))[:, None] + 0.5
+        u, v = (row[0] * x + row[1] * y + row[2] for row in to_unit)
+        weight = _soft_shape(u, v, feather=feather, shape=shape)
+        warped = [_warp(plane, to_unit * size, (width, len(old)), fold) for plane in planes]
+        if mask is not None:
+            weight = weight * np.clip(warped.pop(), 0, 1)
+        new = np.clip(np.stack(warped, axis=-1), 0, 255)
+        blend = np.rint(old + (new - old) * weight[..., None]).astype(np.uint8)
+        result[window] = np.where(weight[..., None] > 0, blend, photo[window])
     return result
 
 
-def _warp(plane: np.ndarray, to_unit: np.ndarray, sides: tuple[int, int], fold: int) -> np.ndarray:
-    """A plane [S, S] on the window's pixels, float32 [sides[1], sides[0]].
+def _framed(plane: np.ndarray) -> Image.Image:
+    """[S, S] as floats, its edge repeated around it."""
+    return Image.fromarray(np.pad(plane.astype(np.float32), FRAME, "edge"))
 
-    Sampled `fold` times as densely as the window's pixels and averaged.
+
+def _warp(framed: Image.Image, matrix: np.ndarray, sides: tuple[int, int], fold: int) -> np.ndarray:
+    """A framed plane on the pixels of a strip, float32 [sides[1], sides[0]].
+
+    Sampled `fold` times as densely as the strip's pixels and averaged. `matrix [2, 3]` leads from
+    the strip to the plane without its frame.
     """
-    size = plane.shape[0]
-    framed = np.pad(plane.astype(np.float32), FRAME, "edge")
-    matrix = to_unit * size
-    matrix[:, :2] /= fold
-    matrix[:, 2] += FRAME
+    to_framed = np.column_stack([matrix[:, :2] / fold, matrix[:, 2] + FRAME])
     fine = tuple(n * fold for n in sides)
-    image = Image.fromarray(framed).transform(
-        fine, Image.Transform.AFFINE, tuple(matrix.ravel()), Image.Resampling.BICUBIC
+    image = framed.transform(
+        fine, Image.Transform.AFFINE, tuple(to_framed.ravel()), Image.Resampling.BICUBIC
     )
     return np.asarray(image.reduce(fold) if fold > 1 else image)
 
