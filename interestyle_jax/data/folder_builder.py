@@ -24,7 +24,8 @@ from interestyle_jax.data.pictures import (
 from interestyle_jax.data.shards import Skipped, check_picture
 from interestyle_jax.errors import InputError
 
-ENCODINGS = {"jpeg": encode_jpeg, "png": encode_png}
+# zlib's level 6 takes four times as long for 5 % less.
+ENCODINGS = {"jpeg": encode_jpeg, "png": functools.partial(encode_png, compress_level=2)}
 _DIGITS = re.compile(r"(\d+)")
 
 

@@ -120,10 +120,12 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes."""
+def encode_png(picture: np.ndarray, *, compress_level: int = 6) -> bytes:
+    """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes; `compress_level` is zlib's, 0 ... 9."""
     buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(buffer, "PNG")
+    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
+        buffer, "PNG", compress_level=compress_level
+    )
     return buffer.getvalue()
 
 

@@ -170,6 +170,7 @@ def training_batches(
     flip: bool = True,
     num_workers: int = 0,
     rows: Sequence[int] | None = None,
+    cache: bool = True,
 ) -> TrainingBatches:
     """Endless shuffled batches of a split; each epoch has its own order, drawn from `seed`.
 
@@ -177,7 +178,8 @@ def training_batches(
     process reads, all of them where `rows` is None. What the global batch holds does not depend on
     how its rows are shared out. With `flip` pictures and masks are mirrored together, half of the
     time, by a draw that depends on the seed and the position alone. `num_workers` processes decode
-    (0: threads of this process; then pictures are kept decoded in memory if they take < 2 GiB).
+    (0: threads of this process; then pictures stay decoded in memory if they take < 2 GiB and
+    `cache` is set).
 
     Raises InputError when the data set, the split or a field is missing, or when a row is not one
     of the batch, or when the number of rows does not divide it.
@@ -190,7 +192,7 @@ def training_batches(
         or not set(rows) <= {*range(batch_size)}
     ):
         raise InputError(f"batch_size: {batch_size} cannot be shared out by rows {list(rows)}")
-    examples = Examples(data_dir, split, fields, cache=num_workers == 0)
+    examples = Examples(data_dir, split, fields, cache=cache and num_workers == 0)
     dataset = grain.MapDataset.source(examples).seed(seed).shuffle().repeat()
     if flip:
         dataset = dataset.random_map(_Flip())

@@ -1,0 +1,139 @@
+"""How many pictures a second come out of data sets.
+
+    python -m interestyle_jax.data.benchmark --data=data/ffhq [--data=data/ffhq_png]
+
+Prints a Markdown table: one thread decoding records, and batches of the training's pipeline with
+each number of worker processes.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from interestyle_jax.data.pipeline import Examples, training_batches
+from interestyle_jax.errors import InputError
+
+
+def measure(
+    data_dir: Path,
+    *,
+    split: str,
+    fields: Sequence[str],
+    batch_size: int,
+    workers: Sequence[int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Pictures a second of one data set.
+
+    Args:
+      data_dir, split, fields: what is read.
+      batch_size: pictures a batch.
+      workers: numbers of worker processes to measure the pipeline with.
+      seconds: how long each measurement takes, at least.
+
+    Returns:
+      {"pictures", "side", "encoding", "bytes" (a record, mean), "core" (pictures a second of
+      processor time, one thread), "pipeline": {workers: pictures a second}}. The pipeline's first
+      batches, while processes start, do not count; nothing is kept decoded.
+
+    Raises:
+      InputError: no such data set, split or field.
+    """
+    examples = Examples(data_dir, split, fields, cache=False)
+    info = tfds.builder_from_directory(str(data_dir)).info
+    feature = info.features[fields[0]]
+    count = read = 0
+    begun, until = time.process_time(), time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        examples[read % len(examples)]
+        read += 1
+    core = read / (time.process_time() - begun)
+    rates = {}
+    for number in workers:
+        with training_batches(
+            data_dir,
+            split,
+            batch_size=batch_size,
+            seed=0,
+            fields=fields,
+            num_workers=number,
+            cache=False,
+        ) as batches:
+            # More than what the processes and the queue hold ready.
+            for _ in range(8 + 4 * number):
+                next(batches)
+            count, begun = 0, time.perf_counter()
+            while time.perf_counter() - begun < seconds:
+                next(batches)
+                count += batch_size
+            rates[number] = count / (time.perf_counter() - begun)
+    return {
+        "pictures": len(examples),
+        "side": feature.shape[0],
+        "encoding": feature.encoding_format,
+        "bytes": info.splits[split].num_bytes / len(examples),
+        "core": core,
+        "pipeline": rates,
+    }
+
+
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """The results as a Markdown table, one row a data set."""
+    workers = list(next(iter(results.values()))["pipeline"])
+    head = ["data", "pictures", "KiB each", "one core"]
+    head += [f"{number} workers" for number in workers]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, result in results.items():
+        cells = [
+            f"{name} ({result['encoding']}, {result['side']})",
+            str(result["pictures"]),
+            f"{result['bytes'] / 1024:.0f}",
+            f"{result['core']:.0f}",
+            *(f"{rate:.0f}" for rate in result["pipeline"].values()),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns 0, or 2 with one line on stderr for bad input."""
+    name = "interestyle_jax.data.benchmark"
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--fields", default="image,interest_mask", metavar="A,B")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--workers", default=f"0,{os.cpu_count()}", metavar="N,M")
+    parser.add_argument("--seconds", type=float, default=10.0, help="a measurement (default 10)")
+    args = parser.parse_args(argv)
+    try:
+        workers = [int(number) for number in args.workers.split(",")]
+        results = {
+            path.name: measure(
+                path,
+                split=args.split,
+                fields=tuple(args.fields.split(",")),
+                batch_size=args.batch_size,
+                workers=workers,
+                seconds=args.seconds,
+            )
+            for path in args.data
+        }
+    except InputError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    print(f"pictures a second, batches of {args.batch_size}, {os.cpu_count()} cores\n")
+    print(markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
