@@ -1,4 +1,4 @@
-"""The command line: `interestyle train | invert | align | evaluate | data`."""
+"""The command line: `interestyle train | invert | align | evaluate | data | masks`."""
 
 import argparse
 import shlex
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_align(commands)
     _add_evaluate(commands)
     _add_data(commands)
+    _add_masks(commands)
     return parser
 
 
@@ -279,6 +280,77 @@ def _add_landmark_options(parser) -> None:
     )
 
 
+def _add_masks(commands) -> None:
+    from interestyle_jax.interest.providers import PROVIDERS
+
+    parser = commands.add_parser(
+        "masks",
+        help="make interest masks of pictures",
+        description="Makes interest masks by a provider; the same command goes on after a stop.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--provider", required=True, choices=PROVIDERS)
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", metavar="DIR", help="graphonomy: its converted checkpoint, a weight directory"
+    )
+    parser.add_argument("--model", metavar="NAME_OR_DIR", help="segformer, detr: the network")
+    parser.add_argument("--revision", help="segformer, detr: the network's version on the hub")
+    parser.add_argument("--masks", metavar="DIR", help="folder: interest masks")
+    parser.add_argument("--face-masks", metavar="DIR", help="folder: face masks")
+    parser.add_argument("--labels", metavar="DIR", help="folder, celebamask: label maps, or parts")
+    parser.add_argument("--order", help="celebamask: order of the labels in label maps")
+    parser.add_argument(
+        "--classes", type=_words, metavar="A,B", help="labels of the interest region"
+    )
+    parser.add_argument("--face-classes", type=_words, metavar="A,B", help="labels of the face")
+    parser.add_argument("--threshold", type=float, help="selfie, detr: least probability")
+    parser.add_argument(
+        "--scales", type=_numbers, metavar="1,0.5", help="graphonomy: default the official six"
+    )
+    parser.add_argument(
+        "--tiny", type=float, default=0.01, metavar="SHARE",
+        help="interest regions below it are reported (default 0.01 of the picture)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-skipped", type=float, default=0.01, metavar="SHARE",
+        help="of pictures that may go without masks (default 0.01)",
+    )  # fmt: skip
+    parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
+    parser.add_argument(
+        "--workers", type=int, help="processes (default: as the provider needs; 0: none)"
+    )
+    parser.set_defaults(run=_masks)
+
+
+def _masks(args: argparse.Namespace) -> int:
+    from interestyle_jax.mask_files import write_masks
+
+    names = (
+        "weights", "model", "revision", "masks", "face_masks", "labels", "order", "classes",
+        "face_classes", "threshold", "scales",
+    )  # fmt: skip
+    report = write_masks(
+        args.images,
+        args.out,
+        provider=args.provider,
+        options={name: getattr(args, name) for name in names},
+        tiny=args.tiny,
+        max_skipped=args.max_skipped,
+        num_sheets=args.sheets,
+        workers=args.workers,
+        command=args.argv,
+    )
+    interest = report["interest"]
+    print(
+        f"{args.out}: masks of {report['num_pictures']} pictures, {len(report['skipped'])} "
+        f"skipped; interest region empty in {100 * interest['empty']:.1f} %, below "
+        f"{100 * args.tiny:g} % of the picture in {100 * interest['tiny']:.1f} %"
+    )
+    return 0
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     """What `invert` and `evaluate` say of how models run."""
     parser.add_argument(
@@ -289,6 +361,22 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the networks' maps"
     )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Words parted by commas, for argparse."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Numbers above 0 parted by commas, for argparse."""
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers above 0 such as 1,0.5")
+    return numbers
 
 
 def _count(text: str) -> int:

@@ -1,0 +1,89 @@
+"""Pictures with their masks drawn over them, on sheets to look at."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+COLUMNS, ROWS = 5, 4
+TILE, CAPTION, GAP = 256, 18, 4
+INTEREST_COLOUR, FACE_COLOUR = (40, 220, 90), (235, 60, 200)
+_TINT = 0.3
+
+
+class Tile(NamedTuple):
+    """One place on a sheet: uint8 picture [H, W, 3], masks [H, W, 1] (255 inside) and a line."""
+
+    picture: np.ndarray
+    interest: np.ndarray
+    face: np.ndarray | None
+    caption: str
+
+
+def draw_over(picture: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> np.ndarray:
+    """Tints a mask's inside and draws its outline, two pixels wide.
+
+    Args:
+      picture: uint8 [H, W, 3].
+      mask: uint8 [H, W, 1], inside from 128 on.
+      colour: of tint and outline, 0 to 255.
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    inside = mask[..., 0] >= 128
+    result = picture.astype(np.float32)
+    result[inside] += _TINT * (np.asarray(colour, np.float32) - result[inside])
+    result[outline(inside)] = colour
+    return np.round(result).astype(np.uint8)
+
+
+def outline(inside: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] inside a region whose neighbour within two pixels is outside it."""
+    core = np.pad(inside, 2, mode="edge")
+    height, width = inside.shape
+    kept = inside.copy()
+    for dy, dx in ((0, 2), (4, 2), (2, 0), (2, 4), (1, 2), (3, 2), (2, 1), (2, 3)):
+        kept &= core[dy : dy + height, dx : dx + width]
+    return inside & ~kept
+
+
+def sheets(tiles: Sequence[Tile]) -> Iterator[np.ndarray]:
+    """Sheets of 5 x 4 tiles, uint8 [H, W, 3]; the last one has as many rows as it needs."""
+    for start in range(0, len(tiles), COLUMNS * ROWS):
+        yield _sheet(tiles[start : start + COLUMNS * ROWS])
+
+
+def _sheet(tiles: Sequence[Tile]) -> np.ndarray:
+    rows = -(-len(tiles) // COLUMNS)
+    step_x, step_y = TILE + GAP, TILE + CAPTION + GAP
+    sheet = Image.new("RGB", (COLUMNS * step_x + GAP, rows * step_y + GAP), (24, 24, 24))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for i, tile in enumerate(tiles):
+        x, y = GAP + i % COLUMNS * step_x, GAP + i // COLUMNS * step_y
+        small = _small(tile)
+        sheet.paste(small, (x + (TILE - small.width) // 2, y + (TILE - small.height) // 2))
+        draw.text((x, y + TILE + 1), _shortened(tile.caption, font), (230, 230, 230), font)
+    return np.array(sheet)
+
+
+def _small(tile: Tile) -> Image.Image:
+    height, width = tile.picture.shape[:2]
+    scale = TILE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = np.array(Image.fromarray(tile.picture).resize(size, Image.Resampling.BICUBIC))
+    for mask, colour in ((tile.interest, INTEREST_COLOUR), (tile.face, FACE_COLOUR)):
+        if mask is not None:
+            scaled = Image.fromarray(mask[..., 0]).resize(size, Image.Resampling.BOX)
+            picture = draw_over(picture, np.array(scaled)[..., None], colour)
+    return Image.fromarray(picture)
+
+
+def _shortened(text: str, font) -> str:
+    """The text, its beginning cut off where it is wider than a tile."""
+    shown = text
+    while font.getlength(shown) > TILE and len(shown) > 2:
+        text = text[1:]
+        shown = "…" + text
+    return shown
