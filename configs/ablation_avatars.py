@@ -9,19 +9,10 @@ as `interestyle_jax/training/table_2.py` says. `:smoke`, or `:restyle,smoke`, is
 from pathlib import Path
 
 from interestyle_jax.config_file import load_config
-from interestyle_jax.training.table_2 import ROWS, set_row
+from interestyle_jax.training.table_2 import row_and_size, set_row
 
 
 def get_config(words: str = "unf"):
     """`words`: a row ("unf" unless named), and "smoke" for the smallest size, joined by commas."""
-    row, size = "unf", "full"
-    for word in words.split(","):
-        if word in ROWS:
-            row = word
-        elif word == "smoke":
-            size = word
-        else:
-            raise ValueError(
-                f"configs/ablation_avatars.py: expected {', '.join(ROWS)} or smoke, got {word!r}"
-            )
+    row, size = row_and_size(words, "configs/ablation_avatars.py")
     return set_row(load_config(f"{Path(__file__).with_name('demo.py')}:{size}"), row)

@@ -1,23 +1,43 @@
 """Every config trains a step in its smoke form; sizes and presets are checked."""
 
+import ast
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 
+import jax
 import pytest
 
+from interestyle_jax.cli import build_parser
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
-from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.models import registry
+from interestyle_jax.training.presets import ENCODER_PRESETS, encoder_config
+from interestyle_jax.training.table_2 import ROWS
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import make_task
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+BASELINES = [preset for preset in ENCODER_PRESETS if preset != "interestyle"]
+# File -> arguments that are trained; what is slow has a fast twin in the tests below.
 SMOKE = {
     "avatar_generator.py": ["smoke"],
     "demo.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],
+    "interestyle_ffhq.py": ["smoke"],
+    "interestyle_afhq_wild.py": ["smoke"],
+    "ablation_ffhq.py": ["ind,smoke"],
+    "baseline_ffhq.py": [
+        f"{preset},smoke" for preset in ENCODER_PRESETS if preset != "interestyle"
+    ],
 }
+FAST = ("avatar_generator.py", "demo.py")
+TRAINED = [
+    pytest.param(name, argument, marks=() if name in FAST else pytest.mark.slow)
+    for name, arguments in SMOKE.items()
+    for argument in arguments
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +60,7 @@ def test_no_config_is_left_out():
     assert {p.name for p in CONFIGS.glob("*.py")} == set(SMOKE)
 
 
-@pytest.mark.parametrize(
-    ("name", "argument"), [(n, a) for n, arguments in SMOKE.items() for a in arguments]
-)
+@pytest.mark.parametrize(("name", "argument"), TRAINED)
 def test_smoke_config_trains(name, argument, avatars, tmp_path):
     config = load(name, argument)
     config.num_steps = 1
@@ -55,10 +73,81 @@ def test_smoke_config_trains(name, argument, avatars, tmp_path):
     assert json.loads(lines[0])["step"] == 1
 
 
-@pytest.mark.parametrize("name", ["avatar_generator.py", "demo.py"])
+# Parameters of the official encoders: IR-SE50 or ResNet34 below heads for 18 or 16 rows.
+@pytest.mark.parametrize(
+    ("name", "rows", "parameters"),
+    [("interestyle_ffhq.py", 18, 205_585_792), ("interestyle_afhq_wild.py", 16, 176_524_352)],
+)
+def test_full_config_has_the_official_encoder(name, rows, parameters):
+    config = load(name, "full")
+    fields = {"num_styles": rows} | config.encoder.to_dict()
+    shapes = registry.variable_shapes(fields)["params"]
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == parameters
+    # The official batch; one on every device of a node of eight.
+    assert config.batch_size == 8
+    for network in ("generator", "id", "trunk"):
+        assert config.weights[network].startswith("weights/")
+    smoke = load(name, "smoke")
+    assert smoke.encoder.type == config.encoder.type
+    assert smoke.method.filter_radii == config.method.filter_radii
+    small = registry.variable_shapes({"num_styles": 10} | smoke.encoder.to_dict())["params"]
+    assert sum(x.size for x in jax.tree.leaves(small)) < parameters / 100
+    # Nothing of the user's is read.
+    assert (smoke.weights.generator, smoke.weights.id) == ("avatar_generator", "")
+
+
+def test_animals_differ_from_faces_as_known():
+    faces, animals = load("interestyle_ffhq.py", "full"), load("interestyle_afhq_wild.py", "full")
+    assert (faces.loss.id, animals.loss.id) == (0.1, 0.5)
+    assert (faces.weights.id, animals.weights.id) == ("weights/arcface", "weights/moco")
+    assert (faces.method.filter_reference, animals.method.filter_reference) == (1024, 512)
+    assert faces.optimizer == animals.optimizer
+    assert faces.method.disentangle_weight == animals.method.disentangle_weight == 0.05
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_rows_on_faces_differ_by_their_method_alone(row):
+    config, whole = load("ablation_ffhq.py", row), load("interestyle_ffhq.py", "full")
+    assert config.num_steps == whole.num_steps and config.weights == whole.weights
+    assert (config.method == whole.method) == (row == "unf")
+    other = load("ablation_avatars.py", row)
+    for field in ("interest_loss", "gradient", "disentangle_weight", "filter_radii"):
+        assert config.method[field] == other.method[field]
+
+
+@pytest.mark.parametrize("preset", BASELINES)
+def test_baselines_differ_by_their_preset_alone(preset):
+    config, whole = load("baseline_ffhq.py", preset), load("interestyle_ffhq.py", "full")
+    assert config.preset == preset
+    assert config.num_steps == whole.num_steps and config.weights == whole.weights
+    assert not config.method.interest_loss and config.method.disentangle_weight == 0
+    assert load("baseline_ffhq.py", f"{preset},smoke").encoder.type == config.encoder.type
+
+
+@pytest.mark.parametrize("name", SMOKE)
 def test_unknown_size_is_refused(name):
     with pytest.raises(ValueError, match="expected .*smoke.*, got 'huge'"):
         load(name, "huge")
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_commands_of_the_docstring_are_those_of_the_command_line(name):
+    text = ast.get_docstring(ast.parse((CONFIGS / name).read_text()))
+    assert ":smoke" in text or ",smoke" in text
+    lines = text.replace("\\\n", " ").splitlines()
+    commands = [shlex.split(x, comments=True) for x in lines if x.startswith("    ")]
+    commands = [c for c in commands if c and c[0] in ("interestyle", "bash", "python")]
+    trains = 0
+    for command in commands:
+        named = [w.removeprefix("--config=").partition(":")[0] for w in command]
+        for path in [w for w in named if w.startswith(("configs/", "launch/"))]:
+            assert (CONFIGS.parent / path).is_file(), path
+        trains += any(w.startswith("launch/") or w == "train" for w in command)
+        if command[0] == "interestyle":
+            args, rest = build_parser().parse_known_args(command[1:])
+            assert args.command in ("train", "data", "masks", "evaluate")
+            assert all(word.startswith("--config.") for word in rest), rest
+    assert trains
 
 
 def test_unknown_preset_and_task_are_refused():
