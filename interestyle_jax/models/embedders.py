@@ -29,6 +29,7 @@ class FaceEmbedder(nn.Module):
       affine_output: whether the last BatchNorm has a scale and a bias.
       dim: length of the vectors.
       input_size: S, which the dense layer is bound to; 112 in all official files.
+      remat: compute the insides of blocks again in the backward pass.
     """
 
     units: Sequence[int] = (3, 4, 14, 3)
@@ -37,6 +38,7 @@ class FaceEmbedder(nn.Module):
     affine_output: bool = True
     dim: int = 512
     input_size: int = 112
+    remat: bool = False
 
     @nn.compact
     def __call__(self, faces: jax.Array) -> jax.Array:
@@ -48,7 +50,9 @@ class FaceEmbedder(nn.Module):
         size = self.input_size
         if faces.ndim != 4 or faces.shape[1:] != (size, size, 3):
             raise ValueError(f"faces: expected [B, {size}, {size}, 3], got {faces.shape}")
-        trunk = IRTrunk(self.units, self.widths, self.squeeze_excitation, name="trunk")
+        trunk = IRTrunk(
+            self.units, self.widths, self.squeeze_excitation, remat=self.remat, name="trunk"
+        )
         x = BatchNorm(name="output_norm")(trunk(faces)[-1])
         x = x.reshape(x.shape[0], -1).astype(jnp.promote_types(x.dtype, jnp.float32))
         x = nn.Dense(self.dim, name="output_dense")(x)

@@ -85,6 +85,7 @@ class BackboneEncoder(nn.Module):
       head_width: channels inside a style head.
       w_dim: width of one latent row.
       dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
+      remat: compute the insides of the trunk's blocks again in the backward pass.
 
     Source: ReStyle `BackboneEncoder`.
     """
@@ -97,6 +98,7 @@ class BackboneEncoder(nn.Module):
     head_width: int = 512
     w_dim: int = 512
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -114,7 +116,7 @@ class BackboneEncoder(nn.Module):
 
     def make_trunk(self) -> nn.Module:
         """The network below the heads: [B, H, W, C] -> one map a stage."""
-        return IRTrunk(self.units, self.widths, name="trunk")
+        return IRTrunk(self.units, self.widths, remat=self.remat, name="trunk")
 
 
 class ResNetBackboneEncoder(BackboneEncoder):
@@ -127,7 +129,7 @@ class ResNetBackboneEncoder(BackboneEncoder):
 
     def make_trunk(self) -> nn.Module:
         """See `BackboneEncoder`."""
-        return ResNetTrunk(self.units, self.widths, name="trunk")
+        return ResNetTrunk(self.units, self.widths, remat=self.remat, name="trunk")
 
 
 def encoder_input(encoder: nn.Module, x: jax.Array) -> jax.Array:

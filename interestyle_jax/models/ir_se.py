@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
-from interestyle_jax.models.rematerialise import block_end
+from interestyle_jax.models.rematerialise import run_block
 
 SQUEEZE_REDUCTION = 16
 
@@ -67,7 +67,7 @@ class IRBlock(nn.Module):
         else:
             shortcut = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
-        return block_end(y + shortcut)
+        return y + shortcut
 
 
 def stages(units: Sequence[int], widths: Sequence[int]) -> list[tuple[int, int]]:
@@ -94,11 +94,13 @@ class IRTrunk(nn.Module):
       units: blocks in each stage.
       widths: channels of the stem, then of each stage; one more than `units`.
       squeeze_excitation: IR-SE where true, plain IR where false.
+      remat: compute the insides of blocks again in the backward pass.
     """
 
     units: Sequence[int] = (3, 4, 14, 3)
     widths: Sequence[int] = (64, 64, 128, 256, 512)
     squeeze_excitation: bool = True
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
@@ -110,14 +112,13 @@ class IRTrunk(nn.Module):
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
-        x = block_end(PReLU(name="stem_prelu")(x))
+        x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
         for count, width in plan:
             for unit in range(count):
                 stride = 2 if unit == 0 else 1
-                x = IRBlock(width, stride, self.squeeze_excitation, name=f"block_{block}")(
-                    x, train=train
-                )
+                module = IRBlock(width, stride, self.squeeze_excitation, name=f"block_{block}")
+                x = run_block(module, x, remat=self.remat, train=train)
                 block += 1
             maps.append(x)
         return maps

@@ -6,8 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from interestyle_jax.models.rematerialise import block_end
-
 # Constants of the LPIPS v0.1 scaling layer, for pictures in [-1, 1].
 INPUT_MEAN = (-0.030, -0.088, -0.188)
 INPUT_STD = (0.458, 0.448, 0.450)
@@ -113,7 +111,7 @@ class LPIPS(nn.Module):
             if layer == POOL:
                 x = nn.max_pool(x, (window, window), strides=(2, 2))
                 continue
-            x = block_end(nn.relu(self.conv[index](x)))
+            x = nn.relu(self.conv[index](x))
             if index in TAPS[self.network]:
                 maps.append(x)
             index += 1

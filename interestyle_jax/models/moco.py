@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
-from interestyle_jax.models.rematerialise import block_end
 
 EXPANSION = 4
 NORMALIZE_EPS = 1e-12
@@ -49,7 +48,7 @@ class Bottleneck(nn.Module):
         if self.stride != 1 or x.shape[-1] != width:
             x = conv(width, 1, self.stride, "shortcut_conv", x.dtype)(x)
             x = BatchNorm(name="shortcut_norm")(x)
-        return block_end(nn.relu(x + y))
+        return nn.relu(x + y)
 
 
 class MocoEmbedder(nn.Module):

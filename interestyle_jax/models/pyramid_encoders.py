@@ -32,6 +32,7 @@ class GradualStyleEncoder(nn.Module):
       middle_start: first row of the middle scale.
       fine_start: first row of the fine scale.
       dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
+      remat: compute the insides of the trunk's blocks again in the backward pass.
 
     Source: pSp `GradualStyleEncoder`; golden/NOTES.md section 3.
     """
@@ -46,6 +47,7 @@ class GradualStyleEncoder(nn.Module):
     middle_start: int = 3
     fine_start: int = 7
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -55,7 +57,9 @@ class GradualStyleEncoder(nn.Module):
           ValueError: x has other channels or another size than the encoder was built for.
         """
         x = encoder_input(self, x)
-        *_, fine, middle, coarse = IRTrunk(self.units, self.widths, name="trunk")(x, train=train)
+        *_, fine, middle, coarse = IRTrunk(self.units, self.widths, remat=self.remat, name="trunk")(
+            x, train=train
+        )
         middle = self._merge(coarse, middle, "lateral_middle")
         fine = self._merge(middle, fine, "lateral_fine")
         depth = math.ceil(math.log2(self.input_size / 2 ** len(self.units)))

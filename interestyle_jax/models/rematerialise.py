@@ -1,35 +1,21 @@
-"""What is kept for the backward pass where the rest is computed again."""
+"""Blocks whose insides are computed again in the backward pass instead of being kept."""
 
-import functools
-from collections.abc import Callable
+from typing import Any
 
-import jax
-from jax.ad_checkpoint import checkpoint_name
-
-MODES = ("none", "block", "iteration")
-_BLOCK = "block"
+import flax.linen as nn
 
 
-def block_end(x: jax.Array) -> jax.Array:
-    """x [...] itself, marked as the result of a block; mode "block" keeps what is marked."""
-    return checkpoint_name(x, _BLOCK)
-
-
-def rematerialised(function: Callable, mode: str) -> Callable:
-    """The function, which saves less for its backward pass and computes it again there.
+def run_block(module: nn.Module, *arrays: Any, remat: bool, **options: Any) -> Any:
+    """`module(*arrays, **options)`, which keeps only its arguments for the backward pass.
 
     Args:
-      function: pure, of arrays.
-      mode: "none" saves what the backward pass needs; "block" the results of blocks (`block_end`),
-        which about halves the memory for a third more work; "iteration" the arguments alone.
-
-    Raises:
-      ValueError: unknown mode.
+      module: a block, bound.
+      *arrays: what it is called with.
+      remat: compute the inside again; without, this is a plain call.
+      **options: keyword arguments, which may be other things than arrays.
     """
-    if mode not in MODES:
-        raise ValueError(f"rematerialisation: expected one of {', '.join(MODES)}, got {mode!r}")
-    if mode == "none":
-        return function
-    policies = jax.checkpoint_policies
-    policy = policies.save_only_these_names(_BLOCK) if mode == "block" else None
-    return functools.wraps(function)(jax.checkpoint(function, policy=policy))
+
+    def run(module, *arrays):
+        return module(*arrays, **options)
+
+    return (nn.remat(run) if remat else run)(module, *arrays)

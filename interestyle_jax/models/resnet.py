@@ -12,7 +12,7 @@ import jax
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
 from interestyle_jax.models.ir_se import PReLU, stages
-from interestyle_jax.models.rematerialise import block_end
+from interestyle_jax.models.rematerialise import run_block
 
 
 class BasicBlock(nn.Module):
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.features:
             x = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
             x = BatchNorm(name="shortcut_norm")(x, train=train)
-        return block_end(nn.relu(x + y))
+        return nn.relu(x + y)
 
 
 class ResNetTrunk(nn.Module):
@@ -47,10 +47,12 @@ class ResNetTrunk(nn.Module):
     Attributes:
       units: blocks in each stage.
       widths: channels of the stem, then of each stage; one more than `units`.
+      remat: compute the insides of blocks again in the backward pass.
     """
 
     units: Sequence[int] = (3, 4, 6, 3)
     widths: Sequence[int] = (64, 64, 128, 256, 512)
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
@@ -62,12 +64,13 @@ class ResNetTrunk(nn.Module):
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 7, 2, "stem_conv", x.dtype)(x)
         x = BatchNorm(name="stem_norm")(x, train=train)
-        x = block_end(PReLU(name="stem_prelu")(x))
+        x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
         for stage, (count, width) in enumerate(plan):
             for unit in range(count):
                 stride = 2 if unit == 0 and stage > 0 else 1
-                x = BasicBlock(width, stride, name=f"block_{block}")(x, train=train)
+                module = BasicBlock(width, stride, name=f"block_{block}")
+                x = run_block(module, x, remat=self.remat, train=train)
                 block += 1
             maps.append(x)
         return maps

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.equalized import EqualDense, scaled_leaky_relu
 from interestyle_jax.models.modulated_conv import ModulatedConv
-from interestyle_jax.models.rematerialise import block_end
+from interestyle_jax.models.rematerialise import run_block
 from interestyle_jax.models.resample import upsample
 
 Noise = str | jax.Array
@@ -71,7 +71,7 @@ class StyledConv(nn.Module):
             fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
             x = x + strength.astype(x.dtype) * fresh
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return block_end(scaled_leaky_relu(x + bias.astype(x.dtype)))
+        return scaled_leaky_relu(x + bias.astype(x.dtype))
 
 
 class ToRGB(nn.Module):
@@ -85,7 +85,7 @@ class ToRGB(nn.Module):
         x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x + self.param("bias", nn.initializers.zeros, (3,))
-        return block_end(x if skip is None else x + upsample(skip))
+        return x if skip is None else x + upsample(skip)
 
 
 class Generator(nn.Module):
@@ -105,6 +105,7 @@ class Generator(nn.Module):
       up_form: how upsampling convolutions are computed, see `modulated_conv.upsample_conv`.
       dtype: type of the synthesis' maps, e.g. bfloat16; None takes the parameters'. The mapping,
         styles, demodulation and the picture stay in float32.
+      remat: compute the insides of layers again in the backward pass.
     """
 
     resolution: int = 1024
@@ -115,6 +116,7 @@ class Generator(nn.Module):
     channel_max: int = 512
     up_form: str = "separable"
     dtype: jnp.dtype | None = None
+    remat: bool = False
 
     @property
     def num_styles(self) -> int:
@@ -171,8 +173,8 @@ class Generator(nn.Module):
         x = self.conv_4(x, w_plus[:, 0], noises[0])
         skips = [self.rgb_4(x, w_plus[:, 1], None)]
         for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
-            x = up(x, w_plus[:, 2 * i + 1], noises[2 * i + 1])
-            x = conv(x, w_plus[:, 2 * i + 2], noises[2 * i + 2])
+            for j, layer in ((2 * i + 1, up), (2 * i + 2, conv)):
+                x = run_block(layer, x, w_plus[:, j], remat=self.remat, noise=noises[j])
             skips.append(rgb(x, w_plus[:, 2 * i + 3], skips[-1]))
         return skips if return_skips else skips[-1]
 

@@ -101,7 +101,8 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     )
     figures = []
     for phase, share in _phases(task):
-        state, step = _measure(jitted, (state, frozen, batch), key, phase, share, steps)
+        with jax.set_mesh(mesh):
+            state, step = _measure(jitted, (state, frozen, batch), key, phase, share, steps)
         figures.append(step)
     peak["after_the_steps"] = _peak_rss()
     matmul.append(matmul_flops_per_second())

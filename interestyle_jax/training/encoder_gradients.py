@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from interestyle_jax.inversion.disentanglement import disentangle
 from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, refine
-from interestyle_jax.models.rematerialise import rematerialised
 from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
 
 PyTree = Any
@@ -40,8 +39,7 @@ class EncoderLoss:
       loop: "unroll" or "scan".
       disentangle_weight: lambda of Eq. 3; with 0 the pass is left out.
       disentangle_through_w: see `disentangle`.
-      remat: what an iteration, and the disentanglement pass, save for their backward passes; see
-        `rematerialised`.
+      remat: compute an iteration, and the disentanglement pass, again in its backward pass.
     """
 
     encode_with: Callable[[PyTree], Encode]
@@ -51,7 +49,7 @@ class EncoderLoss:
     loop: str = "unroll"
     disentangle_weight: float = 0.0
     disentangle_through_w: bool = False
-    remat: str = "none"
+    remat: bool = False
 
     def gradients(
         self,
@@ -123,7 +121,10 @@ class EncoderLoss:
             loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
             return loss.mean(), (position, parts)
 
-        return rematerialised(objective, self.remat)(params, position, inputs, first, case)
+        return self._remat(objective)(params, position, inputs, first, case)
+
+    def _remat(self, function):
+        return jax.checkpoint(function) if self.remat else function
 
     def _final_objective(self, params, position, inputs, first, case):
         """Eq. 3, after the iterations from `first` to N."""
@@ -147,7 +148,7 @@ class EncoderLoss:
             y_hat = pool_to(pair.image, image.shape[1:3])
             return *disentanglement_loss(self.image_loss, image, y_hat, mask), pair.carry
 
-        ind_loss, ind_parts, batch_stats = rematerialised(objective, self.remat)(
+        ind_loss, ind_parts, batch_stats = self._remat(objective)(
             params, position, first + len(inputs), case
         )
         loss = total_loss(loss, ind_loss.mean(), self.disentangle_weight)

@@ -20,17 +20,19 @@ from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs, radii_at, schedule
 from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
 from interestyle_jax.models.registry import build, describe, has_field, init
-from interestyle_jax.models.rematerialise import MODES
 from interestyle_jax.training.accumulation import accumulate
 from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
 from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
 from interestyle_jax.training.precision import compute_dtype, store_frozen
+from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
 NOISES = ("const", "random")
+# What the backward pass computes again: nothing, the insides of blocks, or whole iterations.
+REMATS = ("none", "block", "iteration")
 # The phase of a step that leaves the BatchNorm statistics alone.
 FROZEN = "frozen_batch_norm"
 
@@ -99,7 +101,8 @@ class EncoderTask:
 
     def _compute(self, architecture: Mapping[str, Any]) -> dict[str, Any]:
         """What `build` is told beside the architecture."""
-        return {"dtype": self.dtype} if has_field(architecture, "dtype") else {}
+        options = {"dtype": self.dtype, "remat": self.config.remat == "block"}
+        return {k: v for k, v in options.items() if has_field(architecture, k)}
 
     def _load(self) -> None:
         """Reads the frozen networks; the picture of the mean latent is drawn once, here."""
@@ -128,14 +131,16 @@ class EncoderTask:
         networks = {"generator": variables}
         self.lpips = self.embedder = None
         if names.lpips:
-            self.lpips, networks["lpips"] = load_weights(resolve_weights(names.lpips)).part(
-                "lpips", dtype=self.dtype
-            )
+            self.lpips, networks["lpips"] = self._part(names.lpips, "lpips")
         if names.id:
-            self.embedder, networks["embedder"] = load_weights(resolve_weights(names.id)).part(
-                "embedder"
-            )
+            self.embedder, networks["embedder"] = self._part(names.id, "embedder")
         self.frozen = store_frozen(networks, self.dtype) | {"w_0": w_0, "image_0": image_0}
+
+    def _part(self, weights: str, name: str):
+        """Module and variables of one network of a weight directory."""
+        loaded = load_weights(resolve_weights(weights))
+        architecture = loaded.metadata["architectures"].get(name, {})
+        return loaded.part(name, **self._compute(architecture))
 
     def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
@@ -230,7 +235,7 @@ class EncoderTask:
             loop=method.loop,
             disentangle_weight=method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
-            remat=self.config.remat,
+            remat=self.config.remat == "iteration",
         )
         start = self._start(batch_stats, frozen, image.shape[0])
         return loss.gradients(
@@ -263,10 +268,11 @@ class EncoderTask:
         phase: tuple[str, ...] = (),
     ) -> tuple[EncoderState, dict[str, jax.Array]]:
         """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
+        params, frozen = gathered((state.params, frozen))
 
         def gradients(key, batch_stats, batch):
             return self.gradients(
-                state.params,
+                params,
                 batch_stats,
                 frozen,
                 batch,
@@ -300,7 +306,7 @@ class EncoderTask:
 
     def _invert(self, state: EncoderState, frozen: PyTree, image: jax.Array):
         """The refinement as inference runs it: sharp input, running statistics, stored noise."""
-        params = state.params if state.ema is None else state.ema
+        params = gathered(state.params if state.ema is None else state.ema)
         variables = {"params": params, "batch_stats": state.batch_stats}
         start = self._start(state.batch_stats, frozen, image.shape[0])
         return refine(
@@ -321,6 +327,7 @@ class EncoderTask:
         The encoder sees the sharp picture in every iteration, and no mask.
         """
         del key
+        frozen = gathered(frozen)
         image, mask = self._prepare(batch)
         y_hat = self._invert(state, frozen, image).images[-1]
         loss, parts = self._image_loss(frozen)(image, pool_to(y_hat, image.shape[1:3]), mask)
@@ -331,6 +338,7 @@ class EncoderTask:
     ) -> jax.Array:
         """See `Task.pictures`: a row a picture: input, interest mask, y_1 ... y_N."""
         del key
+        frozen = gathered(frozen)
         image, mask = self._prepare(batch)
         images = self._invert(state, frozen, image).images
         columns = [image, jnp.broadcast_to(2 * mask - 1, image.shape)]
@@ -361,8 +369,8 @@ class EncoderTask:
 
 def _check(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for the first field of `config.method` that has no meaning."""
-    if config.remat not in MODES:
-        raise InputError(f"config.remat: expected one of {', '.join(MODES)}, got {config.remat!r}")
+    if config.remat not in REMATS:
+        raise InputError(f"config.remat: expected one of {', '.join(REMATS)}, got {config.remat!r}")
     method = config.method
     count = method.num_iterations
     if not isinstance(count, int) or count < 1:

@@ -19,6 +19,7 @@ from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.registry import describe
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.training import gan_losses
+from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -100,6 +101,7 @@ class GanTask:
         return jnp.where(use_first[..., None], first[:, None], second[:, None])
 
     def _draw(self, key, params, noise, batch_size):
+        params = gathered(params)
         w_key, noise_key = jax.random.split(key)
         w_plus = self._w_plus(w_key, params, batch_size)
         variables = {"params": params, "noise": noise}
@@ -115,7 +117,7 @@ class GanTask:
         return real
 
     def _judge(self, params, images):
-        return self.d.apply({"params": params}, images)
+        return self.d.apply({"params": gathered(params)}, images)
 
     def _ema_decay(self, step: jax.Array) -> jax.Array:
         gan, batch_size = self.config.gan, self.config.batch_size

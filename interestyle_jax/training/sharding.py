@@ -82,8 +82,8 @@ def spec(
         return PartitionSpec()
     axes = next((axes for pattern, axes in rules if re.search(pattern, path)), ())
     for axis in axes:
-        if -axis <= len(shape) and shape[axis] % fsdp == 0:
-            return PartitionSpec(*[None] * (len(shape) + axis), "fsdp")
+        if -len(shape) <= axis < len(shape) and shape[axis] % fsdp == 0:
+            return PartitionSpec(*[None] * (axis % len(shape)), "fsdp")
     return PartitionSpec()
 
 
@@ -131,6 +131,17 @@ def frozen_sharding(mesh: Mesh, tree: PyTree, *, split: bool = False) -> PyTree:
     if split:
         return tree_sharding(mesh, tree)
     return jax.tree.map(lambda _: replicated(mesh), tree)
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """The arrays whole on every device, for use in a jitted step; under no mesh, as they are.
+
+    Left to itself the compiler may split a layer's output channels over `fsdp` instead, and send
+    maps around. The step is traced under `jax.set_mesh`.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
 def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:

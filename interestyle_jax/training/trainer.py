@@ -142,15 +142,23 @@ class Trainer:
         def pictures(state, frozen, batch):
             return self.task.pictures(state, frozen, batch, jax.random.key(VALIDATION_KEY))
 
-        self.train_step = jax.jit(
+        def on_mesh(function, **options):
+            jitted = jax.jit(function, in_shardings=places, **options)
+
+            def call(*arguments):
+                with jax.set_mesh(self.mesh):
+                    return jitted(*arguments)
+
+            return call
+
+        self.train_step = on_mesh(
             train_step,
-            in_shardings=places,
             out_shardings=(self.state_sharding, whole),
             donate_argnums=0,
             static_argnums=3,
         )
-        self.validate_step = jax.jit(validate_step, in_shardings=places, out_shardings=whole)
-        self.pictures = jax.jit(pictures, in_shardings=places, out_shardings=whole)
+        self.validate_step = on_mesh(validate_step, out_shardings=whole)
+        self.pictures = on_mesh(pictures, out_shardings=whole)
 
     def next_batch(self) -> dict[str, jax.Array]:
         """The next batch of the training data, on the devices."""
