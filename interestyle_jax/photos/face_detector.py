@@ -7,7 +7,7 @@ squares of half and a quarter of the photograph find smaller ones.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,8 @@ MIN_SCORE = 0.5
 MIN_OVERLAP = 0.3
 # Squares of a level have this share of the longer side, and overlap by half.
 LEVELS = (1.0, 0.5, 0.25)
+# Faces below this share of their square are looked at again, in one of which they fill FILLED.
+SMALL, FILLED = 0.25, 0.4
 KEYPOINTS = ("right eye", "left eye", "nose tip", "mouth", "right ear", "left ear")
 
 
@@ -54,9 +56,26 @@ class FaceDetector:
           picture: RGB.
           level: 0 looks at the whole picture, 1 and 2 at squares of half and a quarter of it.
         """
+        found = self._look(picture, squares(*picture.shape[:2], LEVELS[level]))
+        side = LEVELS[level] * max(picture.shape[:2])
+        return [
+            self._closer(picture, face) if _side(face) < SMALL * side else face for face in found
+        ]
+
+    def _closer(self, picture: np.ndarray, face: Detection) -> Detection:
+        """The same face in a square that it fills well; the old one where it is lost there."""
+        side = max(math.ceil(_side(face) / FILLED), 1)
+        left, top = (round(x) for x in (face.box[:2] + face.box[2:]) / 2 - side / 2)
+        near = self._look(picture, [(left, top, side)])
+        # The box of a face of few pixels may be twice too large: ask for a touch, not a match.
+        same = [other for other in near if overlap(face.box, other.box[None])[0] > 0.1]
+        return max(same, key=lambda other: other.score, default=face)
+
+    def _look(self, picture: np.ndarray, places: Iterable[tuple[int, int, int]]) -> list[Detection]:
+        """Faces in squares (left, top, side), the likeliest first."""
         image = Image.fromarray(picture)
         found = [np.zeros((0, 17))]
-        for left, top, side in squares(*picture.shape[:2], LEVELS[level]):
+        for left, top, side in places:
             # Beyond the picture PIL's crop is black, as MediaPipe's border is.
             cut = image.crop((left, top, left + side, top + side))
             small = cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
@@ -67,6 +86,10 @@ class FaceDetector:
             found.append(decoded)
         faces = weighted_suppression(np.concatenate(found))
         return [Detection(f[1:5], float(f[0]), f[5:].reshape(6, 2)) for f in faces]
+
+
+def _side(face: Detection) -> float:
+    return float((face.box[2:] - face.box[:2]).max())
 
 
 def anchors() -> np.ndarray:
