@@ -1,7 +1,9 @@
 """The command `interestyle data`: makes data sets that `train` and `evaluate` read."""
 
 import argparse
+import json
 from pathlib import Path
+from typing import Any
 
 from interestyle_jax.errors import InputError
 
@@ -25,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"interest masks of the same names, or who makes them: {', '.join(PROVIDERS)}",
     )
     parser.add_argument("--face-masks", type=Path, metavar="DIR", help="face masks (optional)")
+    parser.add_argument(
+        "--masks-option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the provider, as `interestyle masks` has them (repeatable)",
+    )
     parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto")
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="AFHQ's, e.g. wild")
     parser.add_argument("--mapping", type=Path, metavar="FILE", help="CelebA-HQ's list")
@@ -164,15 +172,63 @@ def _photos(args: argparse.Namespace) -> Path:
 
 
 def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str):
+    """The pictures with their masks, which a provider makes here in a folder beside `out`."""
     from interestyle_jax.data.folder_builder import Photos
     from interestyle_jax.interest.providers import PROVIDERS
 
     if masks == NO_MASKS:
         return Photos(pictures, None, face_masks)
     if masks in PROVIDERS:
-        raise InputError(f"--masks: provider {masks} is not wired")
+        return Photos(pictures, _made_masks(args, pictures, masks, suffix), face_masks)
     if not Path(masks).is_dir():
         raise InputError(
             f"--{suffix}: '{masks}' is no directory and none of {', '.join(PROVIDERS)}, {NO_MASKS}"
         )
     return Photos(pictures, Path(masks), face_masks)
+
+
+def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
+    from interestyle_jax.mask_files import write_masks
+
+    folder = args.out.with_name(f"{args.out.name}-{suffix}")
+    options = _provider_options(args.masks_option)
+    if provider == "celebamask" and "labels" not in options:
+        options["labels"] = _parts_folder(pictures)
+    # Of CelebA-HQ one often wants the 2,824 test pictures alone.
+    own = "validation" if suffix != "masks" else args.only
+    splits = [paths for split, paths in pictures.splits.items() if own in (None, split)]
+    report = write_masks(
+        [path for paths in splits for path in paths],
+        folder,
+        provider=provider,
+        options=options,
+        max_skipped=args.max_skipped,
+        workers=args.workers,
+    )
+    print(f"{folder}: masks of {report['num_pictures']} pictures; look at its overlays")
+    return folder
+
+
+def _provider_options(given: list[str] | None) -> dict[str, Any]:
+    options = {}
+    for text in given or ():
+        name, found, value = text.partition("=")
+        if not found:
+            raise InputError(f"--masks-option: '{text}', expected NAME=VALUE")
+        try:
+            options[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            options[name.replace("-", "_")] = value
+    return options
+
+
+def _parts_folder(pictures) -> Path:
+    """CelebAMask-HQ's parts beside the pictures, as its archive has them."""
+    first = next(path for paths in pictures.splits.values() for path in paths)
+    folder = first.parent.parent / "CelebAMask-HQ-mask-anno"
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such directory; give the parts or label maps as "
+            "--masks-option=labels=DIR"
+        )
+    return folder
