@@ -73,6 +73,7 @@ class Progress:
         Raises:
           InputError: a file that the masks of one would replace is not of this command.
         """
+        self._remove_unfinished()
         waiting = [file for file in files if not self._is_done(file)]
         new = [file.stem for file in waiting if file.stem not in self._planned]
         for name in new:
@@ -94,6 +95,13 @@ class Progress:
     def records(self, files: Iterable[Path]) -> list[dict[str, Any]]:
         """The records of these pictures, in their order, without those that have none."""
         return [self._done[file.stem] for file in files if file.stem in self._done]
+
+    def _remove_unfinished(self) -> None:
+        """Deletes what `save_picture` was writing (".NAME.png.PROCESS") when a run was killed."""
+        for part in PARTS:
+            for path in (self.out / part).glob(".*.png.*"):
+                if path.name.removeprefix(".").rsplit(".png.", 1)[0] in self._planned:
+                    path.unlink()
 
     def _is_done(self, file: Path) -> bool:
         record = self._done.get(file.stem)
