@@ -142,11 +142,20 @@ def _add_invert(commands) -> None:
     photos.add_argument(
         "--paste-shape", choices=("square", "ellipse"), help="what is pasted (default square)"
     )
+    photos.add_argument(
+        "--paste-mask",
+        metavar="PROVIDER",
+        help="paste the interest region only: selfie, segformer, detr or graphonomy",
+    )
+    photos.add_argument(
+        "--paste-mask-weights", metavar="NAME_OR_DIR", help="the provider's weights or model"
+    )
     parser.set_defaults(run=_invert)
 
 
 def _invert(args: argparse.Namespace) -> int:
-    from interestyle_jax.invert_files import Alignment, invert_files
+    from interestyle_jax.aligned_faces import Alignment
+    from interestyle_jax.invert_files import invert_files
 
     given = {
         "landmarks": args.landmarks,
@@ -154,12 +163,16 @@ def _invert(args: argparse.Namespace) -> int:
         "paste_back": args.paste_back or None,
         "feather": args.feather,
         "shape": args.paste_shape,
+        "mask": args.paste_mask,
+        "mask_weights": args.paste_mask_weights,
     }
     given = {name: value for name, value in given.items() if value is not None}
     if given and not args.align:
         raise InputError("--paste-back and options of landmarks and pasting need --align")
-    if not args.paste_back and ("feather" in given or "shape" in given):
-        raise InputError("--feather and --paste-shape need --paste-back")
+    if not args.paste_back and given.keys() & {"feather", "shape", "mask", "mask_weights"}:
+        raise InputError("--feather, --paste-shape and --paste-mask need --paste-back")
+    if args.paste_mask_weights and not args.paste_mask:
+        raise InputError("--paste-mask-weights needs --paste-mask")
     report = invert_files(
         args.weights,
         args.input,

@@ -1,6 +1,5 @@
 """The command `interestyle invert`: picture files in, inversions and latents out."""
 
-import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from interestyle_jax import __version__
-from interestyle_jax.align_files import FoundFace, find_faces, tell
+from interestyle_jax.aligned_faces import AlignedFaces, Alignment
 from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
@@ -20,33 +19,11 @@ from interestyle_jax.inversion.inverter import load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.output_folder import output_folder
-from interestyle_jax.photos.alignment import align
-from interestyle_jax.photos.landmarks import make_landmarker
-from interestyle_jax.photos.paste_back import check_edge, paste_back
 
 GRID_ROWS = 16
 OWN_FILES = ("grid.png", "latents.npz", "report.json")
 # Faces are aligned to the generator's resolution, but not below what encoders see.
 SMALLEST_ALIGNED = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Alignment:
-    """How photographs are aligned before their inversion, and pasted back after it.
-
-    Attributes:
-      landmarks: "litert" or "dlib".
-      dlib_file: dlib's landmark file, for "dlib".
-      paste_back: also write the photograph with the inversion in it.
-      feather: as in `paste_back`.
-      shape: as in `paste_back`.
-    """
-
-    landmarks: str = "litert"
-    dlib_file: str | Path | None = None
-    paste_back: bool = False
-    feather: float = 0.1
-    shape: str = "square"
 
 
 def invert_files(
@@ -90,18 +67,19 @@ def invert_files(
     model = load(weights, dtype=dtype)
     model.require_inversion()
     shape, num_steps = model.input_shape, model.iterations(num_steps)
-    pasted = alignment is not None and alignment.paste_back
-    endings = ("", "_pasted") if pasted else ("",)
+    endings = ("", "_pasted") if alignment is not None and alignment.paste_back else ("",)
     files = input_pictures(source, out, OWN_FILES, endings=endings)
     if batch_size < 1:
         raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
     started = time.perf_counter()
-    faces, skipped = {}, {}
+    faces = None
     if alignment is not None:
-        found, skipped = _find_faces(files, alignment, shape)
-        faces = {face.file: face for face in found}
-        files = list(faces)
-    batch_size, quads = min(batch_size, len(files)), {}
+        if shape[0] != shape[1]:
+            raise InputError(f"--align: the weights see {shape[0]} x {shape[1]} pixels, no squares")
+        size = max(model.resolution, SMALLEST_ALIGNED)
+        faces = AlignedFaces(files, alignment, size=size)
+        files = faces.files
+    batch_size = min(batch_size, len(files))
     latents, timings, rows = [], [], []
     with output_folder(Path(out)) as folder:
         progress = tqdm(range(0, len(files), batch_size), unit="batch", desc="invert")
@@ -109,13 +87,8 @@ def invert_files(
             chunk = files[start : start + batch_size]
             photos = [read_picture(file) for file in chunk]
             crops = photos
-            if faces:
-                size = max(model.resolution, SMALLEST_ALIGNED)
-                aligned = [
-                    _aligned(faces[f], photo, size) for f, photo in zip(chunk, photos, strict=True)
-                ]
-                crops = [crop for crop, _ in aligned]
-                quads |= {f.stem: quad for f, (_, quad) in zip(chunk, aligned, strict=True)}
+            if faces is not None:
+                crops = [faces.aligned(*pair) for pair in zip(chunk, photos, strict=True)]
             pictures = np.stack([encoder_input(crop, shape) for crop in crops])
             padding = [(0, batch_size - len(chunk)), (0, 0), (0, 0), (0, 0)]
             begun = time.perf_counter()
@@ -126,10 +99,8 @@ def invert_files(
             for j, file in enumerate(chunk):
                 last = grids.to_uint8(images[-1, j])
                 save_picture(folder / f"{file.stem}.png", last)
-                if pasted:
-                    edge = {"feather": alignment.feather, "shape": alignment.shape}
-                    photo = paste_back(photos[j], last, quads[file.stem], **edge)
-                    save_picture(folder / f"{file.stem}_pasted.png", photo)
+                if faces is not None:
+                    faces.save_pasted(folder, file, photos[j], crops[j], last)
                 if len(rows) < GRID_ROWS:
                     rows.append(_grid_row(pictures[j], images[:, j]))
         names = [file.stem for file in files]
@@ -156,14 +127,8 @@ def invert_files(
             "versions": {"interestyle_jax": __version__, "jax": jax.__version__},
             "command": list(command),
         }
-        if alignment is not None:
-            report["alignment"] = {
-                **dataclasses.asdict(alignment),
-                "dlib_file": str(alignment.dlib_file) if alignment.dlib_file else None,
-                "size": max(model.resolution, SMALLEST_ALIGNED),
-                "quads": {name: quad.round(3).tolist() for name, quad in quads.items()},
-                "skipped": skipped,
-            }
+        if faces is not None:
+            report["alignment"] = faces.report()
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 
@@ -171,23 +136,3 @@ def invert_files(
 def _grid_row(picture: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
     small = pool_to(images[-1][None], picture.shape[:2])[0]
     return [picture, *images, grids.error_picture(picture, np.asarray(small))]
-
-
-def _find_faces(
-    files: Sequence[Path], alignment: Alignment, shape: tuple[int, int]
-) -> tuple[list[FoundFace], dict[str, str]]:
-    """The faces of the photographs, and why others are skipped."""
-    if shape[0] != shape[1]:
-        raise InputError(f"--align: the weights see {shape[0]} x {shape[1]} pixels, not squares")
-    check_edge(alignment.feather, alignment.shape)
-    landmarker = make_landmarker(alignment.landmarks, dlib_file=alignment.dlib_file)
-    found, skipped = find_faces(files, landmarker)
-    tell({str(face.file): face.num_faces for face in found}, skipped)
-    return found, skipped
-
-
-def _aligned(found: FoundFace, photo: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return align(photo, found.face.points, size=size)
-    except InputError as error:
-        raise InputError(f"{found.file}: {error}") from error

@@ -10,6 +10,7 @@ from PIL import Image
 from interestyle_jax import align_files
 from interestyle_jax.cli import main
 from interestyle_jax.data.pictures import read_picture, save_picture
+from interestyle_jax.interest.providers import make_provider
 from interestyle_jax.photos.alignment import align
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
 from interestyle_jax.photos.paste_back import paste_back
@@ -189,13 +190,36 @@ def test_invert_align_inverts_the_aligned_face_and_pastes_it_back(
         np.testing.assert_allclose(same["w_plus"], latents, atol=1e-5)
 
 
+def test_only_the_interest_region_is_pasted(invert, portraits, tmp_path):
+    one = str(portraits / "female_02.png")
+    argv = invert("--align", "--paste-back", "--paste-mask=selfie", "--feather=0.05")
+    assert main([*argv, "--input", one]) == 0
+    out, photo = tmp_path / "out", read_picture(one)
+    report = json.loads((out / "report.json").read_text())["alignment"]
+    assert report["mask"] == "selfie"
+    face, _ = find_face(photo, make_landmarker("litert"), name=one)
+    aligned, quad = align(photo, face.points, size=256)
+    interest = make_provider("selfie")(aligned).interest
+    assert 0.2 < (interest > 0).mean() < 0.9
+    pasted, inversion = (read_picture(out / f"female_02{end}.png") for end in ("_pasted", ""))
+    shrunk = np.asarray(
+        Image.fromarray(interest[..., 0]).resize((32, 32), Image.Resampling.BILINEAR)
+    )
+    expected = paste_back(photo, inversion, quad, mask=shrunk, feather=0.05)
+    np.testing.assert_array_equal(pasted, expected)
+    whole = paste_back(photo, inversion, quad, feather=0.05)
+    assert 0 < (pasted != photo).any(-1).mean() < 0.9 * (whole != photo).any(-1).mean()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--paste-back"], "need --align"),
         (["--landmarks=litert"], "need --align"),
-        (["--align", "--feather=0.1"], "--feather and --paste-shape need --paste-back"),
+        (["--align", "--feather=0.1"], "need --paste-back"),
         (["--align", "--paste-back", "--feather=0.7"], "feather: 0.7, expected a share"),
+        (["--align", "--paste-back", "--paste-mask=folder"], "mask: 'folder', expected one of"),
+        (["--align", "--paste-back", "--paste-mask-weights=x"], "needs --paste-mask"),
     ],
 )
 def test_invert_rejects(invert, fails, options, message):
