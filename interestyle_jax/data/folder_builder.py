@@ -122,12 +122,11 @@ def write_photos(
         if only not in rows:
             raise InputError(f"--only: there is no split '{only}' (there is {', '.join(rows)})")
         rows = {only: rows[only]}
+    pairs = {split: [(row, _identity(row)) for row in chosen] for split, chosen in rows.items()}
     source = Source(
         name="photos",
         features=_features(size, encoding, fields),
-        splits={
-            split: [(row, _identity(row)) for row in pictures] for split, pictures in rows.items()
-        },
+        splits=pairs,
         make=functools.partial(photo_example, size=size, encoding=encoding),
         options={
             "size": size,
@@ -137,10 +136,10 @@ def write_photos(
         },
         size=size,
         sources=sorted(
-            (f"{split}/{field}/{path.name}", path.stat().st_size)
-            for split, pictures in rows.items()
-            for row in pictures
-            for field, path in row["files"].items()
+            (f"{split}/{field}/{file}", size)
+            for split, chosen in pairs.items()
+            for _, (_, _, files) in chosen
+            for field, file, size, _ in files
         ),
         skipped=[entry for split in rows for entry in skipped[split]],
         notes=notes,
