@@ -128,25 +128,37 @@ def _avatars(args: argparse.Namespace) -> Path:
 
 def _photos(args: argparse.Namespace) -> Path:
     from interestyle_jax.data.dataset_writer import check_free
-    from interestyle_jax.data.folder_builder import write_photos
-    from interestyle_jax.data.layouts import find_pictures, held_out_pictures
+    from interestyle_jax.data.folder_builder import check_options, check_splits, write_photos
+    from interestyle_jax.data.layouts import detect_layout, find_pictures, held_out_pictures
 
+    options = {
+        "size": _PHOTO_SIZE if args.size is None else args.size,
+        "encoding": args.encoding,
+        "max_skipped": args.max_skipped,
+    }
+    # All before a provider starts, which may take hours.
     check_free(args.out, args.force)
-    apart = args.validation_images is not None
+    check_options(**options)
+    apart, dealing = args.validation_images is not None, args.splits
     if not apart and (args.validation_masks or args.validation_face_masks):
         raise InputError("--validation-masks: --validation-images required with them")
+    if apart and args.only is not None:
+        raise InputError("--only: not with --validation-images, which adds a split")
+    if apart and dealing is None:
+        layout = detect_layout(args.images) if args.layout == "auto" else args.layout
+        dealing = "official" if layout in ("celebahq", "afhq") else "train"
     pictures = find_pictures(
         args.images,
         layout=args.layout,
-        dealing="train" if apart and args.splits is None and args.test is None else args.splits,
+        dealing=dealing,
         class_name=args.class_name,
         mapping=None if apart else args.mapping,
-        validation=0 if apart and args.splits == "dealt" else None if apart else args.validation,
+        validation=args.validation if not apart else None if dealing == "train" else 0,
         test=args.test,
         seed=args.seed,
     )
-    photos = _with_masks(args, pictures, args.masks, args.face_masks, "masks")
-    held_out = None
+    check_splits(pictures, apart, args.only)
+    others = None
     if apart:
         others = held_out_pictures(
             args.validation_images,
@@ -154,20 +166,21 @@ def _photos(args: argparse.Namespace) -> Path:
             mapping=args.mapping,
             count=args.validation,
         )
-        masks = args.validation_masks or (NO_MASKS if args.masks == NO_MASKS else None)
-        if masks is None:
+        if args.validation_masks is None and args.masks != NO_MASKS:
             raise InputError("--validation-images: --validation-masks required with it")
+    photos = _with_masks(args, pictures, args.masks, args.face_masks, "masks")
+    held_out = None
+    if others is not None:
+        masks = args.validation_masks or NO_MASKS
         held_out = _with_masks(args, others, masks, args.validation_face_masks, "validation-masks")
     return write_photos(
         photos,
         args.out,
-        size=_PHOTO_SIZE if args.size is None else args.size,
         held_out=held_out,
         only=args.only,
-        encoding=args.encoding,
-        max_skipped=args.max_skipped,
         workers=args.workers,
         force=args.force,
+        **options,
     )
 
 
@@ -188,10 +201,16 @@ def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str
 
 
 def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
+    from interestyle_jax.interest.providers import PROVIDERS, provider_options
     from interestyle_jax.mask_files import write_masks
 
     folder = args.out.with_name(f"{args.out.name}-{suffix}")
     options = _provider_options(args.masks_option)
+    # Options of the other pictures' provider are none of this one's.
+    others = {args.masks, args.validation_masks} & set(PROVIDERS) - {provider}
+    foreign = {name for other in others for name in provider_options(other)}
+    for name in foreign - set(provider_options(provider)):
+        options.pop(name, None)
     if provider == "celebamask" and "labels" not in options:
         options["labels"] = _parts_folder(pictures)
     # Of CelebA-HQ one often wants the 2,824 test pictures alone.

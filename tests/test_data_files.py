@@ -106,6 +106,23 @@ def test_ffhq_with_celebahq_to_validate_on(celebamask):
     assert json.loads((out / "metadata.json").read_text())["layout"] == "ffhq"
 
 
+def test_options_go_to_the_provider_that_has_them(celebamask, shared_dir):
+    (celebamask.parent / "photos").mkdir()
+    for path in sorted((shared_dir / "portraits").glob("male_0[0-1].jpg")):
+        Image.open(path).resize((64, 64)).save(celebamask.parent / "photos" / f"{path.stem}.png")
+    out = celebamask.parent / "set"
+    argv = ["data", f"--images={celebamask.parent / 'photos'}", "--masks=selfie", f"--out={out}"]
+    argv += [f"--validation-images={celebamask}", "--validation-masks=celebamask"]
+    argv += ["--size=16", "--workers=0", "--masks-option=threshold=0.25"]
+    # The selfie network knows no face, which CelebAMask-HQ's masks have: taken where both are.
+    assert main([*argv, "--validation=2"]) == 0
+    builder = tfds.builder_from_directory(str(out))
+    assert {"interest_mask"} == {name for name in builder.info.features if "mask" in name}
+    assert builder.info.splits["validation"].num_examples == 2
+    report = json.loads((celebamask.parent / "set-masks" / "report.json").read_text())
+    assert report["options"] == {"threshold": 0.25}
+
+
 def test_portraits_with_selfie_masks(shared_dir, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     for path in sorted((shared_dir / "portraits").glob("female_0[0-5].jpg")):

@@ -81,8 +81,8 @@ def write_photos(
     chroma subsampling or as PNG, masks as PNG.
 
     Args:
-      photos: the pictures; `held_out`, other pictures (with masks of the same kinds): these
-        become the split "validation".
+      photos: the pictures; `held_out`, other pictures: these become the split "validation". A
+        field is there where both have it.
       out: directory to write; `force` replaces a data set.
       size: side in pixels, 8 ... 4096.
       only: keep this split alone.
@@ -94,33 +94,18 @@ def write_photos(
     Raises InputError when more is left out, naming the first ten, and as `write_dataset`.
     """
     check_free(Path(out), force)
-    if not 8 <= size <= 4096:
-        raise InputError(f"size: {size} is outside 8 ... 4096 pixels")
-    if encoding not in ENCODINGS:
-        raise InputError(f"encoding: '{encoding}' is none of {', '.join(ENCODINGS)}")
-    if not 0 <= max_skipped < 1:
-        raise InputError(f"--max-skipped: {max_skipped:g} is outside 0 ... 1 (a share)")
-    rows, skipped, notes = _rows(photos, 0)
-    fields = tuple(photos.mask_folders())
+    check_options(size=size, encoding=encoding, max_skipped=max_skipped)
+    check_splits(photos.pictures, held_out is not None, only)
+    fields = _mask_fields(photos, held_out)
+    rows, skipped, notes = _rows(photos, fields, 0)
     if held_out is not None:
-        if "validation" in rows:
-            raise InputError(
-                "validation: comes from other pictures, so none may be dealt to it here"
-            )
-        if tuple(held_out.mask_folders()) != fields:
-            raise InputError(
-                f"validation masks: expected {', '.join(fields) or 'none'} as for the training "
-                f"pictures, got {', '.join(held_out.mask_folders()) or 'none'}"
-            )
         start = sum(len(paths) for paths in photos.pictures.splits.values())
-        others, more, other_notes = _rows(held_out, start)
+        others, more, other_notes = _rows(held_out, fields, start)
         rows["validation"] = [row for split in others.values() for row in split]
         skipped["validation"] = [entry for entries in more.values() for entry in entries]
         notes += other_notes
     rows = {split: rows[split] for split in SPLITS if split in rows}
     if only is not None:
-        if only not in rows:
-            raise InputError(f"--only: there is no split '{only}' (there is {', '.join(rows)})")
         rows = {only: rows[only]}
     pairs = {split: [(row, _identity(row)) for row in chosen] for split, chosen in rows.items()}
     source = Source(
@@ -147,6 +132,28 @@ def write_photos(
     )
     count = (os.cpu_count() or 1) if workers is None else workers
     return write_dataset(source, Path(out), workers=count, force=force, max_skipped=max_skipped)
+
+
+def check_options(*, size: int, encoding: str, max_skipped: float) -> None:
+    """Raises InputError when an option of `write_photos` is outside its range."""
+    if not 8 <= size <= 4096:
+        raise InputError(f"size: {size} is outside 8 ... 4096 pixels")
+    if encoding not in ENCODINGS:
+        raise InputError(f"encoding: '{encoding}' is none of {', '.join(ENCODINGS)}")
+    if not 0 <= max_skipped < 1:
+        raise InputError(f"--max-skipped: {max_skipped:g} is outside 0 ... 1 (a share)")
+
+
+def check_splits(pictures: Pictures, has_held_out: bool, only: str | None) -> None:
+    """Raises InputError for a validation split of two kinds of pictures, or none named `only`."""
+    splits = set(pictures.splits)
+    if has_held_out and "validation" in splits:
+        raise InputError("validation: comes from other pictures, so none may be dealt to it here")
+    splits |= {"validation"} if has_held_out else set()
+    if only not in (None, *splits):
+        raise InputError(
+            f"--only: there is no split '{only}' (there is {', '.join(sorted(splits))})"
+        )
 
 
 def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Skipped:
@@ -186,11 +193,23 @@ def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Sk
     return example
 
 
+def _mask_fields(photos: Photos, held_out: Photos | None) -> tuple[str, ...]:
+    """The kinds of masks that all pictures have. Raises InputError where that is not interest."""
+    own = photos.mask_folders()
+    if held_out is None:
+        return tuple(own)
+    others = held_out.mask_folders()
+    if ("interest_mask" in own) != ("interest_mask" in others):
+        raise InputError("validation masks: expected interest masks of all pictures, or of none")
+    return tuple(field for field in own if field in others)
+
+
 def _rows(
-    photos: Photos, start: int
+    photos: Photos, fields: tuple[str, ...], start: int
 ) -> tuple[dict[str, list[dict]], dict[str, list[Skipped]], list[str]]:
     """-> rows by split (ids count from `start`), pictures that lack a mask by split, notes."""
-    folders = photos.mask_folders()
+    given = photos.mask_folders()
+    folders = {field: given[field] for field in fields}
     masks = {
         field: {path.stem: path for path in list_tree(folder)} for field, folder in folders.items()
     }
@@ -210,6 +229,8 @@ def _rows(
             files = {"image": path} | {field: masks[field][path.stem] for field in folders}
             rows[split].append({"id": ids[path.stem], "name": path.stem, "files": files})
     notes = list(photos.pictures.notes)
+    if given.keys() - folders.keys():
+        notes.append("face masks are left out, since only some pictures have them")
     for field, found in masks.items():
         unused = len(found.keys() - ids.keys())
         if unused:

@@ -261,6 +261,7 @@ def test_only_one_split(folder):
         (["--masks=nowhere"], "'nowhere' is no directory and none of folder, celebamask"),
         (["--images=nowhere"], "nowhere: no such file or directory"),
         (["--validation-masks=masks"], "--validation-images required"),
+        (["--only=train", "--validation-images=images"], "--only: not with --validation-images"),
         (["--encoding=gif"], "invalid choice: 'gif'"),
         (["--out=images/p0.jpg/set"], "cannot be written: Not a directory"),
         (["--only=test", "--test=0"], "there is no split 'test'"),
