@@ -12,6 +12,7 @@ from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, re
 from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
 
 PyTree = Any
+LatentLoss = Callable[[jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 class Position(NamedTuple):
@@ -39,6 +40,8 @@ class EncoderLoss:
       loop: "unroll" or "scan".
       disentangle_weight: lambda of Eq. 3; with 0 the pass is left out.
       disentangle_through_w: see `disentangle`.
+      latent_loss: `w_plus [B, L, D] -> (scalar, {name: scalar})`, added to L_Image in every
+        iteration that is differentiated.
       remat: compute an iteration, and the disentanglement pass, again in its backward pass.
     """
 
@@ -49,6 +52,7 @@ class EncoderLoss:
     loop: str = "unroll"
     disentangle_weight: float = 0.0
     disentangle_through_w: bool = False
+    latent_loss: LatentLoss | None = None
     remat: bool = False
 
     def gradients(
@@ -119,7 +123,11 @@ class EncoderLoss:
             gradient = "last" if len(inputs) == 1 else "through"
             position, y_hat = self._run(params, position, inputs, first, gradient)
             loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
-            return loss.mean(), (position, parts)
+            loss = loss.mean()
+            if self.latent_loss is not None:
+                more, of_latents = self.latent_loss(position.w)
+                loss, parts = loss + more, parts | of_latents
+            return loss, (position, parts)
 
         return self._remat(objective)(params, position, inputs, first, case)
 

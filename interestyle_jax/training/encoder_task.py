@@ -21,7 +21,7 @@ from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs,
 from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
 from interestyle_jax.models.registry import build, describe, has_field, init
 from interestyle_jax.training.accumulation import accumulate
-from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
+from interestyle_jax.training.encoder_gradients import EncoderLoss, LatentLoss, Position
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
 from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
@@ -174,22 +174,24 @@ class EncoderTask:
 
         return ImageLoss(self.config.loss.to_dict(), lpips, embed)
 
-    def _encode(self, params: PyTree):
+    def _encode(self, params: PyTree, options: Mapping[str, Any]):
         """`encode` for training passes of `refine`; the carry is the BatchNorm statistics."""
 
         def encode(batch_stats, x):
             variables = {"params": params, "batch_stats": batch_stats}
-            delta, new = self.encoder.apply(variables, x, train=True, mutable=["batch_stats"])
+            delta, new = self.encoder.apply(
+                variables, x, train=True, mutable=["batch_stats"], **options
+            )
             return delta, new["batch_stats"]
 
         return encode
 
-    def _encode_frozen(self, params: PyTree):
+    def _encode_frozen(self, params: PyTree, options: Mapping[str, Any]):
         """`encode` with the running statistics, which stay as they are."""
 
         def encode(batch_stats, x):
             variables = {"params": params, "batch_stats": batch_stats}
-            return self.encoder.apply(variables, x), batch_stats
+            return self.encoder.apply(variables, x, **options), batch_stats
 
         return encode
 
@@ -227,20 +229,34 @@ class EncoderTask:
         inputs = filtered_inputs(
             image, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
         )
+        encode, options = self._encode, frozen.get("options", {})
+        if freeze_batch_norm:
+            encode = self._encode_frozen
         loss = EncoderLoss(
-            encode_with=self._encode_frozen if freeze_batch_norm else self._encode,
+            encode_with=lambda params: encode(params, options),
             synthesize=self._synthesize(frozen, key if method.noise == "random" else None),
             image_loss=self._image_loss(frozen),
             gradient=method.gradient,
             loop=method.loop,
             disentangle_weight=method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
+            latent_loss=self._latent_loss(frozen),
             remat=self.config.remat == "iteration",
         )
         start = self._start(batch_stats, frozen, image.shape[0])
         return loss.gradients(
             params, start, inputs, image, mask, interest_loss=method.interest_loss
         )
+
+    def _latent_loss(self, frozen: PyTree) -> LatentLoss | None:
+        """A loss on latents, for tasks that have one."""
+        del frozen
+        return None
+
+    def _inference_options(self, state: EncoderState) -> dict[str, Any]:
+        """What the encoder is called with in inference, for tasks where that changes."""
+        del state
+        return {}
 
     def _start(self, batch_stats: PyTree, frozen: PyTree, batch_size: int) -> Position:
         """w_0 = w_avg and y_0 = G(w_avg) for every picture of the batch."""
@@ -295,7 +311,7 @@ class EncoderTask:
             ema = jax.tree.map(lambda a, b: b + decay * (a - b), ema, params)
         squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)]
         metrics["grad_norm"] = jnp.sqrt(sum(squares))
-        state = EncoderState(
+        state = state.replace(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
@@ -309,8 +325,9 @@ class EncoderTask:
         params = gathered(state.params if state.ema is None else state.ema)
         variables = {"params": params, "batch_stats": state.batch_stats}
         start = self._start(state.batch_stats, frozen, image.shape[0])
+        options = self._inference_options(state)
         return refine(
-            lambda carry, x: (self.encoder.apply(variables, x), carry),
+            lambda carry, x: (self.encoder.apply(variables, x, **options), carry),
             self._synthesize(frozen, None),
             (image,) * self.config.method.num_iterations,
             start.w,
@@ -348,23 +365,31 @@ class EncoderTask:
     def export(self, state: EncoderState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: encoder (the EMA where there is one), generator and w_avg."""
         params = state.params if state.ema is None else state.ema
+        variables, architectures = self._more_to_export(state)
         save_weights(
             directory,
             {
                 "encoder": {"params": params, "batch_stats": state.batch_stats},
                 "generator": self.generator_variables,
                 "w_avg": self.w_avg,
-            },
+            }
+            | variables,
             family="interestyle",
             architectures={
                 "encoder": describe(self.encoder),
                 "generator": self.generator_architecture,
-            },
+            }
+            | architectures,
             licence=self.config.licence,
             dtype=self.config.storage_dtype,
             force=True,
             extra=extra,
         )
+
+    def _more_to_export(self, state: EncoderState) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Variables and architectures of further networks, for tasks that train more."""
+        del state
+        return {}, {}
 
 
 def _check(config: ml_collections.ConfigDict) -> None:

@@ -5,6 +5,11 @@ DESIGN.md section 1 has the table. Files under `configs/` take a preset and chan
 
 from ml_collections import ConfigDict
 
+_WHOLE_PICTURE = {
+    "interest_loss": False,
+    "filter_radii": (0.0, 0.0, 0.0, 0.0),
+    "disentangle_weight": 0.0,
+}
 # What of `config.method` makes a preset; everything else is the run's own.
 ENCODER_PRESETS = {
     "interestyle": {
@@ -13,32 +18,59 @@ ENCODER_PRESETS = {
         "filter_radii": (16.0, 9.0, 4.0, 1.0),
         "disentangle_weight": 0.05,
     },
-    "restyle_psp": {
-        "interest_loss": False,
-        "gradient": "each",
-        "filter_radii": (0.0, 0.0, 0.0, 0.0),
-        "disentangle_weight": 0.0,
-    },
+    "restyle_psp": {"gradient": "each", **_WHOLE_PICTURE},
+    "restyle_e4e": {"gradient": "each", **_WHOLE_PICTURE},
+    "psp": {"gradient": "last", **_WHOLE_PICTURE},
+    "e4e": {"gradient": "last", **_WHOLE_PICTURE},
 }
+# Presets whose encoder sees the picture alone, and runs once.
+SINGLE_PASS = ("psp", "e4e")
+# Presets with a discriminator of latents, and rows that get changes of their own one by one.
+ADVERSARIAL = ("e4e", "restyle_e4e")
+ADVERSARIAL_WEIGHTS = {"weight": 0.1, "delta_weight": 2e-4}
+# Encoder of a preset over IR-SE50, and over ResNet34.
+ENCODERS = {
+    "interestyle": ("BackboneEncoder", "ResNetBackboneEncoder"),
+    "restyle_psp": ("BackboneEncoder", "ResNetBackboneEncoder"),
+    "restyle_e4e": ("ProgressiveBackboneEncoder", "ResNetProgressiveBackboneEncoder"),
+    "psp": ("GradualStyleEncoder",),
+    "e4e": ("Encoder4Editing",),
+}
+NUM_ITERATIONS = 5
 
 
 def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
-    """Makes a config, in place, one of another preset; only its method changes.
+    """Makes a config, in place, one of another preset.
+
+    Its method changes, with the encoder's type and inputs, the number of iterations where it is
+    or was one, and the weights of e4e's losses; the trunk below the encoder stays.
 
     Args:
       config: from `encoder_config` or `generator_config`.
-      preset: "interestyle" (the paper) or "restyle_psp" (its baseline: whole picture, a loss on
-        every iteration, no filter, no disentanglement); "stylegan2" for a generator's.
+      preset: "interestyle" (the paper), or a baseline of it: "restyle_psp" (whole picture, a loss
+        on every iteration, no filter, no disentanglement), "psp" (one pass), "restyle_e4e" and
+        "e4e" (with e4e's losses on latents); "stylegan2" for a generator's.
 
     Raises:
-      ValueError: a preset that the config's task does not have.
+      ValueError: a preset that the config's task does not have, or not over its trunk.
     """
     known = tuple(ENCODER_PRESETS) if config.task == "encoder" else ("stylegan2",)
     if preset not in known:
         raise ValueError(f"config.preset: expected one of {', '.join(known)}, got {preset!r}")
-    config.preset = preset
     if preset in ENCODER_PRESETS:
+        over_resnet = config.encoder.type.startswith("ResNet")
+        if over_resnet and len(ENCODERS[preset]) == 1:
+            raise ValueError(f"config.preset: {preset} is not known over a ResNet trunk")
+        config.encoder.type = ENCODERS[preset][over_resnet]
+        single = preset in SINGLE_PASS
+        config.encoder.input_channels = 3 if single else 6
+        if single or config.method.num_iterations == 1:
+            config.method.num_iterations = 1 if single else NUM_ITERATIONS
+        on = preset in ADVERSARIAL
+        for name, weight in ADVERSARIAL_WEIGHTS.items():
+            config.adversary[name] = weight if on else 0.0
         config.method.update(ENCODER_PRESETS[preset])
+    config.preset = preset
     return config
 
 
@@ -91,9 +123,9 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "trunk": "",
                     "encoder": "",
                 },
-                "encoder": {"type": "BackboneEncoder"},
+                "encoder": {"type": "BackboneEncoder", "input_channels": 6},
                 "method": {
-                    "num_iterations": 5,
+                    "num_iterations": NUM_ITERATIONS,
                     **ENCODER_PRESETS["interestyle"],
                     "filter_reference": 1024,
                     "filter_region": "uninterest",
@@ -103,6 +135,18 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "loop": "unroll",
                 },
                 "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
+                # e4e's, on latents; on where a weight is above 0 (`training.latent_adversary`).
+                "adversary": {
+                    "weight": 0.0,
+                    "delta_weight": 0.0,
+                    "learning_rate": 2e-5,
+                    "r1_gamma": 10.0,
+                    "r1_every": 16,
+                    "pool_size": 50,
+                    "official_fakes": False,
+                },
+                # From which step, and how often then, a row gets a change of its own.
+                "progressive": {"start": 20_000, "every": 2000},
                 "optimizer": {"name": "ranger", "learning_rate": 1e-4, "schedule": "constant"},
                 "ema_decay": 0.0,
                 # Parts in which a batch is differentiated, one after the other.

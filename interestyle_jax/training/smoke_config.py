@@ -1,7 +1,5 @@
 """The smallest form of a config: a few steps in seconds on a CPU, to see that everything fits."""
 
-from typing import Any
-
 import ml_collections
 
 # Fields of an encoder at 64 pixels: as many stages as the official ones, a few channels in each.
@@ -24,15 +22,14 @@ def shrink_encoder(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
     Args:
       config: from `training.presets.encoder_config`.
     """
-    encoder: dict[str, Any] = {"type": config.encoder.type} | _TINY_ENCODER
-    if "input_channels" in config.encoder:
-        encoder["input_channels"] = config.encoder.input_channels
-    config.encoder = encoder
+    kept = {"type": config.encoder.type, "input_channels": config.encoder.input_channels}
+    config.encoder = kept | _TINY_ENCODER
     config.data.dir = "data/avatars"
     config.weights.generator = "avatar_generator"
     config.weights.id = config.weights.trunk = ""
     config.loss.id = 0.0
     config.compute_dtype = "float32"
+    config.progressive = {"start": 1, "every": 1}
     config.method.num_iterations = min(2, config.method.num_iterations)
     config.batch_size = 8
     config.num_steps = 2

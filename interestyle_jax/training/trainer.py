@@ -29,6 +29,10 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
       InputError: unknown task.
     """
     if config.task == "encoder":
+        if config.adversary.weight or config.adversary.delta_weight:
+            from interestyle_jax.training.adversarial_encoder_task import AdversarialEncoderTask
+
+            return AdversarialEncoderTask(config)
         from interestyle_jax.training.encoder_task import EncoderTask
 
         return EncoderTask(config)
