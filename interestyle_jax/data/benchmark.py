@@ -3,10 +3,12 @@
     python -m interestyle_jax.data.benchmark --data=data/ffhq [--data=data/ffhq_png]
 
 Prints a Markdown table: one thread decoding records, and batches of the training's pipeline with
-each number of worker processes.
+each number of worker processes, in brackets per second of processor time, which other load on the
+machine changes least.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
@@ -39,8 +41,9 @@ def measure(
 
     Returns:
       {"pictures", "side", "encoding", "bytes" (a record, mean), "core" (pictures a second of
-      processor time, one thread), "pipeline": {workers: pictures a second}}. The pipeline's first
-      batches, while processes start, do not count; nothing is kept decoded.
+      processor time, one thread), "pipeline": {workers: (pictures a second, pictures a second of
+      processor time, all processes together, or None where the system does not tell it)}}. The
+      pipeline's first batches, while processes start, do not count; nothing is kept decoded.
 
     Raises:
       InputError: no such data set, split or field.
@@ -68,11 +71,12 @@ def measure(
             # More than what the processes and the queue hold ready.
             for _ in range(8 + 4 * number):
                 next(batches)
-            count, begun = 0, time.perf_counter()
+            count, begun, used = 0, time.perf_counter(), _processor_seconds()
             while time.perf_counter() - begun < seconds:
                 next(batches)
                 count += batch_size
-            rates[number] = count / (time.perf_counter() - begun)
+            wall, now = time.perf_counter() - begun, _processor_seconds()
+            rates[number] = (count / wall, None if now is None else count / (now - used))
     return {
         "pictures": len(examples),
         "side": feature.shape[0],
@@ -81,6 +85,19 @@ def measure(
         "core": core,
         "pipeline": rates,
     }
+
+
+def _processor_seconds() -> float | None:
+    """Processor time of this process and its workers so far; None without /proc."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        try:
+            # Behind the name in brackets: user and system time are the 12th and 13th.
+            fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def markdown(results: dict[str, dict[str, Any]]) -> str:
@@ -95,7 +112,10 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
             str(result["pictures"]),
             f"{result['bytes'] / 1024:.0f}",
             f"{result['core']:.0f}",
-            *(f"{rate:.0f}" for rate in result["pipeline"].values()),
+            *(
+                f"{wall:.0f} ({'–' if core is None else f'{core:.0f}'})"
+                for wall, core in result["pipeline"].values()
+            ),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -130,7 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    print(f"pictures a second, batches of {args.batch_size}, {os.cpu_count()} cores\n")
+    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(f"pictures a second, batches of {args.batch_size}, {os.cpu_count()} cores{load}\n")
     print(markdown(results))
     return 0
 
