@@ -5,6 +5,7 @@ golden/NOTES.md section 3.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,8 +15,11 @@ import numpy as np
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 
+# Of a pass: an int, an int32 scalar where a step is compiled once for all stages, or None for all.
+Stage = int | jax.Array | None
 
-def progressive_rows(heads: jax.Array, stage: int | None) -> jax.Array:
+
+def progressive_rows(heads: jax.Array, stage: Stage) -> jax.Array:
     """Row 0 of the heads in every row, plus each further head in its own row up to `stage`.
 
     Args:
@@ -28,7 +32,7 @@ def progressive_rows(heads: jax.Array, stage: int | None) -> jax.Array:
     Raises:
       ValueError: stage is negative.
     """
-    if stage is not None and stage < 0:
+    if isinstance(stage, int) and stage < 0:
         raise ValueError(f"stage: expected 0 or more, or None, got {stage}")
     row = np.arange(heads.shape[1])[:, None]
     active = (row > 0) & (row <= (len(row) if stage is None else stage))
@@ -42,7 +46,7 @@ class ProgressiveBackboneEncoder(BackboneEncoder):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
         """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 
@@ -53,7 +57,7 @@ class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
     units: Sequence[int] = (3, 4, 6, 3)
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
         """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 
@@ -62,6 +66,37 @@ class Encoder4Editing(GradualStyleEncoder):
     """`GradualStyleEncoder` with progressive rows; e4e's encoder, same inputs and fields."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: int | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
         """See the class; raises ValueError as `GradualStyleEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
+
+
+PROGRESSIVE = (ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder, Encoder4Editing)
+
+
+def silence_rows(encoder: nn.Module, params: dict[str, Any], stage: int) -> dict[str, Any]:
+    """Parameters with which the encoder, called without a stage, gives what it gives at `stage`.
+
+    Args:
+      encoder: one of `PROGRESSIVE`.
+      params: its parameters, as arrays.
+      stage: the last layers of the heads of rows above it become 0.
+
+    Returns:
+      New parameters of the same shapes.
+    """
+    if isinstance(encoder, Encoder4Editing):
+        first_rows = {"coarse": 0, "middle": encoder.middle_start, "fine": encoder.fine_start}
+    else:
+        first_rows = {"heads": 0}
+    silenced = dict(params)
+    for name, first in first_rows.items():
+        if name not in params:
+            continue
+        group = dict(params[name])
+        rows = first + np.arange(group["dense_bias"].shape[0]) // encoder.w_dim
+        keep = (rows == 0) | (rows <= stage)
+        for leaf in ("dense_kernel", "dense_bias"):
+            group[leaf] = group[leaf] * keep
+        silenced[name] = group
+    return silenced

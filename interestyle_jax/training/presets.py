@@ -63,7 +63,8 @@ def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
             raise ValueError(f"config.preset: {preset} is not known over a ResNet trunk")
         config.encoder.type = ENCODERS[preset][over_resnet]
         single = preset in SINGLE_PASS
-        config.encoder.input_channels = 3 if single else 6
+        if single or "input_channels" in config.encoder:
+            config.encoder.input_channels = 3 if single else 6
         if single or config.method.num_iterations == 1:
             config.method.num_iterations = 1 if single else NUM_ITERATIONS
         on = preset in ADVERSARIAL
