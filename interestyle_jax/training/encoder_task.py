@@ -87,6 +87,13 @@ class EncoderTask:
             shapes = jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
         except (TypeError, ValueError) as error:
             raise InputError(f"config.encoder: {error}") from error
+        for field in ("num_styles", "w_dim"):
+            own, needed = getattr(self.encoder, field), getattr(self.generator, field)
+            if own != needed:
+                raise InputError(
+                    f"config.encoder.{field}: {own}, but the generator of "
+                    f"{config.weights.generator} has {needed}; leave it out, or give other weights"
+                )
         self.initial = read_initial(config.weights.trunk, config.weights.encoder, shapes)
         self.feedback = self.encoder.input_channels == 6
         method = config.method

@@ -14,7 +14,7 @@ import pytest
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import sharding
+from interestyle_jax.training import processes, sharding
 from interestyle_jax.training.presets import encoder_config
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
@@ -75,7 +75,7 @@ if when == "saving":
             os.kill(os.getpid(), signal.SIGKILL)
     checkpoints.Checkpoints.save = save_and_die
 if when == "stepping":
-    from interestyle_jax.training import sharding
+    from interestyle_jax.training import processes, sharding
     put = sharding.put_batch
     seen = [0]
     def put_and_die(*args):
@@ -295,6 +295,33 @@ def test_bad_runs_are_refused_naming_the_field(config, tmp_path, uninterrupted):
     with pytest.raises(InputError, match="config.data.dir"):
         train(config, tmp_path / "c", command=[])
     assert not (tmp_path / "c").exists()
+
+
+def test_changed_weights_are_refused(config, tmp_path, uninterrupted, tiny_weights):
+    _, whole = uninterrupted
+    again = tmp_path / "again"
+    shutil.copytree(whole, again)
+    config.weights.generator = str(tiny_weights / "other")
+    with pytest.raises(InputError, match="config.weights.generator: .* was begun with"):
+        train(config, again, command=[])
+    # The same name, with other content.
+    (again / "config.json").write_text(config.to_json())
+    with pytest.raises(InputError, match="frozen networks changed since the checkpoint of step 6"):
+        train(config, again, command=[])
+
+
+def test_config_for_another_generator_is_refused(config, tmp_path):
+    config.encoder.num_styles = 18
+    with pytest.raises(InputError, match="config.encoder.num_styles: 18, but the gen.* has 8"):
+        train(config, tmp_path / "run", command=[])
+    assert not (tmp_path / "run").exists()
+
+
+def test_clocks_that_differ_are_told(uninterrupted, monkeypatch, capsys):
+    settings, whole = uninterrupted
+    monkeypatch.setattr(processes, "clock_skew", lambda: 100)
+    train(settings, whole, command=["test"])
+    assert "clocks of the processes differ by 100 s" in capsys.readouterr().err
 
 
 def test_changed_data_set_is_refused(config, tmp_path, uninterrupted):
