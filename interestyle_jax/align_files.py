@@ -24,7 +24,8 @@ from interestyle_jax.photos.alignment import LARGEST, SMALLEST, align
 from interestyle_jax.photos.landmarks import Face, Landmarker, find_face, make_landmarker
 from interestyle_jax.photos.quads import quad_side
 
-OWN_FILES = ("sheet.png", "alignment.json")
+# Apart from the faces: their folder may be the input of another command.
+SHEET = "overlays/sheet_000.png"
 # A larger share of pictures without a face is an error: the folder is likely another one.
 MAX_SKIPPED = 0.5
 MOST_WORKERS = 8
@@ -61,8 +62,8 @@ def align_files(
     """Aligns the face of a photograph, or of every photograph of a folder.
 
     Writes NAME.png for every photograph with a face, `alignment.json` (quads, landmarks, scores,
-    and what was skipped and why) and `sheet.png` (the first 64 with their quads, and aligned). The
-    files appear together at the end, or not at all; others in `out` stay.
+    and what was skipped and why) and `overlays/sheet_000.png` (the first 64 with their quads, and
+    aligned). The files appear together at the end, or not at all; others in `out` stay.
 
     Args:
       source: picture file or folder.
@@ -82,7 +83,7 @@ def align_files(
     """
     if not SMALLEST <= size <= LARGEST:
         raise InputError(f"size: {size}, expected {SMALLEST} to {LARGEST}")
-    files = input_pictures(source, out, OWN_FILES)
+    files = input_pictures(source, out)
     landmarker = make_landmarker(landmarks, dlib_file=dlib_file)
     started = time.perf_counter()
     with output_folder(Path(out)) as folder:
@@ -93,7 +94,8 @@ def align_files(
 
         done, skipped = _each(files, run, workers=workers, title="align")
         entries = {name: entry for name, entry, _ in done}
-        save_picture(folder / "sheet.png", _sheet([pair for *_, pair in done if pair]))
+        (folder / SHEET).parent.mkdir()
+        save_picture(folder / SHEET, _sheet([pair for *_, pair in done if pair]))
         report = {
             "status": "done",
             "num_images": len(done),

@@ -8,7 +8,11 @@ from interestyle_jax.errors import InputError
 
 
 def input_pictures(
-    source: str | Path, out: str | Path, own_files: Sequence[str], *, endings: Sequence[str] = ("",)
+    source: str | Path,
+    out: str | Path,
+    *,
+    own_files: Sequence[str] = (),
+    endings: Sequence[str] = ("",),
 ) -> list[Path]:
     """The pictures of `source`, sorted by name, for a command that writes NAME + ending + .png.
 

@@ -68,7 +68,7 @@ def invert_files(
     model.require_inversion()
     shape, num_steps = model.input_shape, model.iterations(num_steps)
     endings = ("", "_pasted") if alignment is not None and alignment.paste_back else ("",)
-    files = input_pictures(source, out, OWN_FILES, endings=endings)
+    files = input_pictures(source, out, own_files=OWN_FILES, endings=endings)
     if batch_size < 1:
         raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
     started = time.perf_counter()
