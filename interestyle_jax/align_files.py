@@ -29,6 +29,7 @@ SHEET = "overlays/sheet_000.png"
 # A larger share of pictures without a face is an error: the folder is likely another one.
 MAX_SKIPPED = 0.5
 MOST_WORKERS = 8
+MOST_TOLD = 10
 # The sheet shows this many pictures, in rows of so many.
 SHEET_PICTURES, SHEET_COLUMNS, SHEET_CELL = 64, 4, 192
 QUAD_COLOUR = (255, 0, 60)
@@ -126,12 +127,20 @@ def find_faces(
 
 
 def tell(num_faces: Mapping[str, int], skipped: Mapping[str, str]) -> None:
-    """Says on stderr which photographs were skipped, and where one of several faces was chosen."""
-    for reason in skipped.values():
-        print(f"interestyle: skipped: {reason}", file=sys.stderr)
-    for file, count in num_faces.items():
-        if count > 1:
-            print(f"interestyle: notice: {file}: {count} faces, took the largest", file=sys.stderr)
+    """Says on stderr which photographs were skipped, and where one of several faces was chosen.
+
+    Of each kind, the first MOST_TOLD.
+    """
+    missing = [f"interestyle: skipped: {reason}" for reason in skipped.values()]
+    several = [
+        f"interestyle: notice: {file}: {count} faces, took the largest"
+        for file, count in num_faces.items()
+        if count > 1
+    ]
+    for kind in (missing, several):
+        more = [f"interestyle: ... and {len(kind) - MOST_TOLD} more, as the report says"]
+        for line in kind[:MOST_TOLD] + (more if len(kind) > MOST_TOLD else []):
+            print(line, file=sys.stderr)
 
 
 def _find(file: Path, landmarker: Landmarker) -> FoundFace:

@@ -49,6 +49,7 @@ class AlignedFaces:
     Attributes:
       files: the photographs that have a face.
       skipped: {file: reason} of the others.
+      num_faces: {file: faces found} of those that have one.
       quads: {name: quad [4, 2]} of those aligned so far.
     """
 
@@ -68,7 +69,8 @@ class AlignedFaces:
         self._provider = _provider(alignment)
         landmarker = make_landmarker(alignment.landmarks, dlib_file=alignment.dlib_file)
         found, self.skipped = find_faces(files, landmarker)
-        tell({str(face.file): face.num_faces for face in found}, self.skipped)
+        self.num_faces = {str(face.file): face.num_faces for face in found}
+        tell(self.num_faces, self.skipped)
         self._alignment, self._size = alignment, size
         self._points = {face.file: face.face.points for face in found}
         self.files = list(self._points)
@@ -119,6 +121,7 @@ class AlignedFaces:
         return {
             **options,
             "size": self._size,
+            "num_faces": self.num_faces,
             "quads": {name: quad.round(3).tolist() for name, quad in self.quads.items()},
             "skipped": self.skipped,
         }

@@ -237,3 +237,11 @@ def test_a_missing_litert_is_told_with_its_extra(command, invert, fails, monkeyp
     argv = invert("--align")
     argv = argv if command == "invert" else ["align", *argv[3:7]]
     assert "pip install 'interestyle_jax[photos]'" in fails(*argv)
+
+
+def test_long_lists_are_cut_on_stderr(capfd):
+    align_files.tell({f"{i}.png": 2 for i in range(12)}, {"a": "a: no face", "b": "b: no face"})
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[:2] == ["interestyle: skipped: a: no face", "interestyle: skipped: b: no face"]
+    assert lines[2] == "interestyle: notice: 0.png: 2 faces, took the largest"
+    assert lines[12:] == ["interestyle: ... and 2 more, as the report says"]

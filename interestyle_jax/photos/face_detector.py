@@ -58,9 +58,14 @@ class FaceDetector:
         """
         found = self._look(picture, squares(*picture.shape[:2], LEVELS[level]))
         side = LEVELS[level] * max(picture.shape[:2])
-        return [
-            self._closer(picture, face) if _side(face) < SMALL * side else face for face in found
-        ]
+        faces: list[Detection] = []
+        for face in found:
+            face = self._closer(picture, face) if _side(face) < SMALL * side else face
+            # Looked at closer, two finds may be one face.
+            boxes = np.reshape([other.box for other in faces], (-1, 4))
+            if (overlap(face.box, boxes) <= MIN_OVERLAP).all():
+                faces.append(face)
+        return faces
 
     def _closer(self, picture: np.ndarray, face: Detection) -> Detection:
         """The same face in a square that it fills well; the old one where it is lost there."""
