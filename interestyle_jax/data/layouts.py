@@ -1,6 +1,7 @@
 """Where known data sets keep their pictures, and which split each picture belongs to."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from interestyle_jax.data import celeba_hq
 from interestyle_jax.data.avatars.variation import Draws
-from interestyle_jax.data.pictures import SUFFIXES, list_pictures
+from interestyle_jax.data.pictures import SUFFIXES, is_picture, list_pictures
 from interestyle_jax.errors import InputError
 
 LAYOUTS = ("folder", "ffhq", "celebahq", "afhq")
@@ -164,7 +165,10 @@ def list_tree(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such directory")
-    found = [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+    # Large data sets are often put together by links, which Path.rglob does not follow.
+    walk = os.walk(path, followlinks=True)
+    found = [Path(folder) / name for folder, _, names in walk for name in names]
+    found = [p for p in found if is_picture(p)]
     if not found:
         raise InputError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
     found.sort(key=lambda p: (p.stem, str(p)))
@@ -180,7 +184,9 @@ def _folder(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
 
 def _ffhq(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
     below = images / "images1024x1024"
-    pictures = list_tree(below if below.is_dir() else images)
+    folder = below if below.is_dir() else images
+    flat = folder.is_file() or any(is_picture(path) for path in folder.iterdir())
+    pictures = list_pictures(folder) if flat else list_tree(folder)
     for path in pictures:
         if not _FFHQ_NAME.fullmatch(path.stem) or int(path.stem) >= FFHQ_PICTURES:
             raise InputError(f"{path}: is not named as FFHQ's pictures are, 00000 ... 69999")

@@ -15,6 +15,11 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is named as pictures are; hidden ones (macOS adds `._a.jpg`) are not."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def list_pictures(path: str | Path) -> list[Path]:
     """The pictures of a directory, sorted by name (not of its subdirectories), or the file itself.
 
@@ -26,7 +31,7 @@ def list_pictures(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or directory")
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = sorted(p for p in path.iterdir() if is_picture(p))
     if not found:
         raise InputError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
     by_stem: dict[str, Path] = {}

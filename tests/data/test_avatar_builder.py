@@ -101,14 +101,15 @@ def test_failed_replacement_keeps_the_old_set(tmp_path, monkeypatch):
     assert fingerprint(out) == before
 
 
-def test_full_disk_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_full_disk_is_one_line(tmp_path, capsys, workers):
     """The writer in C++ meets a limit on file sizes, as it would a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         status = main(
             ["data", "avatars", f"--out={tmp_path / 'set'}", "--train=60", "--validation=0",
-             "--test=0", "--size=32", "--clean-only", "--workers=0"]
+             "--test=0", "--size=32", "--clean-only", f"--workers={workers}"]
         )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -64,6 +64,21 @@ def test_ffhq_without_folders(ffhq, tmp_path):
         find_pictures(flat, layout="ffhq")
 
 
+def test_links_are_followed_and_hidden_files_left(tmp_path):
+    disk = touch(tmp_path / "disk", "00000.png", "00001.png", "._00001.png", ".cache/x.png")
+    (tmp_path / "ffhq" / "images1024x1024").mkdir(parents=True)
+    (tmp_path / "ffhq" / "images1024x1024" / "00000").symlink_to(disk)
+    (disk / ".cache" / "x.png").unlink()
+    assert stems(find_pictures(tmp_path / "ffhq")) == {"train": ["00000", "00001"]}
+    assert stems(find_pictures(disk, dealing="train")) == {"train": ["00000", "00001"]}
+
+
+def test_flat_ffhq_with_its_masks_inside(tmp_path):
+    touch(tmp_path / "ffhq", "00000.png", "00001.png", "masks/00000.png", "masks/00001.png")
+    found = find_pictures(tmp_path / "ffhq", layout="ffhq")
+    assert [path.parent for path in found.splits["train"]] == [tmp_path / "ffhq"] * 2
+
+
 def test_equal_names_in_different_folders_are_refused(ffhq):
     touch(ffhq, "images1024x1024/59000/00999.jpg")
     with pytest.raises(InputError, match="59000/00999.jpg: has the same name as .*00999.png"):
