@@ -95,7 +95,7 @@ def test_command_lists_its_commands():
     done = run(sys.executable, "-m", "interestyle_jax", "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for command in ["train", "invert", "align", "evaluate", "data"]:
+    for command in ["train", "invert", "align", "evaluate", "data", "masks"]:
         assert re.search(rf"\b{command}\b", done.stdout)
 
 

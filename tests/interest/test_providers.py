@@ -101,6 +101,10 @@ def test_folder_reads_label_maps_and_palettes(tmp_path):
     np.testing.assert_array_equal(masks.labels, labels)
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, np.isin(labels, (2, 4)))
     np.testing.assert_array_equal(masks.face[..., 0] == 255, labels == 4)
+    # As a command line or JSON gives them.
+    for classes in ("2, 4", [2, 4]):
+        other = make_provider("folder", **options | {"classes": classes})(PICTURE, "7")
+        np.testing.assert_array_equal(other.interest, masks.interest)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ _CLASSES = {
     "graphonomy": "GraphonomyProvider",
 }
 PROVIDERS = tuple(_CLASSES)
+LABEL_LISTS = {"classes", "face_classes"}
 
 
 def provider_options(name: str) -> tuple[str, ...]:
@@ -34,7 +35,8 @@ def make_provider(name: str, **options: Any) -> MaskProvider:
 
     Args:
       name: one of `PROVIDERS`.
-      **options: those of the provider's class; None counts as not given.
+      **options: those of the provider's class; None counts as not given. Lists of labels may be
+        text, "hair,face", or numbers.
 
     Raises:
       InputError: unknown name or option, or whatever the provider lacks (weights, a package).
@@ -44,6 +46,9 @@ def make_provider(name: str, **options: Any) -> MaskProvider:
     if unknown:
         known = ", ".join(f"--{key}" for key in provider_options(name)) or "none"
         raise InputError(f"--{unknown[0]}: no option of provider {name}, which takes {known}")
+    for key in LABEL_LISTS & given.keys():
+        words = given[key].split(",") if isinstance(given[key], str) else given[key]
+        given[key] = tuple(str(word).strip() for word in words)
     return _provider_class(name)(**given)
 
 
