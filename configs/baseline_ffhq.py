@@ -3,11 +3,20 @@
     bash launch/gpu_node.sh --config=configs/baseline_ffhq.py:restyle_psp --workdir=runs/restyle_psp
 
 Data, weights, hardware and the way to measure are those of configs/interestyle_ffhq.py; the method
-is the preset's (`interestyle_jax/training/presets.py`). The paper measured the encoders that their
-authors released (interest / face), on CelebA-HQ:
+and the encoder are the preset's (`interestyle_jax/training/presets.py`). The paper measured the
+encoders that their authors released (interest / face), on CelebA-HQ. The work of a step of 8 is
+counted by XLA and not measured; the state (parameters and optimizer) is a device's.
 
-    preset        L2              LPIPS           ID     TFLOP a step of 8, counted, not measured
-    restyle_psp   0.015 / 0.004   0.088 / 0.040   0.65   22.1
+    preset        L2              LPIPS           ID     TFLOP a step   state
+    psp           0.018 / 0.006   0.095 / 0.046   0.56    6.1           4.0 GiB
+    e4e           0.023 / 0.007   0.111 / 0.051   0.47    7.3           4.0 GiB
+    restyle_psp   0.015 / 0.004   0.088 / 0.040   0.65   22.1           3.1 GiB
+    restyle_e4e   0.021 / 0.007   0.109 / 0.054   0.51   22.6           3.1 GiB
+
+Losses, batch and optimizer are the official ones. So are, for the two with e4e's losses, the weights
+of the adversarial term (0.1) and of the changes' norm (0.0002), and the stages: rows get changes of
+their own from step 20,000 on, one every 2,000 steps
+(`interestyle_jax/training/adversarial_encoder_task.py` says where it differs).
 
 `:restyle_psp,smoke` is two tiny steps in the avatar world.
 """

@@ -21,9 +21,10 @@ has to be a multiple of them (--config.batch_size), and larger batches are untri
 
 Work, counted by XLA and not measured: 2.0 TFLOP a picture, 15.9 a step. At the full 790 TFLOP/s of
 an H100's bfloat16 products that is 20 ms a step and 2.8 hours for all of them; a real step takes
-longer. State 3.1 GiB a device (205.6 million parameters with Ranger's three moments), frozen
-networks 0.2 GiB, each checkpoint 3.1 GiB; activations come on top (docs/training.md). One GPU of
-40 GB is meant to do; `--config.remat=block` and `--config.accumulate=2` need less.
+longer. State 3.1 GiB a device (205.6 million parameters with Ranger's moments and slow weights),
+frozen networks 0.2 GiB, each checkpoint 3.1 GiB. By XLA's plan for a CPU a batch of 8 on one device
+needs 23.8 GiB more (docs/training.md), so that one GPU of 40 GB is meant to do;
+`--config.remat=block` and `--config.accumulate=2` need less.
 
 Expected, from the paper's Table 1 (interest / face): L2 0.013 / 0.003, LPIPS 0.075 / 0.036, ID
 similarity 0.68, by
