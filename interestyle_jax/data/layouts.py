@@ -53,10 +53,10 @@ def find_pictures(
 
     Args:
       images: the data set's directory, or the one that holds its pictures.
-      layout: "folder" (pictures in one directory), "ffhq" (`images1024x1024/00000/00000.png`, or
-        all in one directory), "celebahq" (`CelebA-HQ-img/0.jpg` beside the list that maps to
-        CelebA), "afhq" (`train/wild`, and `val/wild` or `test/wild`), or "auto", which tells them
-        by these directories.
+      layout: "folder" (pictures in one directory, or in those below it), "ffhq"
+        (`images1024x1024/00000/00000.png`, or all in one directory), "celebahq"
+        (`CelebA-HQ-img/0.jpg` beside the list that maps to CelebA), "afhq" (`train/wild`, and
+        `val/wild` or `test/wild`), or "auto", which tells them by these directories.
       dealing: one of DEALINGS. None: FFHQ's pictures all to train (StyleGAN, pSp and those after
         it train on all 70,000), CelebA-HQ and AFHQ as their authors say, a folder's dealt.
         "official" for FFHQ is the first 60,000 and the remaining 10,000.
@@ -101,6 +101,7 @@ def find_pictures(
             splits = {"train": together}
         else:
             splits = _deal(together, validation, test, seed)
+    _check_names(splits)
     return Pictures(layout, {s: splits[s] for s in SPLITS if splits.get(s)}, tuple(notes))
 
 
@@ -179,14 +180,19 @@ def list_tree(path: Path) -> list[Path]:
 
 
 def _folder(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    return {"train": list_pictures(images)}, []
+    pictures = list_pictures(images) if _is_flat(images) else list_tree(images)
+    return {"train": pictures}, []
+
+
+def _is_flat(folder: Path) -> bool:
+    """Whether pictures lie in the folder itself, not in folders below it."""
+    return folder.is_file() or any(is_picture(path) for path in folder.iterdir())
 
 
 def _ffhq(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
     below = images / "images1024x1024"
     folder = below if below.is_dir() else images
-    flat = folder.is_file() or any(is_picture(path) for path in folder.iterdir())
-    pictures = list_pictures(folder) if flat else list_tree(folder)
+    pictures = list_pictures(folder) if _is_flat(folder) else list_tree(folder)
     for path in pictures:
         if not _FFHQ_NAME.fullmatch(path.stem) or int(path.stem) >= FFHQ_PICTURES:
             raise InputError(f"{path}: is not named as FFHQ's pictures are, 00000 ... 69999")
@@ -229,6 +235,15 @@ def _afhq(images: Path, class_name: str | None) -> tuple[dict[str, list[Path]], 
     if "train" not in splits or len(splits) == 1:
         raise InputError(f"{images}: is not laid out as AFHQ: train/CLASS and val|test/CLASS")
     return splits, []
+
+
+def _check_names(splits: dict[str, list[Path]]) -> None:
+    """Masks are found by name, so names differ between splits too."""
+    seen: dict[str, Path] = {}
+    for path in (path for paths in splits.values() for path in paths):
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise InputError(f"{path}: has the same name as {other} up to the suffix")
 
 
 def _count_note(name: str, count: int, expected: int) -> list[str]:

@@ -123,6 +123,19 @@ def test_afhq_of_version_2_has_a_test_split(afhq):
     assert set(find_pictures(afhq, class_name="cat").splits) == {"train", "test"}
 
 
+def test_one_name_in_two_splits_is_refused(afhq):
+    touch(afhq, "val/wild/w0.jpg")
+    with pytest.raises(InputError, match="val/wild/w0.jpg: has the same name as .*train/wild/w0"):
+        find_pictures(afhq, class_name="wild")
+
+
+def test_folder_of_folders(tmp_path):
+    touch(tmp_path / "mine", "a/1.jpg", "b/2.jpg", "b/3.png")
+    found = find_pictures(tmp_path / "mine", validation=1, test=1)
+    assert found.layout == "folder"
+    assert sorted(sum(stems(found).values(), [])) == ["1", "2", "3"]
+
+
 def test_held_out_pictures(celebahq, afhq, ffhq):
     assert stems(held_out_pictures(celebahq)) == {"validation": ["1", "3", "4"]}
     assert stems(held_out_pictures(celebahq, count=2)) == {"validation": ["1", "3"]}
