@@ -9,6 +9,9 @@ fail() {
   exit 2
 }
 
+# macOS has 3.2.
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || fail "bash $BASH_VERSION is too old, need 4.4"
+
 # require_command NAME HINT...: NAME is on the PATH, or the script ends.
 require_command() {
   local name="$1"
