@@ -18,7 +18,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
 from interestyle_jax.interest.providers import MaskProvider, make_provider
 from interestyle_jax.library_versions import library_versions
-from interestyle_jax.mask_progress import Progress
+from interestyle_jax.mask_progress import Progress, file_state
 
 # These run a network on all cores by themselves: workers would only cost memory.
 WHOLE_MACHINE = ("segformer", "detr", "graphonomy")
@@ -84,9 +84,11 @@ def write_masks(
     with Progress(out, provider, options, made.labels) as progress:
         waiting = progress.waiting(files)
         workers = _workers(workers, provider, len(waiting))
+        # What a kill may cost: seconds a picture for some, milliseconds for others.
+        chunk = 1 if provider in WHOLE_MACHINE else CHUNK
         tasks = [
-            _Task(provider, options, tuple(waiting[i : i + CHUNK]), out.absolute())
-            for i in range(0, len(waiting), CHUNK)
+            _Task(provider, options, tuple(waiting[i : i + chunk]), out.absolute())
+            for i in range(0, len(waiting), chunk)
         ]
         if workers == 0:
             _providers[_identity(provider, options)] = made
@@ -149,7 +151,7 @@ class _Unusable(Exception):
 def _write_one(provider: MaskProvider, file: Path, out: Path) -> dict[str, Any]:
     # What fails here is the picture's fault; what fails in writing is not.
     try:
-        size = file.stat().st_size
+        state = file_state(file)
         picture = read_picture(file)
         masks = provider(picture, file.stem)
     except (InputError, OSError) as error:
@@ -161,8 +163,7 @@ def _write_one(provider: MaskProvider, file: Path, out: Path) -> dict[str, Any]:
     counts = np.bincount(masks.labels.ravel())
     return {
         "name": file.stem,
-        "file": str(file),
-        "bytes": size,
+        **state,
         "interest": float((masks.interest > 0).mean()),
         "face": None if masks.face is None else float((masks.face > 0).mean()),
         "labels": {int(i): float(n / masks.labels.size) for i, n in enumerate(counts) if n},

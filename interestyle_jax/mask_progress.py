@@ -14,6 +14,12 @@ FORMAT = "interestyle_jax masks"
 PARTS = ("labels", "interest", "face")
 
 
+def file_state(file: Path) -> dict[str, Any]:
+    """What of a record tells whether a picture's file is the one it was."""
+    state = file.stat()
+    return {"file": str(file.absolute()), "bytes": state.st_size, "modified": state.st_mtime_ns}
+
+
 class Progress:
     """The record of finished pictures in a folder of masks; a context that closes the file.
 
@@ -68,7 +74,7 @@ class Progress:
             (self.out / "face").rmdir()
 
     def waiting(self, files: Iterable[Path]) -> list[Path]:
-        """The pictures that are not finished, or whose file has another size than it had.
+        """The pictures that are not finished, or whose file has changed since.
 
         Raises:
           InputError: a file that the masks of one would replace is not of this command.
@@ -109,11 +115,7 @@ class Progress:
             return False
         parts = PARTS if record["face"] is not None else PARTS[:2]
         is_whole = all((self.out / part / f"{file.stem}.png").is_file() for part in parts)
-        same = (
-            record["file"] == str(file)
-            and file.exists()
-            and (record["bytes"] == file.stat().st_size)
-        )
+        same = file.exists() and file_state(file).items() <= record.items()
         if not (is_whole and same):
             del self._done[file.stem]
         return is_whole and same

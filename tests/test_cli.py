@@ -81,7 +81,7 @@ def shell(*argv, cwd):
 def test_help_names_the_commands_and_loads_no_jax(tmp_path):
     done = shell("--help", cwd=tmp_path)
     assert done.returncode == 0
-    for command in ("train", "invert", "evaluate", "data"):
+    for command in ("train", "invert", "evaluate", "data", "masks"):
         assert f"\n    {command} " in done.stdout
     check = "import sys, interestyle_jax.cli as c; c.build_parser(); print('jax' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -109,11 +109,12 @@ def test_a_second_run_does_what_is_new_alone(data, monkeypatch):
     draw(data, 2, first=6)
     (data / "images" / "3.png").write_bytes((data / "images" / "4.png").read_bytes() + b"0")
     (data / "out" / "labels" / "5.png").unlink()
+    os.utime(data / "images" / "2.png")
     report = run(data)
-    assert report["num_pictures"] == 8 and report["new_pictures"] == 4
+    assert report["num_pictures"] == 8 and report["new_pictures"] == 5
     after = {p: p.stat().st_mtime_ns for p in before}
     changed = {p.stem for p in before if after[p] != before[p]}
-    assert changed == {"3", "5"}
+    assert changed == {"2", "3", "5"}
     monkeypatch.setattr(mask_files, "_write_one", None)
     assert run(data)["new_pictures"] == 0
 
