@@ -1,7 +1,6 @@
 """The command `interestyle data`: makes data sets that `train` and `evaluate` read."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,20 @@ from interestyle_jax.errors import InputError
 # Names that --masks takes besides directories.
 NO_MASKS = "none"
 _AVATAR_SIZE, _PHOTO_SIZE = 64, 256
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split(","))
+
+
+# Options of providers that are no plain text.
+_OPTION_TYPES = {
+    "threshold": float, "classes": _words, "face_classes": _words, "scales": _numbers,
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,12 +245,13 @@ def _provider_options(given: list[str] | None) -> dict[str, Any]:
     options = {}
     for text in given or ():
         name, found, value = text.partition("=")
-        if not found:
+        name = name.replace("-", "_")
+        if not found or not value:
             raise InputError(f"--masks-option: '{text}', expected NAME=VALUE")
         try:
-            options[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            options[name.replace("-", "_")] = value
+            options[name] = _OPTION_TYPES.get(name, str)(value)
+        except ValueError as error:
+            raise InputError(f"--masks-option: '{text}', expected numbers") from error
     return options
 
 

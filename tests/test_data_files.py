@@ -47,6 +47,12 @@ def test_celebamask_parts_become_masks_of_the_test_pictures(celebamask, capsys):
     for record in source:
         assert np.array_equal(record["interest_mask"][..., 0], interest)
         assert np.array_equal(record["face_mask"][..., 0], face)
+    skin = celebamask.parent / "skin"
+    classes = ["--masks-option=classes=skin", "--masks-option=face-classes=skin,hair"]
+    assert main(["data", *argv, *classes, f"--out={skin}", "--size=32", "--workers=0"]) == 0
+    record = tfds.builder_from_directory(str(skin)).as_data_source("test")[0]
+    assert np.array_equal(record["interest_mask"][..., 0], face)
+    assert np.array_equal(record["face_mask"][..., 0], interest)
     made = {path.stem for path in (celebamask.parent / "test-masks" / "labels").iterdir()}
     assert made == {"1", "3"}
     report = json.loads((out / "report.json").read_text())
@@ -145,6 +151,7 @@ def test_portraits_with_selfie_masks(shared_dir, tmp_path, capsys):
         (["--masks=celebamask"], "CelebAMask-HQ-mask-anno: no such directory; give the parts"),
         (["--masks=selfie", "--masks-option=threshold"], "'threshold', expected NAME=VALUE"),
         (["--masks=selfie", "--masks-option=power=3"], "power: no option of provider selfie"),
+        (["--masks=selfie", "--masks-option=threshold=high"], "'threshold=high', expected numbers"),
         (["--masks=selfie", "--masks-option=threshold=3"], "--threshold: 3"),
         (["--masks=graphonomy"], "--weights"),
     ],
