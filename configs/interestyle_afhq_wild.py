@@ -3,11 +3,7 @@
     python -m tools.convert_weights afhqwild.pkl weights/stylegan2_ada_afhqwild
     python -m tools.convert_weights moco_v2_800ep_pretrain.pth.tar weights/moco
     python -m tools.convert_weights resnet34-333f7ec4.pth weights/resnet34
-    interestyle masks --provider=detr --images=AFHQ/train/wild --out=masks/afhq_wild
-    interestyle masks --provider=detr --images=AFHQ/val/wild --out=masks/afhq_wild_val
-    interestyle data --images=AFHQ/train/wild --masks=masks/afhq_wild/interest \
-        --validation-images=AFHQ/val/wild --validation-masks=masks/afhq_wild_val/interest \
-        --size=256 --out=data/afhq_wild
+    interestyle data --images=afhq --class=wild --masks=detr --out=data/afhq_wild --size=256
     bash launch/gpu_node.sh --config=configs/interestyle_afhq_wild.py --workdir=runs/afhq_wild
 
 From the paper: the data (about 4,730 and 500 pictures), DETR's masks of the whole body. From

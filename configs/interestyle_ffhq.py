@@ -1,16 +1,14 @@
 """IntereStyle on faces: the paper's run, FFHQ to CelebA-HQ, with the 1024 StyleGAN2 of FFHQ.
 
-Weights and masks (docs/converting.md), then the data set: FFHQ to train, CelebA-HQ's test split to
-validate, both at the encoder's size.
+Weights (docs/converting.md), the data set with Graphonomy's masks (docs/data.md: FFHQ to train,
+CelebA-HQ's test split to validate, both at the encoder's size), and the run (docs/training.md):
 
     python -m tools.convert_weights stylegan2-ffhq-config-f.pt weights/stylegan2_ffhq
     python -m tools.convert_weights model_ir_se50.pth weights/arcface
     python -m tools.convert_weights inference.pth weights/graphonomy
-    interestyle masks --provider=graphonomy --weights=weights/graphonomy --images=FFHQ \
-        --out=masks/ffhq            # and the same of CelebA-HQ's pictures, to masks/celebahq
-    interestyle data --images=FFHQ --masks=masks/ffhq/interest --face-masks=masks/ffhq/face \
-        --validation-images=CelebAMask-HQ --validation-masks=masks/celebahq/interest \
-        --validation-face-masks=masks/celebahq/face --size=256 --out=data/ffhq
+    interestyle data --images=ffhq-dataset --masks=graphonomy \
+        --masks-option=weights=weights/graphonomy --validation-images=CelebAMask-HQ \
+        --validation-masks=graphonomy --out=data/ffhq --size=256
     bash launch/gpu_node.sh --config=configs/interestyle_ffhq.py --workdir=runs/interestyle_ffhq
 
 Known of the official run: batch 8 on one GPU, Ranger with learning rate 1e-4, N = 5, L2 1, LPIPS
