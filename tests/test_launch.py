@@ -705,3 +705,19 @@ def test_pod_passes_sigterm_on(machine):
     out, _ = started.communicate(timeout=30)
     assert out == "saved\n"
     assert started.returncode == 75
+
+
+def test_pod_sees_folders_of_the_shared_volume_as_its_own(machine):
+    """In a copy of the checkout, where `weights` is there already and `data` is not."""
+    copy, shared = machine.folder / "copy", machine.folder / "shared"
+    shutil.copytree(ROOT / "launch", copy / "launch")
+    for folder in (copy / "weights", shared / "weights", shared / "data" / "ffhq"):
+        folder.mkdir(parents=True)
+    machine.workdir.mkdir()
+    (machine.workdir / "report.json").write_text(COMPLETED)
+    machine.stub("interestyle", "[[ -d data/ffhq && ! -L weights ]]")
+    command = [str(machine.bin / "bash"), str(copy / POD), f"--workdir={machine.workdir}"]
+    environment = machine.environment | {"INTERESTYLE": "interestyle", "SHARED": str(shared)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "data").readlink() == shared / "data"
