@@ -16,8 +16,8 @@ counted by XLA and not measured; the state (parameters and optimizer) is a devic
 Losses, batch and optimizer are the official ones. So are, for the two with e4e's losses, the
 weights of the adversarial term (0.1) and of the changes' norm (0.0002), and the stages: rows get
 changes of their own from step 20,000 on, one every 2,000 steps
-(`interestyle_jax/training/adversarial_encoder_task.py` says where it differs). The best checkpoint is
-picked by the loss on the interest region, for every preset; the official trainers take the whole
+(`interestyle_jax/training/adversarial_encoder_task.py` says where it differs). The best checkpoint
+is picked by the loss on the interest region, for every preset; the official trainers take the whole
 picture's.
 
 `:restyle_psp,smoke` is two tiny steps in the avatar world.
