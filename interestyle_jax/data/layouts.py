@@ -166,10 +166,15 @@ def list_tree(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such directory")
+    found, seen = [], set()
     # Large data sets are often put together by links, which Path.rglob does not follow.
-    walk = os.walk(path, followlinks=True)
-    found = [Path(folder) / name for folder, _, names in walk for name in names]
-    found = [p for p in found if is_picture(p)]
+    for folder, below, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # A link to a folder around it, or a second one to the same folder.
+            below.clear()
+            continue
+        seen.add(real)
+        found += [p for p in (Path(folder) / name for name in names) if is_picture(p)]
     if not found:
         raise InputError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
     found.sort(key=lambda p: (p.stem, str(p)))

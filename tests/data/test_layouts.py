@@ -73,6 +73,12 @@ def test_links_are_followed_and_hidden_files_left(tmp_path):
     assert stems(find_pictures(disk, dealing="train")) == {"train": ["00000", "00001"]}
 
 
+def test_link_to_a_folder_around_it_ends(tmp_path):
+    touch(tmp_path / "all", "a/1.png", "b/2.png")
+    (tmp_path / "all" / "a" / "back").symlink_to(tmp_path / "all")
+    assert stems(find_pictures(tmp_path / "all", dealing="train")) == {"train": ["1", "2"]}
+
+
 def test_flat_ffhq_with_its_masks_inside(tmp_path):
     touch(tmp_path / "ffhq", "00000.png", "00001.png", "masks/00000.png", "masks/00001.png")
     found = find_pictures(tmp_path / "ffhq", layout="ffhq")
