@@ -51,8 +51,10 @@ def run(name: str, *command: str, kill_when: Callable[[], bool] | None = None) -
         [sys.executable, "-m", *command], env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     if kill_when is not None:
-        while process.poll() is None and not kill_when():
+        while not kill_when():
             time.sleep(0.5)
+            if process.poll() is not None:
+                sys.exit(f"{name}: ended by itself with status {process.returncode}")
         process.kill()
     _, status, used = os.wait4(process.pid, 0)
     peak = used.ru_maxrss / 2**20
