@@ -1,6 +1,6 @@
 """Masks by panoptic DETR of the `transformers` library, as the paper has them for AFHQ wild."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,13 @@ class DetrProvider:
         return Masks(labels, pick(labels, self._interest))
 
 
-def panoptic_labels(logits, maps, enlarge, *, threshold: float) -> np.ndarray | None:
+def panoptic_labels(
+    logits: np.ndarray,
+    maps: np.ndarray,
+    enlarge: Callable[[np.ndarray], np.ndarray],
+    *,
+    threshold: float,
+) -> np.ndarray | None:
     """The label map of DETR's queries, 0 where no segment lies.
 
     Args:

@@ -23,7 +23,6 @@ class TransformersNetwork:
 
     Attributes:
       labels: `id2label` of the model's config, by index.
-      size: PIL's (width, height) for a picture's, see `input_size`.
     """
 
     def __init__(
