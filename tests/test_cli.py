@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import interestyle_jax as ij
-from interestyle_jax import invert_files
 from interestyle_jax.cli import main
+from interestyle_jax.commands import invert_files
 from interestyle_jax.inversion.resize import encoder_input
 
 RNG = np.random.default_rng(0)

@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "inversion": {"models", "interest"},
     "training": {"models", "data", "interest", "inversion"},
     "evaluation": {"models", "data", "interest", "inversion"},
+    "commands": {"data", "interest", "photos", "inversion", "training", "evaluation"},
 }
 
 

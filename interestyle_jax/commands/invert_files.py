@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from interestyle_jax import __version__
-from interestyle_jax.aligned_faces import AlignedFaces, Alignment
+from interestyle_jax.commands.aligned_faces import AlignedFaces, Alignment
+from interestyle_jax.commands.input_pictures import input_pictures
 from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
-from interestyle_jax.input_pictures import input_pictures
 from interestyle_jax.inversion.inverter import load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import encoder_input

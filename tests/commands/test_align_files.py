@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interestyle_jax import align_files
 from interestyle_jax.cli import main
+from interestyle_jax.commands import align_files
 from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.interest.providers import make_provider
 from interestyle_jax.photos.alignment import align

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from interestyle_jax.align_files import find_faces, tell
+from interestyle_jax.commands.align_files import find_faces, tell
 from interestyle_jax.data.pictures import save_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import make_provider, provider_options

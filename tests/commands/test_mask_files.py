@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interestyle_jax import mask_files
 from interestyle_jax.cli import main
+from interestyle_jax.commands import mask_files
+from interestyle_jax.commands.mask_files import write_masks
 from interestyle_jax.errors import InputError
-from interestyle_jax.mask_files import write_masks
 
 LABELS = {"background": 0, "skin": 1, "hair": 17}
 

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from interestyle_jax.commands.input_pictures import input_pictures
 from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
-from interestyle_jax.input_pictures import input_pictures
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.photos.alignment import LARGEST, SMALLEST, align

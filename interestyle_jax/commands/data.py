@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from interestyle_jax.commands.options import numbers, words
 from interestyle_jax.errors import InputError
 
 # Names that --masks takes besides directories.
@@ -11,28 +12,27 @@ NO_MASKS = "none"
 _AVATAR_SIZE, _PHOTO_SIZE = 64, 256
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(word) for word in text.split(","))
-
-
 # Options of providers that are no plain text.
 _OPTION_TYPES = {
-    "threshold": float, "classes": _words, "face_classes": _words, "scales": _numbers,
+    "threshold": float, "classes": words, "face_classes": words, "scales": numbers,
 }  # fmt: skip
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of `interestyle data` to `parser`.
+def add(commands) -> None:
+    """Adds the command to the sub-parsers `commands`.
 
-    Pictures are the command itself; `avatars` is a sub-command.
+    Pictures are the command itself; `avatars` is a sub-command of it.
     """
     from interestyle_jax.data.layouts import DEALINGS, LAYOUTS, SPLITS
     from interestyle_jax.interest.providers import PROVIDERS
 
+    parser = commands.add_parser(
+        "data",
+        help="prepare a data set",
+        description="Makes the data sets that train and evaluate read (docs/data.md).",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
     parser.add_argument("--images", type=Path, metavar="DIR", help="pictures")
     parser.add_argument(
         "--masks",
@@ -214,8 +214,8 @@ def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str
 
 
 def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
+    from interestyle_jax.commands.mask_files import write_masks
     from interestyle_jax.interest.providers import PROVIDERS, provider_options
-    from interestyle_jax.mask_files import write_masks
 
     folder = args.out.with_name(f"{args.out.name}-{suffix}")
     options = _provider_options(args.masks_option)
@@ -250,7 +250,7 @@ def _provider_options(given: list[str] | None) -> dict[str, Any]:
             raise InputError(f"--masks-option: '{text}', expected NAME=VALUE")
         try:
             options[name] = _OPTION_TYPES.get(name, str)(value)
-        except ValueError as error:
+        except (ValueError, argparse.ArgumentTypeError) as error:
             raise InputError(f"--masks-option: '{text}', expected numbers") from error
     return options
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from interestyle_jax.commands.mask_progress import Progress, file_state
 from interestyle_jax.data.layouts import list_tree
 from interestyle_jax.data.pictures import SUFFIXES, list_pictures, read_picture, save_picture
 from interestyle_jax.data.workers import run_tasks
@@ -18,7 +19,6 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
 from interestyle_jax.interest.providers import MaskProvider, make_provider
 from interestyle_jax.library_versions import library_versions
-from interestyle_jax.mask_progress import Progress, file_state
 
 # These run a network on all cores by themselves: workers would only cost memory.
 WHOLE_MACHINE = ("segformer", "detr", "graphonomy")

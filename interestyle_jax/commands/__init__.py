@@ -1,0 +1,1 @@
+"""The commands of `interestyle`: their options, and what they do with files."""

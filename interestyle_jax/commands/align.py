@@ -1,0 +1,40 @@
+"""The command `interestyle align`; `align_files` does the work."""
+
+import argparse
+from pathlib import Path
+
+from interestyle_jax.commands.options import add_landmark_options, count
+
+
+def add(commands) -> None:
+    """Adds the command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "align",
+        help="align the faces of photographs as in FFHQ",
+        description="Cuts the face of a photograph, or of every photograph of a folder, upright.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--size", type=count, default=1024, help="side in pixels (default 1024)")
+    add_landmark_options(parser)
+    parser.add_argument("--workers", type=count, help="threads (default one a core, at most 8)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0. Raises InputError on bad input."""
+    from interestyle_jax.commands.align_files import align_files
+
+    report = align_files(
+        args.input,
+        args.out,
+        size=args.size,
+        landmarks=args.landmarks or "litert",
+        dlib_file=args.dlib_file,
+        workers=args.workers,
+        command=args.argv,
+    )
+    done, skipped, seconds = (report[key] for key in ("num_images", "num_skipped", "seconds"))
+    print(f"{args.out}: aligned {done} pictures in {seconds:.1f} s, skipped {skipped}")
+    return 0

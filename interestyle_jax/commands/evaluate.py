@@ -1,0 +1,60 @@
+"""The command `interestyle evaluate`; `evaluation.evaluate` does the work."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from interestyle_jax.commands.options import add_model_options, count
+
+
+def add(commands) -> None:
+    """Adds the command to the sub-parsers `commands`."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure encoders on a data set",
+        description="Measures distortion, leakage and latent variance of one or more encoders.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--weights", required=True, action="append", metavar="NAME_OR_DIR", help="repeatable"
+    )
+    parser.add_argument(
+        "--name", action="append", help="an encoder's name in the results, one for each --weights"
+    )
+    parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--split", default="test", help="split of the data set (default test)")
+    parser.add_argument("--num-samples", type=count, help="first pictures only (default all)")
+    add_model_options(parser)
+    parser.add_argument("--batch-size", type=count, default=16, help="pictures at once")
+    parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
+    parser.add_argument(
+        "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
+    )
+    parser.add_argument(
+        "--face-detector", metavar="DIR", help="MTCNN weights, needed with --identity"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0. Raises InputError on bad input."""
+    from interestyle_jax.evaluation.evaluate import evaluate
+
+    evaluate(
+        args.weights,
+        args.data,
+        args.out,
+        batch_size=args.batch_size,
+        num_samples=args.num_samples,
+        split=args.split,
+        names=args.name,
+        num_steps=args.steps,
+        lpips=args.lpips,
+        dtype=args.dtype,
+        identity=args.identity,
+        face_detector=args.face_detector,
+    )
+    print((args.out / "table.md").read_text(encoding="utf-8"))
+    print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")
+    return 0

@@ -1,0 +1,79 @@
+"""The command `interestyle masks`; `mask_files` does the work."""
+
+import argparse
+from pathlib import Path
+
+from interestyle_jax.commands.options import numbers, words
+
+
+def add(commands) -> None:
+    """Adds the command to the sub-parsers `commands`."""
+    from interestyle_jax.interest.providers import PROVIDERS
+
+    parser = commands.add_parser(
+        "masks",
+        help="make interest masks of pictures",
+        description="Makes interest masks by a provider; the same command goes on after a stop.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--provider", required=True, choices=PROVIDERS)
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--weights", metavar="DIR", help="graphonomy: its converted checkpoint, a weight directory"
+    )
+    parser.add_argument("--model", metavar="NAME_OR_DIR", help="segformer, detr: the network")
+    parser.add_argument("--revision", help="segformer, detr: the network's version on the hub")
+    parser.add_argument("--masks", metavar="DIR", help="folder: interest masks")
+    parser.add_argument("--face-masks", metavar="DIR", help="folder: face masks")
+    parser.add_argument("--labels", metavar="DIR", help="folder, celebamask: label maps, or parts")
+    parser.add_argument("--order", help="celebamask: order of the labels in label maps")
+    parser.add_argument(
+        "--classes", type=words, metavar="A,B", help="labels of the interest region"
+    )
+    parser.add_argument("--face-classes", type=words, metavar="A,B", help="labels of the face")
+    parser.add_argument("--threshold", type=float, help="selfie, detr: least probability")
+    parser.add_argument(
+        "--scales", type=numbers, metavar="1,0.5", help="graphonomy: default the official six"
+    )
+    parser.add_argument(
+        "--tiny", type=float, default=0.01, metavar="SHARE",
+        help="interest regions below it are reported (default 0.01 of the picture)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-skipped", type=float, default=0.01, metavar="SHARE",
+        help="of pictures that may go without masks (default 0.01)",
+    )  # fmt: skip
+    parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
+    parser.add_argument(
+        "--workers", type=int, help="processes (default: as the provider needs; 0: none)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command; returns 0. Raises InputError on bad input."""
+    from interestyle_jax.commands.mask_files import write_masks
+
+    names = (
+        "weights", "model", "revision", "masks", "face_masks", "labels", "order", "classes",
+        "face_classes", "threshold", "scales",
+    )  # fmt: skip
+    report = write_masks(
+        args.images,
+        args.out,
+        provider=args.provider,
+        options={name: getattr(args, name) for name in names},
+        tiny=args.tiny,
+        max_skipped=args.max_skipped,
+        num_sheets=args.sheets,
+        workers=args.workers,
+        command=args.argv,
+    )
+    interest = report["interest"]
+    print(
+        f"{args.out}: masks of {report['num_pictures']} pictures, {len(report['skipped'])} "
+        f"skipped; interest region empty in {100 * interest['empty']:.1f} %, below "
+        f"{100 * args.tiny:g} % of the picture in {100 * interest['tiny']:.1f} %"
+    )
+    return 0

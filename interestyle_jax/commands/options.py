@@ -1,0 +1,52 @@
+"""Options that several commands share, and the types of their values."""
+
+import argparse
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """What `invert` and `evaluate` say of how models run."""
+    parser.add_argument(
+        "--steps",
+        type=count,
+        help="iterations N (default 5; encoders that see the picture alone run once)",
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the networks' maps"
+    )
+
+
+def add_landmark_options(parser) -> None:
+    """What `align` and `invert --align` say of landmarks."""
+    parser.add_argument(
+        "--landmarks", choices=("litert", "dlib"), help="what finds eyes and mouth (default litert)"
+    )
+    parser.add_argument(
+        "--dlib-file", metavar="FILE", help="dlib's shape_predictor_68_face_landmarks.dat"
+    )
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words parted by commas, for argparse."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers above 0 parted by commas, for argparse."""
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < 100 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers above 0 such as 1,0.5")
+    return numbers
+
+
+def count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1")
+    return number
