@@ -21,8 +21,8 @@ Work, counted by XLA and not measured: 2.0 TFLOP a picture, 15.9 a step. At the 
 an H100's bfloat16 products that is 20 ms a step and 2.8 hours for all of them; a real step takes
 longer. State 3.1 GiB a device (205.6 million parameters with Ranger's moments and slow weights),
 frozen networks 0.2 GiB, each checkpoint 3.1 GiB. By XLA's plan for a CPU a batch of 8 on one device
-needs 23.8 GiB more (docs/training.md), so that one GPU of 40 GB is meant to do;
-`--config.remat=block` and `--config.accumulate=2` need less.
+needs 23.8 GiB more (docs/training.md), so that one GPU of 40 GB is meant to do; more devices, or
+`--config.accumulate=2`, need less of each.
 
 Expected, from the paper's Table 1 (interest / face): L2 0.013 / 0.003, LPIPS 0.075 / 0.036, ID
 similarity 0.68, by
