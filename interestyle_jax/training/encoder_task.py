@@ -17,22 +17,21 @@ import optax
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
-from interestyle_jax.interest.uninterest_filter import REGIONS, filtered_inputs, radii_at, schedule
-from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS, pool_to, refine, start_from
-from interestyle_jax.models.registry import build, describe, has_field, init
+from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at, schedule
+from interestyle_jax.inversion.refinement import pool_to, refine
+from interestyle_jax.models.registry import describe, init
 from interestyle_jax.training.accumulation import accumulate
+from interestyle_jax.training.encoder_config_check import check_encoder_config
 from interestyle_jax.training.encoder_gradients import EncoderLoss, LatentLoss, Position
+from interestyle_jax.training.encoder_networks import load_networks
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
 from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
-from interestyle_jax.training.precision import compute_dtype, store_frozen
+from interestyle_jax.training.precision import compute_dtype
 from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
-from interestyle_jax.weights import load_weights, resolve_weights, save_weights
+from interestyle_jax.weights import save_weights
 
-NOISES = ("const", "random")
-# What the backward pass computes again: nothing, the insides of blocks, or whole iterations.
-REMATS = ("none", "block", "iteration")
 # The phase of a step that leaves the BatchNorm statistics alone.
 FROZEN = "frozen_batch_norm"
 
@@ -53,10 +52,10 @@ class EncoderTask:
 
     Attributes:
       config: the run's config (`training.presets.encoder_config`).
+      networks: the encoder, and what stays frozen around it.
       encoder: the module that is trained.
       generator: the frozen generator's module.
-      frozen: {"generator", "w_0" [1, L, D], "image_0" [1, R, R, 3]} and, where given, {"lpips",
-        "embedder"}, as NumPy arrays.
+      frozen: `networks.frozen`.
       initial: variables that the training starts from (`training.initial_weights`).
     """
 
@@ -64,37 +63,19 @@ class EncoderTask:
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):
-        """Builds the encoder, and reads the frozen networks that `config.weights` names.
-
-        A term of the loss whose network (`config.weights.lpips`, `.id`) is "" is left out.
+        """Builds the encoder, and reads the frozen networks (`encoder_networks.load_networks`).
 
         Raises:
           InputError: bad config field, or weights that are missing or lack a part.
         """
-        _check(config)
+        check_encoder_config(config)
         self.config = config
-        self.dtype = compute_dtype(config)
-        self._load()
         self.optimizer = make_optimizer(config)
-        fields = config.encoder.to_dict()
-        fields = {
-            "num_styles": self.generator.num_styles,
-            "w_dim": self.generator.w_dim,
-            "input_channels": 6,
-        } | fields
-        try:
-            self.encoder = build(fields, **self._compute(fields))
-            shapes = jax.eval_shape(lambda key: init(key, self.encoder), jax.random.key(0))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"config.encoder: {error}") from error
-        for field in ("num_styles", "w_dim"):
-            own, needed = getattr(self.encoder, field), getattr(self.generator, field)
-            if own != needed:
-                raise InputError(
-                    f"config.encoder.{field}: {own}, but the generator of "
-                    f"{config.weights.generator} has {needed}; leave it out, or give other weights"
-                )
-        self.initial = read_initial(config.weights.trunk, config.weights.encoder, shapes)
+        self.networks = load_networks(config)
+        self.encoder, self.generator = self.networks.encoder, self.networks.generator
+        self.frozen = self.networks.frozen
+        weights = config.weights
+        self.initial = read_initial(weights.trunk, weights.encoder, self.networks.shapes)
         self.feedback = self.encoder.input_channels == 6
         method = config.method
         if not self.feedback and (method.num_iterations > 1 or method.disentangle_weight):
@@ -105,49 +86,6 @@ class EncoderTask:
         size = self.encoder.input_size
         radii = radii_at(size, method.filter_radii, method.filter_reference)
         self.radii = schedule(radii, method.num_iterations)
-
-    def _compute(self, architecture: Mapping[str, Any]) -> dict[str, Any]:
-        """What `build` is told beside the architecture."""
-        options = {"dtype": self.dtype, "remat": self.config.remat == "block"}
-        return {k: v for k, v in options.items() if has_field(architecture, k)}
-
-    def _load(self) -> None:
-        """Reads the frozen networks; the picture of the mean latent is drawn once, here."""
-        names = self.config.weights
-        if not names.generator:
-            raise InputError("config.weights.generator: expected a weight directory, got ''")
-        weights = load_weights(resolve_weights(names.generator))
-        self.generator_architecture = weights.metadata["architectures"].get("generator", {})
-        self.generator, variables = weights.part(
-            "generator", **self._compute(self.generator_architecture)
-        )
-        self.generator_variables = variables
-        if "w_avg" not in weights.variables:
-            raise InputError(f"{weights.directory}: no w_avg in these weights")
-        self.w_avg = weights.variables["w_avg"]
-
-        @jax.jit
-        def start(variables, w_avg):
-            return start_from(
-                lambda w, _: self.generator.apply(variables, w, "const", method="synthesize"),
-                w_avg,
-                self.generator.num_styles,
-            )
-
-        w_0, image_0 = jax.device_get(start(variables, self.w_avg))
-        networks = {"generator": variables}
-        self.lpips = self.embedder = None
-        if names.lpips:
-            self.lpips, networks["lpips"] = self._part(names.lpips, "lpips")
-        if names.id:
-            self.embedder, networks["embedder"] = self._part(names.id, "embedder")
-        self.frozen = store_frozen(networks, self.dtype) | {"w_0": w_0, "image_0": image_0}
-
-    def _part(self, weights: str, name: str):
-        """Module and variables of one network of a weight directory."""
-        loaded = load_weights(resolve_weights(weights))
-        architecture = loaded.metadata["architectures"].get(name, {})
-        return loaded.part(name, **self._compute(architecture))
 
     def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
@@ -171,13 +109,15 @@ class EncoderTask:
 
     def _image_loss(self, frozen: PyTree) -> ImageLoss:
         lpips = embed = None
-        if self.lpips is not None:
+        networks = self.networks
+        if networks.lpips is not None:
 
             def lpips(a, b):
-                return self.lpips.apply(frozen["lpips"], a, b)
+                return networks.lpips.apply(frozen["lpips"], a, b)
 
-        if self.embedder is not None:
-            embed = embed_with(self.embedder, frozen["embedder"], dtype=self.dtype)
+        if networks.embedder is not None:
+            dtype = compute_dtype(self.config)
+            embed = embed_with(networks.embedder, frozen["embedder"], dtype=dtype)
 
         return ImageLoss(self.config.loss.to_dict(), lpips, embed)
 
@@ -369,22 +309,27 @@ class EncoderTask:
         columns += [pool_to(y, image.shape[1:3]) for y in images]
         return jnp.clip(jnp.stack(columns, axis=1), -1, 1)
 
+    def exported(self, state: EncoderState) -> EncoderState:
+        """See `Task.exported`."""
+        return state.replace(opt_state=None)
+
     def export(self, state: EncoderState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: encoder (the EMA where there is one), generator and w_avg."""
         params = state.params if state.ema is None else state.ema
+        generator_architecture, generator_variables = self.networks.generator_part
         variables, architectures = self._more_to_export(state)
         save_weights(
             directory,
             {
                 "encoder": {"params": params, "batch_stats": state.batch_stats},
-                "generator": self.generator_variables,
-                "w_avg": self.w_avg,
+                "generator": generator_variables,
+                "w_avg": self.networks.w_avg,
             }
             | variables,
             family="interestyle",
             architectures={
                 "encoder": describe(self.encoder),
-                "generator": self.generator_architecture,
+                "generator": generator_architecture,
             }
             | architectures,
             licence=self.config.licence,
@@ -397,36 +342,3 @@ class EncoderTask:
         """Variables and architectures of further networks, for tasks that train more."""
         del state
         return {}, {}
-
-
-def _check(config: ml_collections.ConfigDict) -> None:
-    """Raises InputError for the first field of `config.method` that has no meaning."""
-    if config.remat not in REMATS:
-        raise InputError(f"config.remat: expected one of {', '.join(REMATS)}, got {config.remat!r}")
-    method = config.method
-    count = method.num_iterations
-    if not isinstance(count, int) or count < 1:
-        raise InputError(
-            f"config.method.num_iterations: expected a whole number from 1, got {count}"
-        )
-    for field, known in (
-        ("gradient", GRADIENTS),
-        ("loop", LOOPS),
-        ("noise", NOISES),
-        ("filter_region", REGIONS),
-    ):
-        if method[field] not in known:
-            raise InputError(
-                f"config.method.{field}: expected one of {', '.join(known)}, got {method[field]!r}"
-            )
-    if not method.disentangle_weight >= 0:
-        raise InputError(
-            f"config.method.disentangle_weight: expected from 0, got {method.disentangle_weight}"
-        )
-    if not 0 <= config.freeze_batch_norm_after <= 1:
-        raise InputError(
-            "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "
-            f"got {config.freeze_batch_norm_after}"
-        )
-    if not 0 <= config.ema_decay < 1:
-        raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")

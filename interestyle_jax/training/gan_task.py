@@ -250,6 +250,10 @@ class GanTask:
         grid = jnp.concatenate([real[:columns], samples])
         return grid.reshape(6, columns, *grid.shape[1:])
 
+    def exported(self, state: GanState) -> GanState:
+        """See `Task.exported`."""
+        return state.replace(discriminator=None, generator_opt=None, discriminator_opt=None)
+
     def export(self, state: GanState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: the EMA generator, with w_avg over 10,000 samples."""
         variables = {"params": state.ema, "noise": state.noise}

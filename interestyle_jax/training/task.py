@@ -54,5 +54,8 @@ class Task(Protocol):
     def pictures(self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
         """A grid to look at, [rows, columns, H, W, 3] in [-1, 1]."""
 
+    def exported(self, state: PyTree) -> PyTree:
+        """What of the state `export` reads; the rest is None, and stays on the devices."""
+
     def export(self, state: PyTree, directory: Path, *, extra: dict[str, Any]) -> None:
-        """Writes a weight directory; `extra` goes into its metadata."""
+        """Writes a weight directory of what `exported` gives; `extra` goes into its metadata."""

@@ -231,7 +231,7 @@ class Trainer:
     def export(self, loss: float | None) -> None:
         """Writes `weights/`, a weight directory with the facts of the run in its metadata."""
         facts = {"step": self.step, "validation_loss": loss, "config": self.run.config}
-        state = sharding.to_host(self.state)
+        state = sharding.to_host(self.task.exported(self.state))
         if processes.is_first():
             self.task.export(
                 state,

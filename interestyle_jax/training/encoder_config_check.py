@@ -1,0 +1,44 @@
+"""Fields of an encoder's config that have no meaning are refused before anything is read."""
+
+import ml_collections
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.interest.uninterest_filter import REGIONS
+from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS
+
+NOISES = ("const", "random")
+# What the backward pass computes again: nothing, the insides of blocks, or whole iterations.
+REMATS = ("none", "block", "iteration")
+
+
+def check_encoder_config(config: ml_collections.ConfigDict) -> None:
+    """Raises InputError for the first field that has no meaning."""
+    if config.remat not in REMATS:
+        raise InputError(f"config.remat: expected one of {', '.join(REMATS)}, got {config.remat!r}")
+    method = config.method
+    count = method.num_iterations
+    if not isinstance(count, int) or count < 1:
+        raise InputError(
+            f"config.method.num_iterations: expected a whole number from 1, got {count}"
+        )
+    for field, known in (
+        ("gradient", GRADIENTS),
+        ("loop", LOOPS),
+        ("noise", NOISES),
+        ("filter_region", REGIONS),
+    ):
+        if method[field] not in known:
+            raise InputError(
+                f"config.method.{field}: expected one of {', '.join(known)}, got {method[field]!r}"
+            )
+    if not method.disentangle_weight >= 0:
+        raise InputError(
+            f"config.method.disentangle_weight: expected from 0, got {method.disentangle_weight}"
+        )
+    if not 0 <= config.freeze_batch_norm_after <= 1:
+        raise InputError(
+            "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "
+            f"got {config.freeze_batch_norm_after}"
+        )
+    if not 0 <= config.ema_decay < 1:
+        raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")
