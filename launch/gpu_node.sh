@@ -206,6 +206,8 @@ run_once() {
   for ((i = 0; i < PROCESSES; i++)); do
     start_process "$i" "$port"
   done
+  # A signal that came meanwhile has missed those that started after it.
+  [[ -z $STOPPING ]] || stop
   wait_for_all
 }
 

@@ -87,8 +87,9 @@ class Machine:
         )
 
     def start(self, script: str, *arguments: str, **environment: str):
+        # A test run in the background ignores SIGINT, and bash cannot trap what was ignored.
         return subprocess.Popen(
-            self.command(script, *arguments),
+            ["/usr/bin/env", "--default-signal=INT", *self.command(script, *arguments)],
             env=self.environment | environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,

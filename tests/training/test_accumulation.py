@@ -12,7 +12,6 @@ from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncod
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.training.accumulation import accumulate, split_batch
 from interestyle_jax.training.encoder_task import EncoderTask
-from interestyle_jax.training.presets import encoder_config
 
 
 def test_parts_are_every_nth_row():
@@ -43,28 +42,21 @@ def test_parts_give_the_gradient_of_the_whole_and_hand_the_carry_on(loop):
     assert_allclose(means["draw"], np.mean(draws), rtol=1e-6)
 
 
-def config(tiny_weights):
-    config = encoder_config("interestyle")
-    config.weights.generator = str(tiny_weights / "generator")
-    config.weights.lpips = ""
-    config.loss = {"l2": 1.0}
-    config.encoder = {
-        "type": "BackboneEncoder",
-        "input_size": 32,
-        "units": (1, 1),
-        "widths": (4, 4, 8),
-        "head_width": 8,
-    }
-    config.method.num_iterations = 2
+@pytest.fixture
+def config(tiny_config):
+    return still(tiny_config())
+
+
+def still(config):
+    """Without filter and fresh noise, which these tests do not need."""
     config.method.filter_radii = (0.0,)
     config.method.noise = "const"
-    config.batch_size = 4
     return config
 
 
-def gradients_of(settings):
+def gradients_of(config):
     """Gradient, statistics and metrics of the config's first step, with frozen statistics."""
-    task = EncoderTask(settings)
+    task = EncoderTask(config)
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (4, 32, 32, 3), np.uint8),
@@ -87,23 +79,21 @@ def gradients_of(settings):
 
 
 @pytest.fixture(scope="module")
-def plain(tiny_weights):
-    return gradients_of(config(tiny_weights))[1]
+def plain(tiny_config):
+    return gradients_of(still(tiny_config()))[1]
 
 
 @pytest.mark.parametrize("remat", ["block", "iteration"])
-def test_rematerialised_step_has_the_same_gradient(tiny_weights, plain, remat):
-    settings = config(tiny_weights)
-    settings.remat = remat
-    grads, _, metrics = gradients_of(settings)[1]
+def test_rematerialised_step_has_the_same_gradient(config, plain, remat):
+    config.remat = remat
+    grads, _, metrics = gradients_of(config)[1]
     assert_allclose(metrics["loss"], plain[2]["loss"], rtol=1e-6)
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-7), grads, plain[0])
 
 
-def test_bfloat16_step_stays_near_and_keeps_float32_where_it_counts(tiny_weights, plain):
-    settings = config(tiny_weights)
-    settings.compute_dtype = "bfloat16"
-    frozen, (grads, _, metrics) = gradients_of(settings)
+def test_bfloat16_step_stays_near_and_keeps_float32_where_it_counts(config, plain):
+    config.compute_dtype = "bfloat16"
+    frozen, (grads, _, metrics) = gradients_of(config)
     assert {x.dtype for x in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
     assert metrics["loss"].dtype == jnp.float32
     assert_allclose(metrics["loss"], plain[2]["loss"], rtol=2e-2)
@@ -116,15 +106,14 @@ def test_bfloat16_step_stays_near_and_keeps_float32_where_it_counts(tiny_weights
     assert frozen["image_0"].dtype == frozen["w_0"].dtype == np.float32
 
 
-def test_unknown_choices_are_refused(tiny_weights):
-    settings = config(tiny_weights)
-    settings.remat = "layer"
+def test_unknown_choices_are_refused(config):
+    config.remat = "layer"
     with pytest.raises(InputError, match="config.remat: expected one of none, block, iteration"):
-        EncoderTask(settings)
-    settings.remat = "none"
-    settings.compute_dtype = "float8"
+        EncoderTask(config)
+    config.remat = "none"
+    config.compute_dtype = "float8"
     with pytest.raises(InputError, match="config.compute_dtype: expected one of float32, bfloat16"):
-        EncoderTask(settings)
+        EncoderTask(config)
 
 
 def kept_bytes(function, *arguments) -> int:

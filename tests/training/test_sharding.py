@@ -9,7 +9,6 @@ from jax.sharding import PartitionSpec as P
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.training import sharding
-from interestyle_jax.training.presets import encoder_config
 from interestyle_jax.training.trainer import make_task
 
 
@@ -79,20 +78,13 @@ def test_batch_and_tree_arrive_whole(fsdp):
     jax.tree.map(np.testing.assert_array_equal, back, tree)
 
 
-def step_config(tiny_weights):
+@pytest.fixture
+def config(tiny_config):
     """Everything on that could move data: filter, disentanglement, fresh noise, LPIPS, parts."""
-    config = encoder_config("interestyle")
-    config.weights.generator = str(tiny_weights / "generator")
-    config.encoder = {
-        "type": "BackboneEncoder",
-        "input_size": 32,
-        "units": (1, 1),
-        "widths": (4, 4, 8),
-        "head_width": 16,
-    }
-    config.method.num_iterations = 2
-    config.method.filter_radii = (16.0,)
-    config.loss.id = 0.0
+    config = tiny_config()
+    config.weights.lpips = "lpips_alex"
+    config.loss = {"l2": 1.0, "lpips": 0.8}
+    config.encoder.head_width = 16
     config.batch_size = 16
     config.accumulate = 2
     return config
@@ -119,12 +111,12 @@ def test_collectives_are_found_in_hlo():
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])
-def test_step_sends_gradients_and_statistics_alone(tiny_weights, fsdp):
+def test_step_sends_gradients_and_statistics_alone(config, fsdp):
     """Data parallel: all-reduces of gradients, of BatchNorm's statistics and of scalars.
 
     With fsdp also gathers of parameters. Nothing of the size of a map or picture is sent.
     """
-    task = make_task(step_config(tiny_weights))
+    task = make_task(config)
     mesh = sharding.make_mesh(fsdp=fsdp)
     key = jax.random.key(0)
     state = jax.eval_shape(task.init, key, task.initial)

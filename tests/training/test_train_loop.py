@@ -15,7 +15,6 @@ import pytest
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
 from interestyle_jax.training import processes, sharding
-from interestyle_jax.training.presets import encoder_config
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
 
@@ -31,22 +30,9 @@ def avatars(tmp_path_factory):
     return out
 
 
-def tiny_config(avatars, tiny_weights):
-    """Two iterations of a tiny encoder, L2 only."""
-    config = encoder_config("interestyle")
+def short_run(config, avatars):
+    """Six steps with a checkpoint after every second one."""
     config.data.dir = str(avatars)
-    config.weights.generator = str(tiny_weights / "generator")
-    config.weights.lpips = ""
-    config.encoder = {
-        "type": "BackboneEncoder",
-        "input_size": 32,
-        "units": (1, 1),
-        "widths": (4, 4, 8),
-        "head_width": 8,
-    }
-    config.method.num_iterations = 2
-    config.method.filter_radii = (16.0,)
-    config.loss = {"l2": 1.0}
     config.batch_size = 8
     config.num_steps = STEPS
     config.checkpoint_every = 2
@@ -57,8 +43,8 @@ def tiny_config(avatars, tiny_weights):
 
 
 @pytest.fixture
-def config(avatars, tiny_weights):
-    return tiny_config(avatars, tiny_weights)
+def config(avatars, tiny_config):
+    return short_run(tiny_config(), avatars)
 
 
 DRIVER = """
@@ -135,9 +121,9 @@ def final_state(workdir):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(avatars, tiny_weights, tmp_path_factory, compile_cache):
+def uninterrupted(avatars, tiny_config, tmp_path_factory, compile_cache):
     """A run from start to end, and its config."""
-    config = tiny_config(avatars, tiny_weights)
+    config = short_run(tiny_config(), avatars)
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     status, _, error = run(config, workdir, compile_cache)
     assert status == 0, error
