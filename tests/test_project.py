@@ -17,6 +17,7 @@ import interestyle_jax
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ["launch/quickstart.sh", "launch/test.sh", "launch/gpu_node.sh", "launch/tpu_pod.sh"]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
+PAGES += sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
 
 # Names as in an Orbax tree: hidden, without a suffix, deep.
 PLANTED = [
@@ -114,10 +115,11 @@ def test_every_module_imports_without_tensorflow():
 def test_links_and_named_paths_exist(page):
     text = (ROOT / page).read_text()
     links = re.findall(r"\]\(([^)#\s]+)\)", text)
-    paths = [link for link in links if not link.startswith("https://")]
-    paths += re.findall(r"`((?:interestyle_jax|configs|launch|tools|docs)/[\w./-]+)`", text)
-    missing = [path for path in paths if not (ROOT / path).exists()]
-    assert not missing
+    here = (ROOT / page).parent
+    paths = [here / link for link in links if not link.startswith("https://")]
+    named = re.findall(r"`((?:interestyle_jax|configs|launch|tools|tests)/[\w./-]+)`", text)
+    paths += [ROOT / path for path in named]
+    assert [str(path) for path in paths if not path.exists()] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
