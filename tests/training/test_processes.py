@@ -187,9 +187,15 @@ class Runs:
 
 
 def assert_same_figures(got, want, steps):
+    """Losses to 1e-5; gradients jump where rounding moves a value over a ReLU's or pool's edge."""
     for step in steps:
         for field in set(want[step]) - {"images_per_second"}:
-            np.testing.assert_allclose(got[step][field], want[step][field], rtol=1e-5, err_msg=step)
+            np.testing.assert_allclose(
+                got[step][field],
+                want[step][field],
+                rtol=1e-3 if field == "grad_norm" else 1e-5,
+                err_msg=f"{field} of step {step}",
+            )
 
 
 def assert_same_parameters(got, want):
