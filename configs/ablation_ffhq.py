@@ -18,10 +18,11 @@ the work of a step of 8, counted by XLA and not measured:
 from pathlib import Path
 
 from interestyle_jax.config_file import load_config
-from interestyle_jax.training.table_2 import row_and_size, set_row
+from interestyle_jax.training.smoke_config import choice_and_size
+from interestyle_jax.training.table_2 import ROWS, set_row
 
 
 def get_config(words: str = "unf"):
     """`words`: a row ("unf" unless named), and "smoke" for the smallest size, joined by commas."""
-    row, size = row_and_size(words, "configs/ablation_ffhq.py")
+    row, size = choice_and_size(words, ROWS, "unf", "configs/ablation_ffhq.py")
     return set_row(load_config(f"{Path(__file__).with_name('interestyle_ffhq.py')}:{size}"), row)

@@ -27,22 +27,13 @@ from pathlib import Path
 
 from interestyle_jax.config_file import load_config
 from interestyle_jax.training.presets import ENCODER_PRESETS, set_preset
-from interestyle_jax.training.smoke_config import shrink_encoder
+from interestyle_jax.training.smoke_config import choice_and_size, shrink_encoder
 
 BASELINES = tuple(preset for preset in ENCODER_PRESETS if preset != "interestyle")
 
 
 def get_config(words: str = "restyle_psp"):
     """`words`: a preset, and "smoke" for the smallest size, joined by a comma."""
-    preset, size = "restyle_psp", "full"
-    for word in words.split(","):
-        if word in BASELINES:
-            preset = word
-        elif word == "smoke":
-            size = word
-        else:
-            raise ValueError(
-                f"configs/baseline_ffhq.py: expected {', '.join(BASELINES)} or smoke, got {word!r}"
-            )
+    preset, size = choice_and_size(words, BASELINES, "restyle_psp", "configs/baseline_ffhq.py")
     config = set_preset(load_config(str(Path(__file__).with_name("interestyle_ffhq.py"))), preset)
     return shrink_encoder(config) if size == "smoke" else config

@@ -11,6 +11,7 @@ official encoder sees), and the mask is dilated by 2 pixels.
 """
 
 from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.training.smoke_config import shrink_run
 
 SIZES = ("full", "quickstart", "smoke")
 
@@ -53,14 +54,5 @@ def get_config(size: str = "full"):
         config.picture_every = 200
         config.validation_samples = 64
     if size == "smoke":
-        config.batch_size = 8
-        config.num_steps = 2
-        config.checkpoint_every = 2
-        config.picture_every = 2
-        config.log_every = 1
-        config.validation_samples = 8
-        config.method.num_iterations = 2
-        config.encoder.units = (1, 1, 1, 1)
-        config.encoder.widths = (8, 8, 8, 8, 8)
-        config.encoder.head_width = 8
+        shrink_run(config)
     return config

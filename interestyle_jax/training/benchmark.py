@@ -87,14 +87,15 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     places = sharding.tree_sharding(mesh, jax.eval_shape(task.init, key, task.initial))
     state = jax.jit(task.init, out_shardings=places)(key, task.initial)
-    frozen = jax.device_put(task.frozen, whole)
+    frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
+    frozen = sharding.put_tree(task.frozen, frozen_places)
     source, reading = _pictures(config, task, steps)
     batch = sharding.put_batch(source, rows)
     jax.block_until_ready((state, frozen, batch))
     peak = {"before_compiling": _peak_rss()}
     jitted = jax.jit(
         task.train_step,
-        in_shardings=(places, whole, rows, whole),
+        in_shardings=(places, frozen_places, rows, whole),
         out_shardings=(places, whole),
         donate_argnums=0,
         static_argnums=4,

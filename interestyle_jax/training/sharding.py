@@ -165,10 +165,11 @@ def local_rows(sharding: NamedSharding, batch_size: int) -> list[int]:
 
 def put_batch(batch: dict[str, np.ndarray], sharding: NamedSharding) -> dict[str, jax.Array]:
     """This process's rows [b, ...] of every field (`local_rows`) as one global array [B, ...]."""
+    count = len(next(iter(batch.values())))
+    size = count * sharding.num_devices // len(sharding.addressable_devices)
+    position = {row: i for i, row in enumerate(local_rows(sharding, size))}
 
     def put(own: np.ndarray) -> jax.Array:
-        size = len(own) * sharding.num_devices // len(sharding.addressable_devices)
-        position = {row: i for i, row in enumerate(local_rows(sharding, size))}
 
         def rows_of(index):
             first, last, _ = index[0].indices(size)

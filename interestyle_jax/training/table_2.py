@@ -46,27 +46,3 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
         method.gradient = "each"
         config.preset = "restyle_psp"
     return config
-
-
-def row_and_size(words: str, file: str) -> tuple[str, str]:
-    """Reads the argument of a config file with the rows of Table 2: "restyle", "restyle,smoke".
-
-    Args:
-      words: a row and "smoke", either or both, joined by a comma.
-      file: the config file's name, for the message.
-
-    Returns:
-      The row ("unf", the whole method, unless named), and "smoke" or "full".
-
-    Raises:
-      ValueError: another word.
-    """
-    row, size = "unf", "full"
-    for word in words.split(","):
-        if word in ROWS:
-            row = word
-        elif word == "smoke":
-            size = word
-        else:
-            raise ValueError(f"{file}: expected {', '.join(ROWS)} or smoke, got {word!r}")
-    return row, size

@@ -64,7 +64,7 @@ def train(
       FloatingPointError: a metric was not finite; names the metric and the step.
     """
     trainer = Trainer(config, Path(workdir), command)
-    for notice in trainer.notices if processes.is_first() else ():
+    for notice in trainer.checkpoints.notices if processes.is_first() else ():
         print(notice, file=sys.stderr)
     trainer.export_if_missing()
     done = trainer.run.finished_report() if trainer.step >= config.num_steps else None

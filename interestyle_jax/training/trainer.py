@@ -67,9 +67,8 @@ class Trainer:
         self.checkpoints = Checkpoints(
             self.run.path / "checkpoints", keep_latest=config.keep_latest
         )
-        self.notices = self.checkpoints.notices
         if (skew := processes.clock_skew()) > processes.CLOCK_SKEW_SECONDS:
-            self.notices.append(
+            self.checkpoints.notices.append(
                 f"clocks of the processes differ by {skew} s; times in logs are the first one's"
             )
         self.meta: dict[str, Any] | None = None
