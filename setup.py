@@ -11,6 +11,12 @@ INIT = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"$', INIT, re.MULTILINE).group(1)
 # A pattern such as assets/** leaves out hidden files, which Orbax trees may hold.
 ASSETS = [str(f.relative_to(PACKAGE)) for f in (PACKAGE / "assets").rglob("*") if f.is_file()]
+# The converter lies in tools/, from where `python -m tools.convert_weights` runs it; an installed
+# package has it as one of its own.
+CONVERTER = {
+    f"interestyle_jax.{package}": f"tools/{package.replace('.', '/')}"
+    for package in find_packages("tools")
+}
 
 setup(
     name="interestyle_jax",
@@ -21,7 +27,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "THIRD_PARTY.md"],
     python_requires=">=3.11",
-    packages=find_packages(include=["interestyle_jax", "interestyle_jax.*", "tools", "tools.*"]),
+    packages=[*find_packages(include=["interestyle_jax", "interestyle_jax.*"]), *CONVERTER],
+    package_dir=CONVERTER,
     package_data={"interestyle_jax": ASSETS},
     entry_points={"console_scripts": ["interestyle=interestyle_jax.cli:main"]},
     install_requires=[

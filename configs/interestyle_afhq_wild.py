@@ -1,8 +1,8 @@
 """IntereStyle on wild animals: AFHQ, with the 512 StyleGAN2-ADA of AFHQ-wild.
 
-    python -m tools.convert_weights afhqwild.pkl weights/stylegan2_ada_afhqwild
-    python -m tools.convert_weights moco_v2_800ep_pretrain.pth.tar weights/moco
-    python -m tools.convert_weights resnet34-333f7ec4.pth weights/resnet34
+    interestyle convert afhqwild.pkl weights/stylegan2_ada_afhqwild
+    interestyle convert moco_v2_800ep_pretrain.pth.tar weights/moco
+    interestyle convert resnet34-333f7ec4.pth weights/resnet34
     interestyle data --images=afhq --class=wild --masks=detr --out=data/afhq_wild --size=256
     bash launch/gpu_node.sh --config=configs/interestyle_afhq_wild.py --workdir=runs/afhq_wild
 

@@ -3,9 +3,9 @@
 Weights (docs/converting.md), the data set with Graphonomy's masks (docs/data.md: FFHQ to train,
 CelebA-HQ's test split to validate, both at the encoder's size), and the run (docs/training.md):
 
-    python -m tools.convert_weights stylegan2-ffhq-config-f.pt weights/stylegan2_ffhq
-    python -m tools.convert_weights model_ir_se50.pth weights/arcface
-    python -m tools.convert_weights inference.pth weights/graphonomy
+    interestyle convert stylegan2-ffhq-config-f.pt weights/stylegan2_ffhq
+    interestyle convert model_ir_se50.pth weights/arcface
+    interestyle convert inference.pth weights/graphonomy
     interestyle data --images=ffhq-dataset --masks=graphonomy \
         --masks-option=weights=weights/graphonomy --validation-images=CelebAMask-HQ \
         --validation-masks=graphonomy --out=data/ffhq --size=256

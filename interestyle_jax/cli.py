@@ -1,11 +1,11 @@
-"""The command line: `interestyle train | invert | align | evaluate | data | masks`."""
+"""The command line: `interestyle train | invert | align | evaluate | data | masks | convert`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from interestyle_jax import __version__
-from interestyle_jax.commands import align, data, evaluate, invert, masks, train
+from interestyle_jax.commands import align, convert, data, evaluate, invert, masks, train
 from interestyle_jax.errors import InputError
 
 
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, invert, align, evaluate, data, masks):
+    for command in (train, invert, align, evaluate, data, masks, convert):
         command.add(commands)
     return parser
 

@@ -33,8 +33,8 @@ def run(*command, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel of this checkout, built in a copy so that no build folder is left or reused."""
+def source(tmp_path_factory):
+    """A copy of this checkout, so that no build folder is left or reused."""
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ["interestyle_jax", "tools"]:
@@ -44,11 +44,21 @@ def wheel(tmp_path_factory):
     for name in PLANTED:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(b"0")
-    build = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    return source
+
+
+def built(source: Path, kind: str) -> Path:
+    """The file that setuptools' hook `build_{kind}` makes."""
+    build = f"from setuptools import build_meta; build_meta.build_{kind}('{kind}')"
     done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (path,) = (source / "dist").glob("*.whl")
-    with zipfile.ZipFile(path) as opened:
+    (path,) = (source / kind).glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(source):
+    with zipfile.ZipFile(built(source, "wheel")) as opened:
         yield opened
 
 
@@ -73,15 +83,52 @@ def test_console_script_is_the_modules_main(wheel):
 
 def test_wheel_carries_every_file(wheel):
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    # {folder of the checkout: where it lies in the wheel}
+    rooms = {
+        "interestyle_jax": "interestyle_jax",
+        "tools/convert_weights": "interestyle_jax/convert_weights",
+    }
     files = {
-        str(path.relative_to(ROOT))
-        for room in ["interestyle_jax", "tools"]
+        f"{target}/{path.relative_to(ROOT / room)}"
+        for room, target in rooms.items()
         for path in (ROOT / room).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
     assert files | set(PLANTED) == shipped
     assert wheel_text(wheel, "/licenses/LICENSE").strip().startswith("Apache License")
     assert "Johan Melin" in wheel_text(wheel, "/licenses/THIRD_PARTY.md")
+
+
+def test_editable_install_has_the_converter_and_no_tools(source, tmp_path):
+    with zipfile.ZipFile(built(source, "editable")) as opened:
+        opened.extractall(tmp_path)
+    code = (
+        f"import importlib.util, site; site.addsitedir({str(tmp_path)!r})\n"
+        "print(importlib.util.find_spec('interestyle_jax.convert_weights').origin)\n"
+        "print(importlib.util.find_spec('tools'))"
+    )
+    # Without the site packages, where this checkout itself may be installed.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(source / "tools/convert_weights/__init__.py"), "None"]
+
+
+@pytest.mark.parametrize("command", ["-m interestyle_jax convert", "-m tools.convert_weights",
+                                     "-m interestyle_jax.convert_weights"])  # fmt: skip
+def test_converter_runs_from_a_checkout_under_every_name(command):
+    done = run(sys.executable, *command.split(), "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: interestyle convert [-h]")
+
+
+def test_converter_imports_itself_relatively():
+    """So that it is one package under each of its names."""
+    for path in (ROOT / "tools").rglob("*.py"):
+        names = re.findall(r"^\s*(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
+        own = [n for n in names if n.startswith(("tools", "interestyle_jax.convert_weights"))]
+        assert own == [], path
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", "avatar_generator", "avatar_interestyle"])
@@ -96,7 +143,7 @@ def test_command_lists_its_commands():
     done = run(sys.executable, "-m", "interestyle_jax", "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout
-    for command in ["train", "invert", "align", "evaluate", "data", "masks"]:
+    for command in ["train", "invert", "align", "evaluate", "data", "masks", "convert"]:
         assert re.search(rf"\b{command}\b", done.stdout)
 
 

@@ -1,6 +1,8 @@
 """Checkpoints of other projects, converted to weight directories.
 
-`python -m tools.convert_weights SOURCE [SOURCE ...] OUT [--family=auto]`, from the repository root.
+`interestyle convert SOURCE [SOURCE ...] OUT [--family=auto]`. Installed, this package is
+`interestyle_jax.convert_weights`, in the repository `tools.convert_weights` too: it imports itself
+relatively.
 """
 
 import dataclasses
@@ -11,12 +13,13 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
-from tools.convert_weights.conversion import Conversion
-from tools.convert_weights.families import FAMILIES, by_name
-from tools.convert_weights.progress import directory_bar
-from tools.convert_weights.report import format_report
-from tools.convert_weights.source_file import SourceFile, keys, read_source
-from tools.convert_weights.verify import verify
+
+from .conversion import Conversion
+from .families import FAMILIES, by_name
+from .progress import directory_bar
+from .report import format_report
+from .source_file import SourceFile, keys, read_source
+from .verify import verify
 
 # Parts that belong together, and what a file with only these would be called.
 TOGETHER = {"generator": ("w_avg",)}

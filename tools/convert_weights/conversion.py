@@ -10,8 +10,9 @@ from flax.traverse_util import flatten_dict
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.weights import Weights
-from tools.convert_weights.source_file import SourceFile
-from tools.convert_weights.tensor_map import Mapped
+
+from .source_file import SourceFile
+from .tensor_map import Mapped
 
 
 @dataclasses.dataclass(frozen=True)

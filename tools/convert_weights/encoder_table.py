@@ -12,9 +12,10 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
-from tools.convert_weights.ir_se_table import read_trunk, trunk_entries
-from tools.convert_weights.tensor_map import CONVOLUTION, DENSE, Entry
-from tools.convert_weights.torch_modules import batch_norm, convolution, prelu
+
+from .ir_se_table import read_trunk, trunk_entries
+from .tensor_map import CONVOLUTION, DENSE, Entry
+from .torch_modules import batch_norm, convolution, prelu
 
 Encoder = BackboneEncoder | GradualStyleEncoder
 

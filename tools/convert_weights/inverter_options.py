@@ -8,8 +8,9 @@ from typing import Any
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
-from tools.convert_weights.encoder_table import Encoder
-from tools.convert_weights.torch_file import Device
+
+from .encoder_table import Encoder
+from .torch_file import Device
 
 # Options that only the trainers of progressive encoders have.
 PROGRESSIVE = {"stylegan_size", "progressive_steps", "w_discriminator_lambda"}

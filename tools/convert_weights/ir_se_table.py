@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tools.convert_weights.tensor_map import Entry
-from tools.convert_weights.torch_modules import (
+from .tensor_map import Entry
+from .torch_modules import (
     POINTWISE,
     batch_norm,
     convolution,

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from interestyle_jax.models import stylegan2
-from tools.convert_weights.tensor_map import Mapped
+
+from .tensor_map import Mapped
 
 # As many as the official pSp and ReStyle trainers draw; record both in `Conversion.extra`.
 SAMPLES = 100_000

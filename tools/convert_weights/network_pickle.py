@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.convert_weights.torch_file import import_torch
+from .torch_file import import_torch
 
 # Where a torch module keeps what it holds.
 HOLDERS = ("_parameters", "_buffers", "_modules")

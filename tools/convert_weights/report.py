@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from tools.convert_weights.conversion import Conversion
-from tools.convert_weights.progress import tracked
-from tools.convert_weights.source_file import SourceFile
+from .conversion import Conversion
+from .progress import tracked
+from .source_file import SourceFile
 
 COLUMNS = ("part", "type", "tensors", "parameters", "source dtype", "ignored keys")
 # Names of ignored keys printed before the rest is only counted.

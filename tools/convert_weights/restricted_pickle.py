@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from interestyle_jax.errors import InputError
-from tools.convert_weights.network_pickle import NETWORK_STAND_INS, Persistent, Stub
-from tools.convert_weights.torch_file import MOST_VALUES
+
+from .network_pickle import NETWORK_STAND_INS, Persistent, Stub
+from .torch_file import MOST_VALUES
 
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 # Real and integer types; object arrays, which could nest anything, are not among them.

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from interestyle_jax.errors import InputError
-from tools.convert_weights import torch_file
-from tools.convert_weights.progress import bytes_bar
-from tools.convert_weights.restricted_pickle import read_npy, read_pickle
+
+from . import torch_file
+from .progress import bytes_bar
+from .restricted_pickle import read_npy, read_pickle
 
 # Key of the array of a file that holds one array and nothing around it.
 BARE = "(array)"

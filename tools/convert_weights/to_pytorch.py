@@ -13,10 +13,11 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.weights import Weights, load_weights, resolve_weights
-from tools.convert_weights.families import by_name
-from tools.convert_weights.progress import bytes_bar
-from tools.convert_weights.source_file import BARE, SourceFile, sha256
-from tools.convert_weights.torch_file import Device, import_torch
+
+from .families import by_name
+from .progress import bytes_bar
+from .source_file import BARE, SourceFile, sha256
+from .torch_file import Device, import_torch
 
 
 def to_pytorch(

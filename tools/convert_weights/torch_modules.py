@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.convert_weights.tensor_map import CONVOLUTION, DENSE, SAME, Entry, Layout, restore_map
+from .tensor_map import CONVOLUTION, DENSE, SAME, Entry, Layout, restore_map
 
 # BatchNorm's count of batches, which no network reads and old files lack.
 COUNTERS = r"(.*\.)?num_batches_tracked"

@@ -19,12 +19,13 @@ from interestyle_jax.models.progressive import (
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.weights import Weights, load_weights
-from tools.convert_weights import torch_reference
-from tools.convert_weights.conversion import Family
-from tools.convert_weights.progress import tracked
-from tools.convert_weights.report import summary
-from tools.convert_weights.source_file import SourceFile
-from tools.convert_weights.torch_file import import_torch
+
+from . import torch_reference
+from .conversion import Family
+from .progress import tracked
+from .report import summary
+from .source_file import SourceFile
+from .torch_file import import_torch
 
 PROGRESSIVE = (Encoder4Editing, ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder)
 # Of the largest value; rounding alone stays below a hundredth of it.

@@ -53,7 +53,7 @@ class GraphonomyProvider:
         if weights is None:
             raise InputError(
                 "--weights: graphonomy needs its converted checkpoint: "
-                "python -m tools.convert_weights inference.pth weights/graphonomy"
+                "interestyle convert inference.pth weights/graphonomy"
             )
         self._interest = label_indices(classes, LABELS)
         self._face = label_indices(("face",), LABELS)

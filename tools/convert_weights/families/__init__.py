@@ -1,8 +1,9 @@
 """The families that the converter knows, one file each."""
 
 from interestyle_jax.errors import InputError
-from tools.convert_weights.conversion import Family
-from tools.convert_weights.families import (
+
+from ..conversion import Family
+from . import (
     face_embedders,
     graphonomy,
     interfacegan,

@@ -14,11 +14,12 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.ir_se_table import read_trunk, trunk_entries
-from tools.convert_weights.source_file import SourceFile, keys
-from tools.convert_weights.tensor_map import Entry, apply_map
-from tools.convert_weights.torch_modules import (
+
+from ..conversion import Conversion, Family, shapes
+from ..ir_se_table import read_trunk, trunk_entries
+from ..source_file import SourceFile, keys
+from ..tensor_map import Entry, apply_map
+from ..torch_modules import (
     COUNTERS,
     batch_norm,
     dense,

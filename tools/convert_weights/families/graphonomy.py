@@ -18,10 +18,11 @@ from interestyle_jax.models import graphonomy_graphs as graphs
 from interestyle_jax.models import registry
 from interestyle_jax.models.graphonomy import DILATIONS, LABELS, Graphonomy
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile, keys, merge
-from tools.convert_weights.tensor_map import SAME, Entry, apply_map, restore_map
-from tools.convert_weights.torch_modules import (
+
+from ..conversion import Conversion, Family, shapes
+from ..source_file import SourceFile, keys, merge
+from ..tensor_map import SAME, Entry, apply_map, restore_map
+from ..torch_modules import (
     COUNTERS,
     batch_norm,
     convolution,

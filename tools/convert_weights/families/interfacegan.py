@@ -12,9 +12,10 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family
-from tools.convert_weights.source_file import BARE, SourceFile
-from tools.convert_weights.tensor_map import Entry, Mapped, apply_map
+
+from ..conversion import Conversion, Family
+from ..source_file import BARE, SourceFile
+from ..tensor_map import Entry, Mapped, apply_map
 
 PART = "direction"
 

@@ -26,26 +26,27 @@ from interestyle_jax.models.progressive import (
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.weights import Weights
-from tools.convert_weights import inverter_options as options
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.encoder_table import (
+
+from .. import inverter_options as options
+from ..conversion import Conversion, Family, shapes
+from ..encoder_table import (
     Encoder,
     encoder_entries,
     form_of,
     input_channels,
     read_encoder,
 )
-from tools.convert_weights.families.stylegan2 import (
+from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..source_file import SourceFile
+from ..tensor_map import NOTHING, Entry, Section, apply_sections, restore_map
+from ..torch_modules import COUNTERS, dense, state_dict
+from .stylegan2 import (
     FIR_BUFFER,
     check_filters,
     generator_entries,
     read_architecture,
     restore_generator,
 )
-from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
-from tools.convert_weights.source_file import SourceFile
-from tools.convert_weights.tensor_map import NOTHING, Entry, Section, apply_sections, restore_map
-from tools.convert_weights.torch_modules import COUNTERS, dense, state_dict
 
 LICENCE = (
     "that of the checkpoint's author; the generator inside is mostly NVIDIA's StyleGAN2, under the "

@@ -13,9 +13,10 @@ import numpy as np
 from interestyle_jax.models import registry
 from interestyle_jax.models.lpips import LAYERS, LPIPS, POOL, TAPS, convolutions
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile, keys
-from tools.convert_weights.tensor_map import (
+
+from ..conversion import Conversion, Family, shapes
+from ..source_file import SourceFile, keys
+from ..tensor_map import (
     CONVOLUTION,
     FLAX_HEAD,
     TORCH_HEAD,

@@ -14,10 +14,11 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import PARALLEL, SourceFile, keys
-from tools.convert_weights.tensor_map import Entry, apply_map
-from tools.convert_weights.torch_modules import COUNTERS, batch_norm, convolution, state_dict
+
+from ..conversion import Conversion, Family, shapes
+from ..source_file import PARALLEL, SourceFile, keys
+from ..tensor_map import Entry, apply_map
+from ..torch_modules import COUNTERS, batch_norm, convolution, state_dict
 
 SECTION = "state_dict/"
 QUERY = f"{SECTION}encoder_q."

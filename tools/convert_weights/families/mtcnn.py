@@ -12,10 +12,11 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.mtcnn import ONet, PNet, RNet
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile
-from tools.convert_weights.tensor_map import Entry, apply_map, restore_map
-from tools.convert_weights.torch_modules import convolution, dense, flattened_dense, prelu
+
+from ..conversion import Conversion, Family, shapes
+from ..source_file import SourceFile
+from ..tensor_map import Entry, apply_map, restore_map
+from ..torch_modules import convolution, dense, flattened_dense, prelu
 
 NETWORKS = {"pnet": PNet, "rnet": RNet, "onet": ONet}
 # The output layer that only this network has.

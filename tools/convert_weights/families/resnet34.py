@@ -15,10 +15,11 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.resnet import ResNetTrunk
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.source_file import SourceFile, keys
-from tools.convert_weights.tensor_map import Entry, apply_map
-from tools.convert_weights.torch_modules import COUNTERS, batch_norm, convolution, state_dict
+
+from ..conversion import Conversion, Family, shapes
+from ..source_file import SourceFile, keys
+from ..tensor_map import Entry, apply_map
+from ..torch_modules import COUNTERS, batch_norm, convolution, state_dict
 
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.conv2\.weight")
 CLASSIFIER = r"fc\.(weight|bias)"

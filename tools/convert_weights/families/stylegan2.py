@@ -18,11 +18,11 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.families import stylegan2_discriminator as discriminator
-from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
-from tools.convert_weights.source_file import SourceFile, keys, merge
-from tools.convert_weights.tensor_map import (
+
+from ..conversion import Conversion, Family, shapes
+from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..source_file import SourceFile, keys, merge
+from ..tensor_map import (
     DENSE,
     MAP,
     Entry,
@@ -31,6 +31,7 @@ from tools.convert_weights.tensor_map import (
     apply_sections,
     restore_map,
 )
+from . import stylegan2_discriminator as discriminator
 
 LICENCE = (
     "that of the checkpoint's author; NVIDIA's StyleGAN2 networks are under the Nvidia Source Code "

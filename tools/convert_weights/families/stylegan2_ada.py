@@ -24,11 +24,11 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
-from tools.convert_weights.conversion import Conversion, Family, shapes
-from tools.convert_weights.families.stylegan2 import generator_of
-from tools.convert_weights.mean_latent import SAMPLES, SEED, sample_w_avg
-from tools.convert_weights.source_file import SourceFile, keys, merge
-from tools.convert_weights.tensor_map import (
+
+from ..conversion import Conversion, Family, shapes
+from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..source_file import SourceFile, keys, merge
+from ..tensor_map import (
     CONVOLUTION,
     DENSE,
     SAME,
@@ -38,6 +38,7 @@ from tools.convert_weights.tensor_map import (
     apply_sections,
     restore_map,
 )
+from .stylegan2 import generator_of
 
 LICENCE = "Nvidia Source Code License-NC, for non-commercial use"
 # PyTorch turns a transposed convolution's kernel around, the form here does not.

@@ -10,7 +10,8 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.resample import FIR
-from tools.convert_weights.tensor_map import CONVOLUTION, DENSE, Entry, Layout, restore_map
+
+from ..tensor_map import CONVOLUTION, DENSE, Entry, Layout, restore_map
 
 # A dense layer over a 4x4 map: PyTorch [O, C 4 4] reads channel by channel, the form here
 # [4 4 C, O] pixel by pixel.
