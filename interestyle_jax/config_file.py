@@ -11,13 +11,16 @@ from ml_collections import config_dict, config_flags
 from interestyle_jax.errors import InputError
 from interestyle_jax.training.presets import set_preset
 
+# Inside the package in a wheel, beside it in the repository.
+_CONFIGS = [Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs"]
+
 
 def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
     """The config of a file, with fields changed from the command line.
 
     Args:
-      path: a Python file with `get_config([argument])`, the argument after a colon
-        ("configs/demo.py:smoke").
+      path: a Python file with `get_config([argument])`, or the name of one that ships with the
+        package; the argument after a colon ("configs/demo.py:smoke", "demo:smoke").
       overrides: "--config.field=value" or "--config.field", "value"; nested fields with dots.
         Values take the field's type (numbers, booleans, strings, tuples). A preset is set before
         all others, with the method that belongs to it.
@@ -59,9 +62,7 @@ def load_config(path: str) -> config_dict.ConfigDict:
       InputError: as `read_config`, for the file.
     """
     name, colon, argument = path.partition(":")
-    file = Path(name)
-    if not file.is_file():
-        raise InputError(f"{name}: config file not found")
+    file = _find(name)
     spec = importlib.util.spec_from_file_location(f"interestyle_config_{file.stem}", file)
     if spec is None:
         raise InputError(f"{name}: expected a Python file with get_config()")
@@ -94,6 +95,25 @@ def field_names(config: config_dict.ConfigDict, prefix: str = "") -> list[str]:
         if isinstance(config[key], config_dict.ConfigDict):
             names += field_names(config[key], f"{prefix}{key}.")
     return names
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> file of the configs that ship with the package, "demo" and the paper's runs."""
+    folder = next((d for d in _CONFIGS if d.is_dir()), _CONFIGS[0])
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
+
+
+def _find(name: str) -> Path:
+    """The file at the path `name`, or the shipped config of that name."""
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_configs()
+    if name not in shipped:
+        raise InputError(
+            f"{name}: config file not found; expected a path, or the name of a shipped config: "
+            + ", ".join(shipped)
+        )
+    return shipped[name]
 
 
 def _preset(overrides: Sequence[str]) -> str | None:

@@ -31,10 +31,10 @@ require_option() {
   [[ -n $2 ]] || fail "$1 is missing; see --help"
 }
 
-# require_config FILE[:ARG]: the config file is there.
+# require_config FILE[:ARG]: the config file is there, or is named as configs/NAME.py is.
 require_config() {
   require_option --config "$1"
-  [[ -f ${1%%:*} ]] || fail "--config: ${1%%:*} not found"
+  [[ -f ${1%%:*} || -f configs/${1%%:*}.py ]] || fail "--config: ${1%%:*} not found"
 }
 
 # find_interestyle: sets INTERESTYLE to the command, unless the caller did.

@@ -98,7 +98,7 @@ def test_a_broken_file_is_named(tmp_path, content, message):
 
 
 def test_missing_file_other_suffix_and_wrong_argument(tmp_path, config_path):
-    with pytest.raises(InputError, match="not found"):
+    with pytest.raises(InputError, match="none.py: config file not found; .* demo, interestyle_"):
         read_config(str(tmp_path / "none.py"))
     text = tmp_path / "config.txt"
     text.write_text(CONFIG)
@@ -106,6 +106,16 @@ def test_missing_file_other_suffix_and_wrong_argument(tmp_path, config_path):
         read_config(str(text))
     with pytest.raises(InputError, match="argument 'large', expected smoke"):
         read_config(config_path + ":large")
+
+
+@pytest.mark.parametrize("name", ["demo", "demo:smoke", "ablation_ffhq:ind,smoke"])
+def test_shipped_config_is_found_by_name(name, tmp_path, monkeypatch):
+    name_of_file, colon, argument = name.partition(":")
+    file = Path(__file__).resolve().parents[1] / "configs" / f"{name_of_file}.py"
+    # Anywhere, and beside a folder of that name.
+    (tmp_path / name_of_file).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_config(name) == read_config(f"{file}{colon}{argument}")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,12 @@ SCRIPTS = ["launch/quickstart.sh", "launch/test.sh", "launch/gpu_node.sh", "laun
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
 PAGES += sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
 
+# The repository's folders that travel in the wheel -> where they lie in it.
+SHIPPED = {
+    "interestyle_jax": Path("interestyle_jax"),
+    "configs": Path("interestyle_jax/configs"),
+    "tools/convert_weights": Path("interestyle_jax/convert_weights"),
+}
 # Names as in an Orbax tree: hidden, without a suffix, deep.
 PLANTED = [
     "interestyle_jax/assets/planted/metadata.json",
@@ -37,7 +43,7 @@ def source(tmp_path_factory):
     """A copy of this checkout, so that no build folder is left or reused."""
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ["interestyle_jax", "tools"]:
+    for name in SHIPPED:
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ["setup.py", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY.md"]:
         shutil.copy(ROOT / name, source)
@@ -83,17 +89,13 @@ def test_console_script_is_the_modules_main(wheel):
 
 def test_wheel_carries_every_file(wheel):
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    # {folder of the checkout: where it lies in the wheel}
-    rooms = {
-        "interestyle_jax": "interestyle_jax",
-        "tools/convert_weights": "interestyle_jax/convert_weights",
-    }
     files = {
-        f"{target}/{path.relative_to(ROOT / room)}"
-        for room, target in rooms.items()
-        for path in (ROOT / room).rglob("*")
+        str(installed / path.relative_to(ROOT / folder))
+        for folder, installed in SHIPPED.items()
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
+    assert {"interestyle_jax/py.typed", "interestyle_jax/configs/demo.py"} <= files
     assert files | set(PLANTED) == shipped
     assert wheel_text(wheel, "/licenses/LICENSE").strip().startswith("Apache License")
     assert "Johan Melin" in wheel_text(wheel, "/licenses/THIRD_PARTY.md")
@@ -175,6 +177,13 @@ def test_script_parses_and_helps(script):
     done = run("bash", script, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Usage: bash {script}")
+
+
+def test_launch_script_takes_a_shipped_config_by_name(tmp_path):
+    options = (f"--workdir={tmp_path}", "--platform=cpu", "--dry-run")
+    done = run("bash", "launch/gpu_node.sh", "--config=demo:smoke", *options)
+    assert done.returncode == 0, done.stderr
+    assert "--config=demo:smoke" in done.stdout
 
 
 def test_quickstart_rejects_an_unknown_argument():

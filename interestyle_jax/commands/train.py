@@ -15,7 +15,10 @@ def add(commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:ARG]", help="e.g. configs/demo.py:smoke"
+        "--config",
+        required=True,
+        metavar="FILE[:ARG]",
+        help="a config file, or the name of a shipped one, e.g. configs/demo.py:smoke, demo:smoke",
     )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
     several = parser.add_argument_group(
