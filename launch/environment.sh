@@ -2,6 +2,8 @@
 # Sourced by the scripts beside it: timed stages, and the virtual environment in .venv.
 
 ENVIRONMENT_PYTHON=.venv/bin/python
+# pytest on several cores; a file's tests, which share fixtures, run in one process.
+PARALLEL=(-n auto --maxprocesses=4 --dist=loadfile)
 
 # stage NAME COMMAND...: run it, say how long it took; on failure name the stage and leave.
 stage() {

@@ -26,6 +26,32 @@ EXPECTED_SKIPS = (
     "torch is not installed",
     "dlib and its landmark file are not installed",
 )
+# Official networks at full size, up to 10 GB a test: several processes run these one by one.
+LARGE = (
+    "tests/inversion/test_official_loops.py",
+    "tests/models/test_encoders_parity.py",
+    "tests/models/test_graphonomy_parity.py",
+    "tests/models/test_stylegan2_parity.py",
+    "tests/tools/test_inverter_families.py",
+    "tests/tools/test_manifests.py",
+    "tests/training/test_losses_parity.py",
+    "tests/training/test_official_step.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Gives `--dist=loadfile` the large tests as if they were one file: to one process."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduler(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "large" if file in LARGE else file
+
+    return Scheduler(config, log)
 
 
 def _fail_unexpected_skip(report):
