@@ -11,8 +11,8 @@ INIT = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"$', INIT, re.MULTILINE).group(1)
 # A pattern such as assets/** leaves out hidden files, which Orbax trees may hold.
 ASSETS = [str(f.relative_to(PACKAGE)) for f in (PACKAGE / "assets").rglob("*") if f.is_file()]
-# The converter lies in tools/, from where `python -m tools.convert_weights` runs it, the configs lie
-# beside the package; an installed package has both inside.
+# The converter lies in tools/, from where `python -m tools.convert_weights` runs it, and the
+# configs lie beside the package; an installed package has both inside.
 MOVED = {
     f"interestyle_jax.{package}": f"tools/{package.replace('.', '/')}"
     for package in find_packages("tools")
