@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 ASSETS = Path(__file__).resolve().parent / "assets" / "mediapipe"
 
@@ -50,7 +50,7 @@ class LiteRTModel:
                 )
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise InputError(f"{self.path}: not a network that LiteRT can run ({error})") from error
+            raise file_error(error, f"{self.path}: not a network that LiteRT can run") from error
         inputs, outputs = (
             self._interpreter.get_input_details(),
             self._interpreter.get_output_details(),

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interestyle_jax import __version__, weight_files
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error, reason
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
 
@@ -96,7 +96,8 @@ def save_weights(
     Raises:
       InputError: the directory exists (or, with `force`, is something else than a weight
         directory), the arrays do not fit their architecture, a value overflows `dtype`, or the
-        disk is full.
+        directory may not be written.
+      MachineError: the disk is full or fails.
     """
     directory = Path(directory).expanduser().absolute()
     check_destination(directory, force)
@@ -123,7 +124,7 @@ def save_weights(
         weight_files.move_into_place(temporary, directory)
     # Orbax reports a full disk as ValueError, OSError or its own error, by the step it met it in.
     except Exception as error:
-        raise InputError(f"{directory}: weights could not be written: {_line(error)}") from error
+        raise file_error(error, f"{directory}: weights could not be written") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -143,6 +144,7 @@ def load_weights(directory: str | os.PathLike, *, dtype: Any = np.float32) -> We
     Raises:
       InputError: missing, unfinished, damaged or foreign directory, another format version, or
         arrays that do not fit the architecture.
+      MachineError: the disk or the memory fails.
     """
     directory = Path(directory).expanduser().absolute()
     metadata = _read_metadata(directory)
@@ -150,9 +152,7 @@ def load_weights(directory: str | os.PathLike, *, dtype: Any = np.float32) -> We
     try:
         tree = weight_files.read_tree(directory / VARIABLES)
     except Exception as error:
-        raise InputError(
-            f"{directory / VARIABLES}: the arrays cannot be read: {_line(error)}"
-        ) from error
+        raise file_error(error, f"{directory / VARIABLES}: the arrays cannot be read") from error
     _check_architectures(tree, metadata["architectures"], directory)
     if dtype is not None:
         tree = jax.tree.map(
@@ -177,12 +177,6 @@ def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
         f"{name_or_dir}: no such weight directory, and no shipped weights of that name "
         f"(shipped: {', '.join(assets) or 'none'})"
     )
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's message, at most 200 characters."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -229,7 +223,7 @@ def _check_architectures(
             expected = dict(_leaves(registry.variable_shapes(architecture), (part,)))
         # The fields are the file's: a network may fail on them in any way.
         except Exception as error:
-            raise InputError(f"{directory}: architecture of {part}: {_line(error)}") from error
+            raise InputError(f"{directory}: architecture of {part}: {reason(error)}") from error
         found = dict(_leaves(tree.get(part, {}), (part,)))
         for path in sorted(expected.keys() | found.keys()):
             if path not in found:
@@ -267,7 +261,7 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path}: not readable as JSON: {_line(error)}") from error
+        raise file_error(error, f"{path}: not readable as JSON") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"{path}: not the metadata of a weight directory (format {FORMAT!r})")
     version = metadata.get("format_version")

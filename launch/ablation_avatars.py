@@ -23,6 +23,7 @@ from typing import Any
 from interestyle_jax.config_file import read_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.ablation_table import markdown, summarize
+from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.training.run_directory import check_same_run, git_commit
@@ -202,9 +203,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns 0, 2 for bad input, or the status of a command that failed."""
+    """Runs the script; returns 0, 2 or 1 (`exit_status`), or the status of a failed command."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parse(argv)
+    return run_command(lambda: _run(args, argv), program="ablation")
+
+
+def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     command = shlex.join(["python", "launch/ablation_avatars.py", *argv])
     measured: dict[int, dict[str, Any]] = {}
     try:
@@ -215,9 +220,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CommandFailedError as error:
         print(f"ablation: error: {error}", file=sys.stderr)
         return error.status
-    except InputError as error:
-        print(f"ablation: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}: table.md, ablation.json, pictures.png")
     return 0

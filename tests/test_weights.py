@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax import weight_files
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.models import registry
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
 
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_the_old_weights_and_nothing_else(copy, tmp_path):
     for directory in (copy, tmp_path / "new"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
         try:
-            with pytest.raises(InputError, match="weights could not be written") as error:
+            with pytest.raises(MachineError, match="weights could not be written") as error:
                 save(directory, variables=big, architectures={}, force=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -267,7 +267,7 @@ def test_an_error_in_any_step_leaves_nothing(tmp_path, monkeypatch, step):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(weight_files, step, full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(MachineError, match="No space left on device"):
         save(tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
@@ -282,7 +282,7 @@ def test_failed_replacement_puts_the_old_weights_back(copy, tmp_path, monkeypatc
         real_replace(source, destination)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(InputError, match="Input/output error"):
+    with pytest.raises(MachineError, match="Input/output error"):
         save(copy, force=True, licence="new")
     assert load_weights(copy).metadata["licence"] == "made in a test"
     assert [p.name for p in tmp_path.iterdir()] == ["copy"]

@@ -15,7 +15,7 @@ from interestyle_jax.commands.mask_progress import Progress, file_state
 from interestyle_jax.data.layouts import list_tree
 from interestyle_jax.data.pictures import SUFFIXES, list_pictures, read_picture, save_picture
 from interestyle_jax.data.workers import run_tasks
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, is_machine_failure
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
 from interestyle_jax.interest.providers import MaskProvider, make_provider
 from interestyle_jax.library_versions import library_versions
@@ -155,6 +155,8 @@ def _write_one(provider: MaskProvider, file: Path, out: Path) -> dict[str, Any]:
         picture = read_picture(file)
         masks = provider(picture, file.stem)
     except (InputError, OSError) as error:
+        if is_machine_failure(error):
+            raise
         raise _Unusable(str(error)) from error
     parts = {"labels": masks.labels[..., None], "interest": masks.interest, "face": masks.face}
     for part, values in parts.items():

@@ -19,7 +19,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from interestyle_jax.data.pipeline import Examples, training_batches
-from interestyle_jax.errors import InputError
+from interestyle_jax.exit_status import run_command
 
 
 def measure(
@@ -122,7 +122,11 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, or 2 with one line on stderr for bad input."""
+    """Runs the command line; returns 0, or 2 or 1 with one line on stderr (`exit_status`)."""
+    return run_command(lambda: _run(argv), program="benchmark")
+
+
+def _run(argv: Sequence[str] | None) -> None:
     name = "interestyle_jax.data.benchmark"
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
@@ -134,26 +138,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", default=f"0,{os.cpu_count()}", metavar="N,M")
     parser.add_argument("--seconds", type=float, default=10.0, help="a measurement (default 10)")
     args = parser.parse_args(argv)
-    try:
-        workers = [int(number) for number in args.workers.split(",")]
-        results = {
-            path.name: measure(
-                path,
-                split=args.split,
-                fields=tuple(args.fields.split(",")),
-                batch_size=args.batch_size,
-                workers=workers,
-                seconds=args.seconds,
-            )
-            for path in args.data
-        }
-    except InputError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
+    workers = [int(number) for number in args.workers.split(",")]
+    results = {
+        path.name: measure(
+            path,
+            split=args.split,
+            fields=tuple(args.fields.split(",")),
+            batch_size=args.batch_size,
+            workers=workers,
+            seconds=args.seconds,
+        )
+        for path in args.data
+    }
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"pictures a second, batches of {args.batch_size}, {os.cpu_count()} cores{load}\n")
     print(markdown(results))
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 # Names under which the list is published: CelebAMask-HQ's, and that of the original CelebA-HQ.
 MAPPINGS = ("CelebA-HQ-to-CelebA-mapping.txt", "image_list.txt")
@@ -25,7 +25,7 @@ def read_mapping(path: Path) -> dict[int, int]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        raise file_error(error, f"{path}: cannot be read") from error
     mapping: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()

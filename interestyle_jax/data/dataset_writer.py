@@ -21,7 +21,7 @@ from interestyle_jax.data import manifest
 from interestyle_jax.data.build import Build, Source
 from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
 from interestyle_jax.data.workers import run_tasks
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 VERSION = "1.0.0"
 # In the building folder: {file of the data set: name of its shard}.
@@ -42,7 +42,8 @@ def write_dataset(
 
     Raises InputError when `out` exists and `force` is not set, when more than `max_skipped` is
     left out (naming the first ten; `report.json` in the building folder has all), when no
-    example remains in a split, when another process builds the same, or when the disk refuses.
+    example remains in a split, when another process builds the same, or when `out` may not be
+    written; MachineError when the disk is full or fails.
     """
     out = Path(out)
     check_free(out, force)
@@ -60,7 +61,7 @@ def write_dataset(
             _put(finished, out)
             shutil.rmtree(building)
     except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
+        raise file_error(error, f"{out}: cannot be written") from error
     _summarise(build)
     return out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
@@ -119,7 +119,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise file_error(error, f"{path}: cannot be written") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def _open(path: Path) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path}: is not a picture, or its beginning is cut off") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: unreadable or cut off ({error})") from error
+        raise file_error(error, f"{path}: unreadable or cut off") from error
 
 
 def _eight_bit(picture: Image.Image, path: Path) -> Image.Image:

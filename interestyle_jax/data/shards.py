@@ -14,7 +14,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 
 from interestyle_jax import __version__
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
 
 # Part of every shard's key: a change of what examples look like makes finished shards anew.
 FORMAT = 1
@@ -99,7 +99,7 @@ def read_record(folder: Path, shard: Shard) -> ShardRecord | None:
         skipped = tuple(Skipped(**entry) for entry in fields.pop("skipped"))
         record = ShardRecord(skipped=skipped, **fields)
         whole = (folder / shard.name).stat().st_size == record.bytes
-    except (OSError, ValueError, TypeError, KeyError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return record if whole and record.key == shard.key else None
 
@@ -116,7 +116,7 @@ def write_shard(
     `make` turns an item into an example of `features` (pictures as encoded bytes) or a reason to
     leave it out; `each` is called after every item.
 
-    Raises InputError when the disk refuses.
+    Raises MachineError when the disk is full or fails, InputError when `folder` may not be written.
     """
     serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
     temporary = folder / f"{shard.name}.{os.getpid()}.tmp"
@@ -147,14 +147,16 @@ def write_shard(
         note = folder / f"{shard.name}.json.{os.getpid()}.tmp"
         note.write_text(text + "\n", encoding="utf-8")
         _publish(note, folder / f"{shard.name}.json")
-    except OSError as error:
-        raise InputError(_refused(folder, error.strerror or str(error))) from error
-    except RuntimeError as error:
-        # array_record's C++ writer reports a full disk this way.
-        _, failed, reason = str(error).partition("() failed: ")
-        if not failed:
+    except (OSError, RuntimeError) as error:
+        # array_record's C++ writer reports a full disk as RuntimeError.
+        _, failed, words = str(error).partition("() failed: ")
+        if not failed and not isinstance(error, OSError):
             raise
-        raise InputError(_refused(folder, reason.split(";")[0])) from error
+        kind = MachineError if is_machine_failure(error) else InputError
+        why = words.split(";")[0] if failed else reason(error)
+        raise kind(
+            f"{folder}: cannot be written: {why}; finished parts stay there for the next run"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return record
@@ -176,10 +178,6 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _refused(folder: Path, reason: str) -> str:
-    return f"{folder}: cannot be written: {reason}; finished parts stay there for the next run"
 
 
 def _publish(temporary: Path, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import MachineError
 
 _POLL_SECONDS = 0.2
 # The counter and the stop sign of a worker process, shared with the process that started it.
@@ -38,7 +38,7 @@ def run_tasks(
     caller may hold JAX or Grain threads, and they end with this process, even if it is killed.
     When a task raises, or the caller stops iterating, the others end at their next picture.
 
-    Raises what a task raises, and InputError when a worker process dies.
+    Raises what a task raises, and MachineError when a worker process dies.
     """
     tasks = list(tasks)
     with tqdm(total=total, initial=done, desc=label, unit="picture", smoothing=0.05) as bar:
@@ -61,7 +61,7 @@ def run_tasks(
                     for future in ended:
                         yield future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
-                raise InputError(
+                raise MachineError(
                     "a worker process died (is there memory for so many --workers?)"
                 ) from error
             finally:

@@ -30,6 +30,7 @@ from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
 from interestyle_jax.evaluation.nearest import Nearest, nearest_pictures
 from interestyle_jax.evaluation.training_curve import plot_training_curve, read_metrics
+from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.models.registry import build
 from interestyle_jax.output_folder import output_folder
@@ -303,7 +304,11 @@ def _save(grid: np.ndarray, path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, or 2 with one line on stderr for bad input."""
+    """Runs the command line; returns 0, or 2 or 1 with one line on stderr (`exit_status`)."""
+    return run_command(lambda: _run(argv), program="generator_report")
+
+
+def _run(argv: Sequence[str] | None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     name = "interestyle_jax.evaluation.generator_report"
     parser = argparse.ArgumentParser(
@@ -320,24 +325,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=50)
     args = parser.parse_args(argv)
-    try:
-        generator_report(
-            args.weights,
-            args.data,
-            args.out,
-            num_samples=args.samples,
-            num_nearest=args.nearest,
-            training=args.training,
-            seed=args.seed,
-            batch_size=args.batch_size,
-            command=["python", "-m", name, *argv],
-        )
-    except InputError as error:
-        print(f"generator_report: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    generator_report(
+        args.weights,
+        args.data,
+        args.out,
+        num_samples=args.samples,
+        num_nearest=args.nearest,
+        training=args.training,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        command=["python", "-m", name, *argv],
+    )
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

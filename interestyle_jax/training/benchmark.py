@@ -27,6 +27,7 @@ import numpy as np
 from interestyle_jax.config_file import read_config
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
+from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.training import sharding
 from interestyle_jax.training.run_directory import git_commit
@@ -286,7 +287,11 @@ def markdown(config: str, result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0, or 2 with one line on stderr for bad input."""
+    """Runs the command line; returns 0, or 2 or 1 with one line on stderr (`exit_status`)."""
+    return run_command(lambda: _run(argv), program="benchmark")
+
+
+def _run(argv: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m interestyle_jax.training.benchmark",
         description="Times a config's training step; --config.field=value changes a field.",
@@ -295,14 +300,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     args, overrides = parser.parse_known_args(argv)
-    try:
-        result = benchmark(read_config(args.config, overrides), steps=args.steps)
-    except InputError as error:
-        print(f"benchmark: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    result = benchmark(read_config(args.config, overrides), steps=args.steps)
     print(markdown(args.config, result))
     print(f"```json\n{json.dumps({'config': args.config, **result})}\n```")
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error, is_machine_failure
 from interestyle_jax.training import processes
 
 PyTree = Any
 log = logging.getLogger(__name__)
 BROKEN = "broken_"
-NO_SPACE = ("no space left", "resource_exhausted", "disk quota")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{directory}: cannot be made: {error.strerror}") from error
+            raise file_error(error, f"{directory}: cannot be made") from error
         self.notices = self._clear_unfinished()
         policies = ocp.checkpoint_managers
         self._options = ocp.CheckpointManagerOptions(
@@ -90,7 +89,8 @@ class Checkpoints:
         """Begins to save in the background; `wait` ends it.
 
         Raises:
-          InputError: this or the save before could not be written (no space, no permission).
+          InputError: this or the save before may not be written.
+          MachineError: the disk is full or fails.
         """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
@@ -104,21 +104,17 @@ class Checkpoints:
     def _saving(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:
+        except Exception as error:
             # TensorStore reports a full disk as ValueError with the system's words in it.
-            text = str(error).lower()
-            if isinstance(error, ValueError) and not any(words in text for words in NO_SPACE):
+            if not (isinstance(error, OSError) or is_machine_failure(error)):
                 raise
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(
-                f"{self.directory}: a checkpoint could not be saved: {reason}"
-            ) from error
+            raise file_error(error, f"{self.directory}: a checkpoint could not be saved") from error
 
     def wait(self) -> None:
         """Ends the save in the background.
 
         Raises:
-          InputError: it could not be written.
+          InputError, MachineError: as `save`.
         """
         with self._saving():
             self._manager.wait_until_finished()

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from glob import glob
 from importlib.util import find_spec
@@ -18,7 +19,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from interestyle_jax.errors import InputError
+from interestyle_jax import exit_status
+from interestyle_jax.errors import InputError, MachineError, reason
 
 # A process that is not heard of for so long is dead; its peers end within a minute.
 HEARTBEAT_SECONDS = 20
@@ -89,7 +91,9 @@ def find_address(
 
 def _on_tpu_host(environment: Mapping[str, str]) -> bool:
     """Whether this is a TPU host; a pod's hosts find each other through the machine's metadata."""
-    if environment.get("JAX_PLATFORMS", "tpu") != "tpu" or find_spec("libtpu") is None:
+    # A list like "tpu,cpu"; empty leaves the choice to JAX.
+    platforms = environment.get("JAX_PLATFORMS", "").split(",")
+    if not {"", "tpu"} & set(platforms) or find_spec("libtpu") is None:
         return False
     return bool(glob("/dev/accel*") or glob("/dev/vfio/[0-9]*"))
 
@@ -114,7 +118,8 @@ def connect(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> Non
     """Joins the other processes; before any other use of JAX. None: there are no others.
 
     Raises:
-      InputError: not all processes came within `timeout` seconds, or they do not fit together.
+      InputError: the addresses do not fit together.
+      MachineError: not all processes came within `timeout` seconds.
     """
     if address is None:
         return
@@ -128,16 +133,17 @@ def connect(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> Non
     except (RuntimeError, ValueError) as error:
         place = f"process {address.process_id} of {address.num_processes}, coordinator "
         place = place + address.coordinator if address.coordinator else "the scheduler's variables"
-        raise InputError(f"several processes: cannot connect ({place}): {_line(error)}") from error
+        kind = InputError if isinstance(error, ValueError) else MachineError
+        raise kind(f"several processes: cannot connect ({place}): {reason(error)}") from error
 
 
 @contextlib.contextmanager
 def connected(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> Iterator[None]:
     """A run of one or several processes.
 
-    An error within it ends a process among several at once, with one line on stderr: status 2 for
-    an InputError, else 1. An orderly end would wait for peers that wait for this one. They notice
-    that it is gone and end as well, within a minute.
+    An error within it ends a process among several at once, with one line on stderr and the status
+    that `exit_status` says, 1 for a fault of the program. An orderly end would wait for peers that
+    wait for this one. They notice that it is gone and end as well, within a minute.
     """
     witness = None if address is None else _witness(address, timeout)
     try:
@@ -148,13 +154,16 @@ def connected(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> I
             witness.communicate("orderly")
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
-        line = f"process {jax.process_index()} of {jax.process_count()}: {_line(error)}"
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            line += " (another process was lost; see its log)"
-        print(f"interestyle: error: {line}", file=sys.stderr, flush=True)
+        status = exit_status.status_of(error)
+        if status is None and isinstance(error, jax.errors.JaxRuntimeError):
+            error = MachineError(f"{reason(error)} (another process was lost; see its log)")
+        elif status is None and isinstance(error, Exception):
+            traceback.print_exception(error)
+        which = f"process {jax.process_index()} of {jax.process_count()}: "
+        exit_status.tell(error, program="interestyle", prefix=which)
         if jax.process_index() == 0:
             time.sleep(_LAST_WORDS_SECONDS)
-        os._exit(2 if isinstance(error, InputError) else 1)
+        os._exit(status or 1)
     meet("end")
     if witness is not None:
         witness.communicate("orderly")
@@ -204,8 +213,3 @@ def clock_skew() -> int:
         return 0
     clocks = multihost_utils.process_allgather(np.asarray(int(time.time()), np.int32))
     return int(clocks.max() - clocks.min())
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

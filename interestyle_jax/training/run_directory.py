@@ -12,7 +12,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.pictures import save_picture
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.library_versions import library_versions
 
 CHANGEABLE = (
@@ -43,7 +43,8 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON whole or not at all.
 
     Raises:
-      InputError: the file cannot be written (no space, no permission).
+      InputError: the file may not be written.
+      MachineError: the disk is full or fails.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -51,7 +52,7 @@ def write_json(path: Path, value: Any) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise file_error(error, f"{path}: cannot be written") from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -104,7 +105,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"{workdir}: cannot be made: {error.strerror}") from error
+            raise file_error(error, f"{workdir}: cannot be made") from error
         self.config = json.loads(config.to_json())
         config_path = self.path / "config.json"
         if config_path.exists():
@@ -171,7 +172,7 @@ class RunDirectory:
         """What `report.json` says, where it is there and says that the run was completed."""
         try:
             report = json.loads((self.path / "report.json").read_text())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
         return report if report.get("status") == "completed" else None
 

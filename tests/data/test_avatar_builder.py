@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from interestyle_jax.cli import main
 from interestyle_jax.data import avatar_builder, avatars, dataset_writer
 from interestyle_jax.data.fingerprint import fingerprint
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 
 FIELDS = ("image", "clean", *avatar_builder.MASK_FIELDS)
 
@@ -96,7 +96,7 @@ def test_failed_replacement_keeps_the_old_set(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(dataset_writer, "_put", full)
-    with pytest.raises(InputError, match="world: cannot be written: No space left on device"):
+    with pytest.raises(MachineError, match="world: cannot be written: No space left on device"):
         avatar_builder.write_avatars(out, sizes={"train": 2}, force=True, **options)
     assert fingerprint(out) == before
 
@@ -113,7 +113,7 @@ def test_full_disk_is_one_line(tmp_path, capsys, workers):
         )  # fmt: skip
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert status == 2
+    assert status == 1
     assert (
         ".set.building: cannot be written: File too large; finished parts stay"
         in capsys.readouterr().err

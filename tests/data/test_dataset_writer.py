@@ -20,7 +20,7 @@ from interestyle_jax.data.dataset_writer import write_dataset
 from interestyle_jax.data.manifest import verify
 from interestyle_jax.data.pictures import encode_png
 from interestyle_jax.data.shards import Skipped
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 
 
 def content(directory) -> dict:
@@ -191,7 +191,7 @@ def test_two_builds_of_one_set_do_not_mix(tmp_path):
 
 
 def test_a_dead_worker_ends_the_build(tmp_path):
-    with pytest.raises(InputError, match="a worker process died"):
+    with pytest.raises(MachineError, match="a worker process died"):
         write_dataset(source([*range(70), 1000]), tmp_path / "set", workers=1)
     assert not (tmp_path / "set").exists()
 

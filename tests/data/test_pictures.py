@@ -15,7 +15,7 @@ from interestyle_jax.data.pictures import (
     resize_picture,
     save_picture,
 )
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
@@ -173,7 +173,7 @@ def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match=r"a\.png: cannot be written: No space left"):
+    with pytest.raises(MachineError, match=r"a\.png: cannot be written: No space left"):
         save_picture(tmp_path / "a.png", 255 - COLOUR)
     assert (tmp_path / "a.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.models import registry
 from interestyle_jax.weights import load_weights, resolve_weights
 from tools.convert_weights import convert, recognise
@@ -118,7 +118,7 @@ def test_a_disk_that_fills_up_leaves_nothing(alexnet_pickle, tmp_path):
     # The system refuses to write more than this, as a full disk would.
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(InputError, match="out: weights could not be written"):
+        with pytest.raises(MachineError, match="out: weights could not be written"):
             convert([alexnet_pickle], tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.weights import load_weights, save_weights
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.__main__ import main
@@ -76,7 +76,7 @@ def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
     # The system refuses to write more than this, as a full disk would.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(InputError, match=r"x.pt: could not be written"):
+        with pytest.raises(MachineError, match=r"x.pt: could not be written"):
             to_pytorch(direction, tmp_path / "x.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.training.checkpoints import Checkpoints
 
 
@@ -68,6 +68,6 @@ def test_full_disk_is_one_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoints._manager, "save", full)
-    with pytest.raises(InputError, match="could not be saved: No space left on device"):
+    with pytest.raises(MachineError, match="could not be saved: No space left on device"):
         checkpoints.save(1, {"a": jax.numpy.zeros(3)}, data={}, meta={}, loss=0.0)
     checkpoints.close()

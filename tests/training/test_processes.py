@@ -17,6 +17,7 @@ import pytest
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
+from interestyle_jax.training import processes
 from interestyle_jax.training.processes import Address, find_address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +108,17 @@ def test_address_is_found(given, environment, expected):
 def test_half_an_address_is_refused(given, environment, words):
     with pytest.raises(InputError, match=words):
         find_address(Address(*given), environment)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "found"),
+    [(None, True), ("", True), ("tpu", True), ("tpu,cpu", True), ("cpu", False), ("cuda", False)],
+)
+def test_tpu_host_is_found_where_the_platforms_allow_it(monkeypatch, platforms, found):
+    monkeypatch.setattr(processes, "find_spec", lambda name: name == "libtpu")
+    monkeypatch.setattr(processes, "glob", lambda pattern: ["/dev/accel0"])
+    environment = {} if platforms is None else {"JAX_PLATFORMS": platforms}
+    assert find_address(Address(), environment) == (Address() if found else None)
 
 
 def free_port() -> int:

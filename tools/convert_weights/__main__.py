@@ -7,7 +7,7 @@ from interestyle_jax import cli
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit status, 2 for bad usage or input."""
+    """Runs the command; returns the exit status, as `cli.main`."""
     return cli.main(["convert", *(sys.argv[1:] if arguments is None else arguments)])
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 from .network_pickle import NETWORK_STAND_INS, Persistent, Stub
 from .torch_file import MOST_VALUES
@@ -52,7 +52,7 @@ def read_npy(path: Path) -> Any:
                 file.seek(0)
                 return np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{path}: not a readable .npy file: {_line(error)}") from error
+            raise file_error(error, f"{path}: not a readable .npy file") from error
         if shape != ():
             raise InputError(f"{path}: objects of shape {list(shape)}, expected a single one, []")
         return _load(file, path)
@@ -67,16 +67,12 @@ def _load(file: BinaryIO, path: Path) -> Any:
         raise InputError(f"{path}: its entries contain each other, expected a tree") from error
     # A damaged pickle can raise nearly anything from inside the C reader.
     except Exception as error:
-        raise InputError(f"{path}: not a readable pickle of arrays: {_line(error)}") from error
+        raise file_error(error, f"{path}: not a readable pickle of arrays") from error
     if not isinstance(content, dict | np.ndarray):
         raise InputError(
             f"{path}: holds a {type(content).__name__}, expected a dict of arrays or an array"
         )
     return content
-
-
-def _line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _latin1(text: str, encoding: str) -> bytes:

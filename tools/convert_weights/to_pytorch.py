@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.weights import Weights, load_weights, resolve_weights
 
@@ -33,7 +33,8 @@ def to_pytorch(
 
     Raises:
       InputError: `out` exists, the family is unknown or has no way back, the weights lack a part of
-        the layout, PyTorch is not installed, or the disk is full. Nothing is written then.
+        the layout, or PyTorch is not installed. Nothing is written then.
+      MachineError: the disk is full or fails; nothing is left there.
     """
     out = Path(out).expanduser().absolute()
     torch = import_torch("writing a PyTorch file")
@@ -59,8 +60,7 @@ def to_pytorch(
                 _write(file, out.name, content, torch)
     # A full disk reaches torch.save as OSError or RuntimeError, by the step it met it in.
     except (OSError, RuntimeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{out}: could not be written: {line}") from error
+        raise file_error(error, f"{out}: could not be written") from error
     return _report(kind.name, weights, out, contents, is_folder=bool(kind.files))
 
 

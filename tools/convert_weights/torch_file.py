@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 # The first pickle of a file written before the zip format: a magic number.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -60,8 +60,7 @@ def read(path: Path) -> Any:
         detail = text[start : start + 200].split(" was not")[0] if start >= 0 else text[:200]
         raise InputError(f"{path}: refused by torch.load(weights_only=True): {detail}") from error
     except Exception as error:
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable PyTorch file: {detail}") from error
+        raise file_error(error, f"{path}: not a readable PyTorch file") from error
     if not isinstance(content, Mapping | argparse.Namespace | torch.Tensor):
         raise InputError(
             f"{path}: holds a {type(content).__name__}, expected a dict of tensors or a tensor"
@@ -88,7 +87,7 @@ def _check_archive(path: Path) -> bool:
             damaged = None if inflates else archive.testzip()
     # Damaged headers and compressed data raise errors of many kinds.
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path}: not a readable PyTorch file: {error}") from error
+        raise file_error(error, f"{path}: not a readable PyTorch file") from error
     if inflates:
         raise InputError(
             f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, expected "

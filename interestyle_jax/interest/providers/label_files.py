@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from interestyle_jax.data.pictures import SUFFIXES
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 
 def files_by_name(folder: str | Path, *, option: str) -> dict[str, Path]:
@@ -50,7 +50,7 @@ def read_labels(path: Path) -> np.ndarray:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: unreadable or cut off ({error})") from error
+        raise file_error(error, f"{path}: unreadable or cut off") from error
     if mode in ("RGB", "RGBA") and (values[..., :1] == values[..., 1:3]).all():
         values = values[..., 0]
     if values.ndim != 2 or values.dtype not in (np.uint8, np.bool_):

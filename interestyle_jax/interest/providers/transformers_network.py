@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, file_error
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -78,8 +78,7 @@ class TransformersNetwork:
             raise
         # The library raises OSError, ValueError, ImportError (timm) and more, with long texts.
         except Exception as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{model}: cannot be loaded: {line[:300]}") from error
+            raise file_error(error, f"{model}: cannot be loaded") from error
         absent = sorted(found["missing_keys"]) + sorted(map(str, found["mismatched_keys"]))
         if absent:
             raise InputError(
