@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "data": set(),
     "interest": {"data"},
     "photos": set(),
-    "inversion": {"models", "interest"},
+    "inversion": {"models", "data", "interest"},
     "training": {"models", "data", "interest", "inversion"},
     "evaluation": {"models", "data", "interest", "inversion"},
     "commands": {"data", "interest", "photos", "inversion", "training", "evaluation"},

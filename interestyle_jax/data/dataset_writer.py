@@ -19,11 +19,11 @@ from tensorflow_datasets.core import naming
 
 from interestyle_jax.data import manifest
 from interestyle_jax.data.build import Build, Source
+from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
 from interestyle_jax.data.workers import run_tasks
 from interestyle_jax.errors import InputError, file_error
 
-VERSION = "1.0.0"
 # In the building folder: {file of the data set: name of its shard}.
 MOVES = "moves.json"
 _LISTED = 10
@@ -194,7 +194,7 @@ def _describe(build: Build, features: tfds.features.FeaturesDict, finished: Path
             data_dir=str(finished),
             features=features,
             split_infos=infos,
-            version=VERSION,
+            version=f"{FORMAT}.0.0",
             check_data=False,
             description=source.description,
             homepage=source.homepage or None,

@@ -15,6 +15,7 @@ from interestyle_jax.data.dataset_writer import check_free, write_dataset
 from interestyle_jax.data.layouts import SPLITS, Pictures, list_tree
 from interestyle_jax.data.pictures import (
     JPEG_QUALITY,
+    central_square,
     encode_jpeg,
     encode_png,
     read_mask,
@@ -75,10 +76,10 @@ def write_photos(
     """Writes pictures with their masks to the data set `out` and returns it.
 
     A mask belongs to the picture of the same name up to the suffix, and has its size. Both are
-    cropped to the central square and scaled to `size` pixels; a mask pixel of the data set is 255
-    where at least half of it was. Fields: image, interest_mask and face_mask (where given), name,
-    id (the place in the order of the names). Pictures are stored as JPEG of quality 95 without
-    chroma subsampling or as PNG, masks as PNG.
+    cropped to the central square and scaled to `size` pixels by `resize_picture`, as inputs of
+    encoders are; a mask pixel of the data set is 255 where that gives at least half. Fields: image,
+    interest_mask and face_mask (where given), name, id (the place in the order of the names).
+    Pictures are stored as JPEG of quality 95 without chroma subsampling or as PNG, masks as PNG.
 
     Args:
       photos: the pictures; `held_out`, other pictures: these become the split "validation". A
@@ -115,6 +116,7 @@ def write_photos(
         make=functools.partial(photo_example, size=size, encoding=encoding),
         options={
             "size": size,
+            "resize": "bilinear",
             "encoding": encoding,
             "quality": JPEG_QUALITY if encoding == "jpeg" else None,
             "layout": photos.pictures.layout,
@@ -172,7 +174,8 @@ def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Sk
         picture = read_picture(files["image"])
     except InputError as error:
         return Skipped(name, "unreadable picture", str(error))
-    scaled = check_picture(resize_picture(picture, size), size, 3, str(files["image"]))
+    scaled = resize_picture(central_square(picture), (size, size))
+    scaled = check_picture(scaled, size, 3, str(files["image"]))
     example = {"image": ENCODINGS[encoding](scaled), "name": name, "id": row["id"]}
     for field, path in files.items():
         if field == "image":
@@ -185,7 +188,8 @@ def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Sk
             (h, w), (ph, pw) = mask.shape[:2], picture.shape[:2]
             reason = f"{path}: mask is {w}x{h}, its picture {files['image'].name} {pw}x{ph}"
             return Skipped(name, "mask of another size", reason)
-        inside = np.where(resize_picture(mask, size) >= 128, 255, 0).astype(np.uint8)
+        share = resize_picture(central_square(mask), (size, size))
+        inside = np.where(share >= 128, 255, 0).astype(np.uint8)
         if not inside.any():
             reason = f"{path}: mask is empty, expected some pixels of 128 or more"
             return Skipped(name, "empty mask", reason)

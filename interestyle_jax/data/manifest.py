@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from interestyle_jax.data.shards import FORMAT, ShardRecord, Skipped, file_sha256
+from interestyle_jax.data.data_format import FORMAT
+from interestyle_jax.data.shards import ShardRecord, Skipped, file_sha256
 from interestyle_jax.errors import InputError
 
 NAME = "manifest.json"

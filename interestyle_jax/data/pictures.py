@@ -79,21 +79,27 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(mask * 255 if mask.max() == 1 else mask)
 
 
-def resize_picture(picture: np.ndarray, size: int) -> np.ndarray:
-    """Crops uint8 [H, W, C] to its central square and scales it to [size, size, C].
+def resize_picture(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """uint8 [H, W, 1 or 3] -> uint8 [*shape, 1 or 3] (height, width), by PIL's bilinear filter.
 
-    Pictures (C = 3) are scaled by Lanczos, masks (C = 1) by area average.
+    The one resize of data sets, encoders' inputs and measurements, as all official code has it
+    (torchvision's `Resize` on PIL pictures): a triangle as wide as the reduction, rounded to 8 bits
+    after each axis; squeezed where the proportions differ. Source: golden/NOTES.md section 8.
     """
-    height, width, channels = picture.shape
+    if picture.shape[:2] == tuple(shape):
+        return picture
+    height, width = shape
+    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return resized.reshape(height, width, picture.shape[-1])
+
+
+def central_square(picture: np.ndarray) -> np.ndarray:
+    """The largest square in the middle of [H, W, C]."""
+    height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square = picture[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square)
-    if channels == 1:
-        scaled = Image.fromarray(square[..., 0]).resize((size, size), Image.Resampling.BOX)
-        return np.array(scaled)[..., None]
-    return np.array(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
 def save_picture(path: str | Path, picture: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
+from interestyle_jax.data.data_format import check_format
 from interestyle_jax.data.pictures import decode_png
 from interestyle_jax.errors import InputError
 
@@ -31,6 +32,7 @@ class Examples:
         if not (directory / "dataset_info.json").is_file():
             raise InputError(f"{directory}: is not a data set (it has no dataset_info.json)")
         builder = tfds.builder_from_directory(str(directory))
+        check_format(directory, builder.info)
         if split not in builder.info.splits:
             known = ", ".join(builder.info.splits)
             raise InputError(f"{directory}: has no split '{split}' (it has {known})")

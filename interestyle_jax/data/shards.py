@@ -14,10 +14,9 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 
 from interestyle_jax import __version__
+from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
 
-# Part of every shard's key: a change of what examples look like makes finished shards anew.
-FORMAT = 1
 # A shard holds at most this many pixels of one field, and at least this many pictures.
 _SHARD_PIXELS, _SHARD_PICTURES = 2**28, 64
 _SHARDS = 64

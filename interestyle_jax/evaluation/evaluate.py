@@ -49,8 +49,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures encoders on a data set and writes the results to `out`. Draws nothing at random.
 
-    Everything is measured at the encoder's input size (256 for official models): pictures and masks
-    are resized to it by antialiased bilinear interpolation, inversions average-pooled, unclipped.
+    As the official scripts do, 8-bit pictures are measured at the encoder's input size (256 for
+    official models): inversions are clipped and rounded as if saved, then they, the pictures and
+    the masks are resized by PIL's bilinear filter. Cars are measured at 192 x 256, not squeezed.
     Regions are the *visible* parts, undilated: `interest_mask` and `face_mask` of the data set, not
     the dilated masks of training. Without masks only the whole picture is measured; without clean
     pictures there is no leakage. What was not measured is null.

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from interestyle_jax.evaluation.grids import to_uint8
 from interestyle_jax.evaluation.metrics import Distance, latent_variance, region_distances
 from interestyle_jax.evaluation.samples import Samples
-from interestyle_jax.inversion.inverter import Inversion, Model
-from interestyle_jax.inversion.refinement import pool_to
-from interestyle_jax.inversion.resize import crop_to_shape
+from interestyle_jax.inversion.inverter import Model
+from interestyle_jax.inversion.resize import Shape, crop_to_shape, encoder_input
 
 # Pictures and inversions, uint8 [n, S, S, 3] -> similarity [n], NaN where there is no face.
 Identity = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -28,7 +27,7 @@ REGIONS = {"interest": "interest_mask", "face": "face_mask", "whole": None}
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """The first pictures and their inversions, for grids; S is the encoder's input size.
+    """The first pictures and inversions, as measured, for grids; S is the encoder's input size.
 
     Attributes:
       samples: {field: [k, S, S, C]}.
@@ -62,6 +61,20 @@ class Measurement:
         return len(self.values["latent_variance"])
 
 
+def as_measured(images: jax.Array, shape: Shape) -> np.ndarray:
+    """Inversions as the official scripts see them: saved as 8 bits, then resized by PIL.
+
+    [..., H, W, 3], not clipped -> float32 [..., *shape, 3] in [-1, 1]. Saving clips and rounds to
+    nearest, as `interestyle invert` does; the official code cuts the fraction off instead, which
+    is darker by half a grey level. Source: golden/NOTES.md sections 2 and 9.
+    """
+    saved = to_uint8(images)
+    flat = saved.reshape(-1, *saved.shape[-3:])
+    return np.stack([encoder_input(picture, shape) for picture in flat]).reshape(
+        *saved.shape[:-3], *shape, 3
+    )
+
+
 def measure_encoder(
     model: Model,
     samples: Samples,
@@ -72,7 +85,7 @@ def measure_encoder(
     label: str,
     identity: Identity | None = None,
 ) -> Measurement:
-    """Inverts every sample and measures it, at the encoder's input size.
+    """Inverts every sample and measures it at the encoder's input size, see `as_measured`.
 
     Args:
       model: with generator, encoder and w_avg.
@@ -90,29 +103,33 @@ def measure_encoder(
     num_steps = 1 if model.iterations() == 1 else model.iterations(num_steps)
     values, seconds = defaultdict(list), []
     examples: dict[str, list[np.ndarray]] = defaultdict(list)
-    kept = 0
-    for batch, valid in tqdm(samples.batches(model.input_shape), desc=label, unit="batch"):
+    kept, shape = 0, model.input_shape
+    for batch, valid in tqdm(samples.batches(shape), desc=label, unit="batch"):
         if not seconds:
             # Compiles outside of the timing.
             jax.block_until_ready(model.invert(batch["image"], num_steps))
         begun = time.perf_counter()
         inversion = jax.block_until_ready(model.invert(batch["image"], num_steps))
         seconds.append((time.perf_counter() - begun) / len(valid))
-        clean = None
+        last = as_measured(inversion.images[-1], shape)
+        clean = {}
         if "clean" in batch:
-            clean = model.invert(batch["clean"], num_steps).images[-1]
-        measured, shown = _measure(batch, inversion, clean, lpips=lpips)
+            found = model.invert(batch["clean"], num_steps).images[-1]
+            clean = {"clean_image": as_measured(found, shape)}
+        measured = _measure(batch, inversion.w_plus, last, **clean, lpips=lpips)
         for name, value in measured.items():
             values[name].append(np.asarray(value)[valid])
         if identity is not None:
             mask = batch.get("interest_mask", 1.0)
-            pair = (to_uint8(x * mask)[valid] for x in (batch["image"], shown["images"][:, -1]))
+            pair = (to_uint8(x * mask)[valid] for x in (batch["image"], last))
             values["id_similarity"].append(identity(*pair))
+        # Only the last batch is padded, at its end.
         count = min(num_examples - kept, int(valid.sum()))
         if count > 0:
             kept += count
-            for name, value in {**batch, **shown}.items():
-                examples[name].append(np.asarray(value)[valid][:count])
+            images = as_measured(inversion.images[:, :count], shape).swapaxes(0, 1)
+            for name, value in {**batch, "images": images, **clean}.items():
+                examples[name].append(np.asarray(value)[:count])
     parts = {name: np.concatenate(value) for name, value in examples.items()}
     images, clean_image = parts.pop("images"), parts.pop("clean_image", None)
     return Measurement(
@@ -126,8 +143,7 @@ def measure_mean_latent(model: Model, samples: Samples, lpips: Distance) -> dict
     """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
     values = defaultdict(list)
     shape = model.input_shape
-    drawn = crop_to_shape(model.synthesize(model.mean_latent()), shape)
-    average = pool_to(drawn, shape)
+    average = as_measured(crop_to_shape(model.synthesize(model.mean_latent()), shape), shape)
     for batch, valid in samples.batches(shape):
         for name, value in _measure_regions(batch, average, lpips=lpips).items():
             values[name].append(np.asarray(value)[valid])
@@ -152,17 +168,11 @@ def _measure_regions(batch, average, *, lpips):
 
 
 @functools.partial(jax.jit, static_argnames="lpips")
-def _measure(batch: dict[str, jax.Array], inversion: Inversion, clean: jax.Array | None, *, lpips):
-    """({value name: [B]}, {pictures to show: [B, ...]}) of one batch."""
-    size = batch["image"].shape[1:3]
-    images = jnp.stack([pool_to(image, size) for image in inversion.images], axis=1)
-    last = images[:, -1]
+def _measure(batch: dict[str, jax.Array], w_plus, last, clean_image=None, *, lpips):
+    """{value name: [B]} of one batch and its inversions as `as_measured` gives them."""
     measured = _regions(batch, last, lpips)
-    shown = {"images": images}
-    if clean is not None:
-        shown["clean_image"] = clean = pool_to(clean, size)
-        if "interest_mask" in batch:
-            leakage = region_distances(last, clean, batch["interest_mask"], lpips=lpips)
-            measured |= {f"leakage/{name}": value for name, value in leakage.items()}
-    measured["latent_variance"] = latent_variance(inversion.w_plus).T
-    return measured, shown
+    if clean_image is not None and "interest_mask" in batch:
+        leakage = region_distances(last, clean_image, batch["interest_mask"], lpips=lpips)
+        measured |= {f"leakage/{name}": value for name, value in leakage.items()}
+    measured["latent_variance"] = latent_variance(w_plus).T
+    return measured

@@ -1,7 +1,6 @@
 """What encoders are measured on: a TFDS data set, or a folder of plain pictures."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +8,12 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
+from interestyle_jax.data.data_format import check_format
 from interestyle_jax.data.locate import locate_data_set
-from interestyle_jax.data.pictures import list_pictures, read_picture
+from interestyle_jax.data.pictures import list_pictures, read_picture, resize_picture
 from interestyle_jax.data.pipeline import evaluation_batches, normalize
 from interestyle_jax.errors import InputError
-from interestyle_jax.inversion.resize import Shape, encoder_input, resize_images
+from interestyle_jax.inversion.resize import Shape, encoder_input
 
 FIELDS = ("image", "clean", "interest_mask", "face_mask")
 
@@ -39,7 +39,7 @@ class Samples:
     files: tuple[Path, ...] | None
 
     def batches(self, shape: Shape) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
-        """Yields (batch, valid) at `shape` (height, width) pixels.
+        """Yields (batch, valid) at `shape` (height, width) pixels, by `resize_picture`.
 
         The batch maps each field to [B, *shape, 3] in [-1, 1], or [B, *shape, 1] in [0, 1] for
         masks; `valid` [B] is false for padding.
@@ -59,8 +59,11 @@ class Samples:
             num_samples=self.num_samples,
         )
         for batch in batches:
-            pictures = {field: batch[field] for field in self.fields}
-            yield _prepare(pictures, shape=shape), np.asarray(batch["valid"])
+            pictures = {
+                field: np.stack([resize_picture(picture, shape) for picture in batch[field]])
+                for field in self.fields
+            }
+            yield _normalize(pictures), np.asarray(batch["valid"])
 
     def _read_files(self, shape: Shape):
         for start in range(0, len(self.files), self.batch_size):
@@ -71,9 +74,7 @@ class Samples:
             yield {"image": jax.numpy.asarray(pictures)}, np.arange(self.batch_size) < len(chunk)
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _prepare(pictures: dict[str, jax.Array], *, shape: Shape) -> dict[str, jax.Array]:
-    return {name: resize_images(x, shape) for name, x in normalize(pictures).items()}
+_normalize = jax.jit(normalize)
 
 
 def open_samples(
@@ -86,7 +87,9 @@ def open_samples(
     """
     data = locate_data_set(data)
     if (data / "dataset_info.json").is_file():
-        features = tfds.builder_from_directory(str(data)).info.features
+        info = tfds.builder_from_directory(str(data)).info
+        check_format(data, info)
+        features = info.features
         fields = tuple(name for name in FIELDS if name in features)
         if "image" not in fields:
             raise InputError(f"{data}: has no field 'image' (it has {', '.join(sorted(features))})")

@@ -6,7 +6,8 @@ cars' crop of `utils/inference_utils.py`; golden/NOTES.md sections 2 and 8.
 
 import jax
 import numpy as np
-from PIL import Image
+
+from interestyle_jax.data.pictures import resize_picture
 
 Shape = tuple[int, int]
 
@@ -25,14 +26,9 @@ def resize_images(images: jax.Array, shape: Shape) -> jax.Array:
 def encoder_input(picture: np.ndarray, shape: Shape) -> np.ndarray:
     """uint8 [H, W, 3] -> float32 [*shape, 3] in [-1, 1], as the official transform does.
 
-    PIL's antialiased bilinear filter, which rounds to 8 bits. On the host, where pictures of many
-    sizes need no compilation each.
+    On the host, where pictures of many sizes need no compilation each.
     """
-    if picture.shape[:2] != tuple(shape):
-        height, width = shape
-        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-        picture = np.asarray(resized)
-    return picture.astype(np.float32) / 127.5 - 1
+    return resize_picture(picture, shape).astype(np.float32) / 127.5 - 1
 
 
 def crop_to_shape(images: jax.Array, shape: Shape) -> jax.Array:

@@ -96,6 +96,7 @@ def align(
             before, after = np.maximum(before, least), np.maximum(after, least)
             cut = _padded(cut, before, after, blur=side * 0.02)
             local = local + before
+    # Lanczos in both reductions: FFHQ itself was cut so. Later resizes are `resize_picture`'s.
     large = Image.fromarray(cut_quad(cut, local, size * SUPERSAMPLING))
     aligned = np.asarray(large.resize((size, size), Image.Resampling.LANCZOS))
     return aligned, (quad + 0.5) * scale - 0.5

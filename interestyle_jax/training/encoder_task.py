@@ -19,6 +19,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at, schedule
 from interestyle_jax.inversion.refinement import pool_to, refine
+from interestyle_jax.inversion.resize import resize_images
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.training.accumulation import accumulate
 from interestyle_jax.training.encoder_config_check import check_encoder_config
@@ -103,8 +104,8 @@ class EncoderTask:
         """I [B, S, S, 3] in [-1, 1] and its dilated interest mask [B, S, S, 1], at encoder size."""
         batch = normalize(batch)
         size = (self.encoder.input_size,) * 2
-        image = pool_to(batch["image"], size)
-        mask = pool_to(batch["interest_mask"], size)
+        image = resize_images(batch["image"], size)
+        mask = resize_images(batch["interest_mask"], size)
         return image, dilate(mask, self.config.method.dilation_radius)
 
     def _image_loss(self, frozen: PyTree) -> ImageLoss:

@@ -8,9 +8,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from interestyle_jax.cli import main
+from interestyle_jax.data.data_format import FORMAT
+from interestyle_jax.data.pictures import read_picture
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.samples import open_samples
+from interestyle_jax.inversion.resize import encoder_input
 
 
 @pytest.fixture
@@ -50,13 +53,58 @@ def test_round_trip(folder):
     assert counts == {"train": 7, "validation": 2, "test": 1}
     found = records(folder / "set")
     assert sorted(found) == [f"p{i}" for i in range(10)]
-    mask = np.asarray(Image.open(folder / "masks" / "p4.png"))[:, 2:18]
-    expected = np.where(mask.reshape(8, 2, 8, 2).mean(axis=(1, 3)) >= 127.5, 255, 0)
+    mask = Image.open(folder / "masks" / "p4.png").crop((2, 0, 18, 16))
+    share = np.asarray(mask.resize((8, 8), Image.Resampling.BILINEAR))
+    expected = np.where(share >= 128, 255, 0)
     assert np.array_equal(found["p4"]["interest_mask"][..., 0], expected)
     picture = Image.open(folder / "images" / "p4.jpg").crop((2, 0, 18, 16))
-    scaled = np.asarray(picture.resize((8, 8), Image.Resampling.LANCZOS))
+    scaled = np.asarray(picture.resize((8, 8), Image.Resampling.BILINEAR))
     assert np.array_equal(found["p4"]["image"], scaled)
     assert [found[f"p{i}"]["id"] for i in range(10)] == list(range(10))
+
+
+def test_data_sets_hold_what_inversion_sees(folder):
+    """The one resize: no picture of a data set differs from the encoder's input of its file."""
+    picture = np.random.default_rng(0).integers(0, 256, (37, 37, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(folder / "images" / "p0.png")
+    (folder / "images" / "p0.jpg").unlink()
+    Image.new("L", (37, 37), 255).save(folder / "masks" / "p0.png")
+    assert main(arguments(folder, "--encoding=png")) == 0
+    stored = records(folder / "set")["p0"]["image"]
+    seen = encoder_input(read_picture(folder / "images" / "p0.png"), (8, 8))
+    assert np.array_equal(stored, np.rint(seen * 127.5 + 127.5))
+
+
+@pytest.fixture
+def photos_of_format(folder):
+    """A data set of photographs whose metadata name another format."""
+
+    def make(major):
+        assert main(arguments(folder, "--test=2")) == 0
+        info = folder / "set" / "dataset_info.json"
+        text = info.read_text()
+        assert f'"version": "{FORMAT}.0.0"' in text
+        info.write_text(text.replace(f'"{FORMAT}.0.0"', f'"{major}.0.0"'))
+        return folder / "set"
+
+    return make
+
+
+def test_the_manifest_names_the_format(folder):
+    assert main(arguments(folder)) == 0
+    assert json.loads((folder / "set" / "manifest.json").read_text())["format"] == FORMAT == 2
+    assert json.loads((folder / "set" / "metadata.json").read_text())["resize"] == "bilinear"
+
+
+@pytest.mark.parametrize(
+    ("major", "words"), [(1, "format 1, .*Lanczos.*; make it again"), (9, "format 9, .* newer")]
+)
+def test_other_formats_are_refused_in_words(photos_of_format, major, words):
+    directory = photos_of_format(major)
+    with pytest.raises(InputError, match=words):
+        open_samples(directory, "test", batch_size=2)
+    with pytest.raises(InputError, match=words):
+        training_batches(directory, "train", batch_size=2, seed=0)
 
 
 def test_jpeg_keeps_colours_and_is_the_default(folder):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.data.pictures import (
+    central_square,
     decode_png,
     encode_png,
     list_pictures,
@@ -153,16 +154,31 @@ def test_list_pictures(tmp_path):
         list_pictures(tmp_path)
 
 
-def test_resize_crops_the_centre_and_averages():
+def test_the_central_square():
     wide = np.zeros((4, 8, 3), np.uint8)
     wide[:, 2:6] = 200
-    assert (resize_picture(wide, 4) == 200).all()
-    assert (resize_picture(wide, 2) == 200).all()
-    mask = np.zeros((4, 4, 1), np.uint8)
-    mask[:, 0] = 255
-    small = resize_picture(mask, 2)
-    assert small.shape == (2, 2, 1)
-    assert small[:, 0, 0].tolist() == [128, 128] and (small[:, 1] == 0).all()
+    for picture in (wide, wide.transpose(1, 0, 2)):
+        square = central_square(picture)
+        assert square.shape == (4, 4, 3) and (square == 200).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (13, 4), (40, 50), (16, 20)])
+def test_resize_is_a_triangle_as_wide_as_the_reduction(shape):
+    picture = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+
+    def weights(inputs, outputs):
+        scale = inputs / outputs
+        centres = (np.arange(outputs)[:, None] + 0.5) * scale - 0.5
+        found = np.maximum(0, 1 - np.abs(centres - np.arange(inputs)) / max(scale, 1))
+        return found / found.sum(1, keepdims=True)
+
+    columns, rows = weights(20, shape[1]), weights(16, shape[0])
+    want = np.einsum("ih,hwc,jw->ijc", rows, picture, columns)
+    found = resize_picture(picture, shape)
+    # Rounded to 8 bits after each axis.
+    np.testing.assert_allclose(found, want, atol=1.01)
+    mask = resize_picture(picture[..., :1], shape)
+    assert mask.shape == (*shape, 1) and np.array_equal(mask, found[..., :1])
 
 
 def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -15,17 +16,19 @@ from interestyle_jax.evaluation.evaluate import (
     evaluate,
     load_identity,
 )
-from interestyle_jax.evaluation.measurement import measure_encoder
+from interestyle_jax.evaluation.measurement import as_measured, measure_encoder
 from interestyle_jax.evaluation.samples import open_samples
 
 SIZE, COUNT, STEPS = 32, 7, 2
+# The data set's pictures are larger than what encoders see.
+STORED = 40
 SIZES = {"train": 1, "validation": 1, "test": COUNT}
 
 
 @pytest.fixture(scope="module")
 def avatars(tmp_path_factory):
     directory = tmp_path_factory.mktemp("data") / "avatars"
-    return write_avatars(directory, sizes=SIZES, size=SIZE, seed=3, workers=0)
+    return write_avatars(directory, sizes=SIZES, size=STORED, seed=3, workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +40,24 @@ def evaluated(avatars, tiny_weights, tmp_path_factory):
     return evaluate(weights, avatars, out, batch_size=4, names=names, num_steps=STEPS), out
 
 
+def by_pil(picture, size=SIZE):
+    """uint8 [H, W, C] resized by PIL's bilinear filter."""
+    parts = [Image.fromarray(x).resize((size, size), 2) for x in np.moveaxis(picture, -1, 0)]
+    return np.stack([np.asarray(x) for x in parts], -1)
+
+
+def saved(images):
+    """Floats [..., 3] as an 8-bit file holds them: uint8."""
+    return np.rint(np.clip(images, -1, 1) * 127.5 + 127.5).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def samples(avatars):
-    """The test pictures as TFDS decodes them: floats in [-1, 1], masks in [0, 1]."""
+    """The test pictures, decoded by TFDS and resized by PIL: in [-1, 1], masks in [0, 1]."""
     source = tfds.builder_from_directory(str(avatars)).as_data_source("test")
     rows = [source[i] for i in range(COUNT)]
     scaled = {
-        name: np.stack([row[name] for row in rows]).astype(np.float32) / 255
+        name: np.stack([by_pil(row[name]) for row in rows]).astype(np.float32) / 255
         for name in ("image", "clean", "interest_mask", "face_mask")
     }
     return {name: x if "mask" in name else x * 2 - 1 for name, x in scaled.items()}
@@ -51,14 +65,16 @@ def samples(avatars):
 
 @pytest.fixture(scope="module")
 def inversions(samples, tiny_weights):
-    """Inversions of the pictures and of the clean pictures, four at a time as `evaluate` does."""
+    """w_plus and saved inversions of the pictures and the clean ones, four at a time."""
     model = ij.load(tiny_weights / "inverter")
 
     def invert(pictures):
         padded = np.concatenate([pictures, pictures[-1:]])
         parts = [model.invert(padded[i : i + 4], STEPS) for i in (0, 4)]
         w_plus = np.concatenate([p.w_plus for p in parts], axis=1)[:, :COUNT]
-        return w_plus, np.concatenate([p.images for p in parts], axis=1)[-1, :COUNT]
+        images = np.concatenate([p.images for p in parts], axis=1)[-1, :COUNT]
+        assert np.abs(images).max() > 1.1
+        return w_plus, saved(images) / np.float32(127.5) - 1
 
     return invert(samples["image"]), invert(samples["clean"])
 
@@ -103,6 +119,19 @@ def test_regions_equal_hand_computed_distances(evaluated, samples, inversions):
     assert found["interest"] != found["face"]
 
 
+def test_inversions_are_measured_as_saved_and_resized_by_pil():
+    images = np.random.default_rng(0).normal(0, 1, (2, 1, 96, 80, 3)).astype(np.float32)
+    found = as_measured(jnp.asarray(images), (24, 40))
+    assert found.dtype == np.float32 and found.shape == (2, 1, 24, 40, 3)
+    for image, small in zip(images[:, 0], found[:, 0], strict=True):
+        want = np.asarray(Image.fromarray(saved(image)).resize((40, 24), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(saved(small), want)
+        # Neither the pooled picture nor the unclipped one.
+        pooled = image.reshape(24, 4, 40, 2, 3)
+        for other in (pooled.clip(-1, 1).mean((1, 3)), pooled.mean((1, 3))):
+            assert np.abs(small - other).mean() > 0.02
+
+
 def test_latent_variance_equals_numpy(evaluated, inversions):
     (w_plus, _), _ = inversions
     expected = w_plus.var(axis=2).mean(axis=(1, 2))
@@ -113,7 +142,8 @@ def test_latent_variance_equals_numpy(evaluated, inversions):
 
 def test_the_mean_latent_is_its_own_picture(evaluated, samples, tiny_weights):
     model = ij.load(tiny_weights / "inverter")
-    average = np.broadcast_to(model.synthesize(model.mean_latent()), samples["image"].shape)
+    average = saved(model.synthesize(model.mean_latent())) / np.float32(127.5) - 1
+    average = np.broadcast_to(average, samples["image"].shape)
     for region in ("interest", "face"):
         expected = distances(samples["image"], average, samples[f"{region}_mask"])
         assert close(evaluated[0]["mean_latent"][region], expected)

@@ -8,7 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from interestyle_jax.data.pictures import resize_picture
 from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.stylegan2 import Generator
@@ -77,6 +79,19 @@ def batch():
         "image": rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8),
         "interest_mask": mask,
     }
+
+
+def test_larger_pictures_are_resized_as_everywhere(make_config):
+    """By the official filter, up to its rounding; an average of blocks would differ."""
+    picture = np.random.default_rng(1).integers(0, 256, (4 * SIZE, 4 * SIZE, 3), dtype=np.uint8)
+    mask = np.where(picture[..., :1] < 128, 0, 255).astype(np.uint8)
+    task = EncoderTask(make_config(dilation_radius=0))
+    image, inside = task._prepare({"image": picture[None], "interest_mask": mask[None]})
+    np.testing.assert_allclose(image[0], encoder_input(picture, (SIZE, SIZE)), atol=1.01 / 127.5)
+    want = resize_picture(mask, (SIZE, SIZE)) / 255
+    np.testing.assert_allclose(inside[0], want, atol=1.01 / 255)
+    blocks = picture.reshape(SIZE, 4, SIZE, 4, 3).mean((1, 3)) / 127.5 - 1
+    assert np.abs(image[0] - blocks).max() > 0.1
 
 
 def norm(tree):
