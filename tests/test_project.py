@@ -7,9 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import interestyle_jax
@@ -131,6 +134,53 @@ def test_converter_imports_itself_relatively():
         names = re.findall(r"^\s*(?:from|import) (\S+)", path.read_text(), re.MULTILINE)
         own = [n for n in names if n.startswith(("tools", "interestyle_jax.convert_weights"))]
         assert own == [], path
+
+
+@pytest.fixture
+def installed(source, tmp_path):
+    """Runs a command of an empty environment that holds the wheel, in an empty folder."""
+    venv.create(tmp_path / "environment", symlinks=True)
+    python = tmp_path / "environment" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet"]
+    done = run(*pip, "--no-deps", "--no-index", str(built(source, "wheel")))
+    assert done.returncode == 0, done.stderr
+    # All other packages are those of this environment, but not its .pth files: an editable install.
+    packages = sysconfig.get_path("purelib", vars={"base": str(tmp_path / "environment")})
+    libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (Path(packages) / "libraries.pth").write_text("\n".join(libraries))
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+
+    def start(name, *arguments):
+        command = [str(python.with_name(name)), *arguments]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    start.folder = folder
+    return start
+
+
+@pytest.mark.slow
+def test_installed_wheel_inverts_and_converts(installed, tmp_path):
+    code = (
+        "import importlib.util, interestyle_jax as ij\n"
+        "from interestyle_jax.config_file import read_config\n"
+        "assert read_config('ablation_ffhq:ind,smoke').num_steps == 2\n"
+        "print(ij.__file__, importlib.util.find_spec('tools'))"
+    )
+    file, tools = installed("python", "-c", code).split()
+    assert Path(file).is_relative_to(tmp_path / "environment") and tools == "None"
+    folder = installed.folder
+    shutil.copy(ROOT / "docs" / "results" / "inversion.png", folder / "picture.png")
+    invert = ["--input=picture.png", "--steps=1"]
+    installed("interestyle", "invert", "--weights=avatar_interestyle", "--out=there", *invert)
+    installed("interestyle", "convert", "--to=pytorch", "avatar_interestyle", "encoder.pt")
+    assert "encoder" in installed("interestyle", "convert", "encoder.pt", "back")
+    installed("interestyle", "invert", "--weights=back", "--out=again", *invert)
+    there, again = (np.load(folder / o / "latents.npz")["w_plus"] for o in ("there", "again"))
+    np.testing.assert_allclose(again, there, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lpips_alex", "avatar_generator", "avatar_interestyle"])
