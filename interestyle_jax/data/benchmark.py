@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
-from interestyle_jax.data.pipeline import Examples, training_batches
+from interestyle_jax.data.data_set import Examples, open_data_set
+from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.exit_status import run_command
 
 
@@ -49,7 +48,7 @@ def measure(
       InputError: no such data set, split or field.
     """
     examples = Examples(data_dir, split, fields, cache=False)
-    info = tfds.builder_from_directory(str(data_dir)).info
+    info = open_data_set(data_dir).info
     feature = info.features[fields[0]]
     count = read = 0
     begun, until = time.process_time(), time.perf_counter() + seconds

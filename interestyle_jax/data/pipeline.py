@@ -8,77 +8,10 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow_datasets as tfds
 from absl import flags
 
-from interestyle_jax.data.data_format import check_format
-from interestyle_jax.data.pictures import decode_png
+from interestyle_jax.data.data_set import Examples
 from interestyle_jax.errors import InputError
-
-# Decoded pictures stay in memory when all of them take less than this.
-CACHE_BYTES = 2 * 2**30
-
-
-class Examples:
-    """Random access to the asked fields of one split, as {field: uint8 array or value}.
-
-    Only these fields are decoded. `len(examples)` and `examples[i]` are all there is.
-    """
-
-    def __init__(
-        self, data_dir: str | Path, split: str, fields: Sequence[str], *, cache: bool = True
-    ):
-        directory = Path(data_dir)
-        if not (directory / "dataset_info.json").is_file():
-            raise InputError(f"{directory}: is not a data set (it has no dataset_info.json)")
-        builder = tfds.builder_from_directory(str(directory))
-        check_format(directory, builder.info)
-        if split not in builder.info.splits:
-            known = ", ".join(builder.info.splits)
-            raise InputError(f"{directory}: has no split '{split}' (it has {known})")
-        features = builder.info.features
-        for field in fields:
-            if field.split("/")[0] not in features:
-                known = ", ".join(sorted(features))
-                hint = "; build it with interestyle data --masks" if "mask" in field else ""
-                raise InputError(f"{directory}: has no field '{field}' (it has {known}){hint}")
-            if "/" in field and field.split("/")[1] not in features[field.split("/")[0]]:
-                raise InputError(f"{directory}: has no field '{field}'")
-        self.fields = tuple(dict.fromkeys((*fields, "id")))
-        pictures = {
-            name: feature.shape
-            for name, feature in features.items()
-            if isinstance(feature, tfds.features.Image)
-        }
-        self._pictures = {name: pictures[name] for name in self.fields if name in pictures}
-        # TFDS would decode every field; pictures come as bytes and are decoded here.
-        self._source = builder.as_data_source(
-            split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
-        )
-        size = len(self) * sum(int(np.prod(shape)) for shape in self._pictures.values())
-        self._cache: dict[int, dict] | None = {} if cache and size < CACHE_BYTES else None
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict:
-        if self._cache is not None and index in self._cache:
-            return dict(self._cache[index])
-        record = self._source[int(index)]
-        example = {}
-        for field in self.fields:
-            value = record
-            for part in field.split("/"):
-                value = value[part]
-            if field in self._pictures:
-                value = decode_png(value)
-            example[field] = value.decode("utf-8") if isinstance(value, bytes) else value
-        if self._cache is not None:
-            self._cache[index] = dict(example)
-        return example
-
-    def __repr__(self) -> str:
-        return f"Examples({self._source!r}, {self.fields})"
 
 
 class _Flip(grain.transforms.RandomMap):

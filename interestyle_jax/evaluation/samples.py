@@ -6,9 +6,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import tensorflow_datasets as tfds
 
-from interestyle_jax.data.data_format import check_format
+from interestyle_jax.data.data_set import open_data_set
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pictures import list_pictures, read_picture, resize_picture
 from interestyle_jax.data.pipeline import evaluation_batches, normalize
@@ -87,9 +86,7 @@ def open_samples(
     """
     data = locate_data_set(data)
     if (data / "dataset_info.json").is_file():
-        info = tfds.builder_from_directory(str(data)).info
-        check_format(data, info)
-        features = info.features
+        features = open_data_set(data).info.features
         fields = tuple(name for name in FIELDS if name in features)
         if "image" not in fields:
             raise InputError(f"{data}: has no field 'image' (it has {', '.join(sorted(features))})")
