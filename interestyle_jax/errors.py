@@ -47,9 +47,11 @@ def is_machine_failure(error: BaseException) -> bool:
     number = _errno(error)
     if number is not None:
         return number not in USER_ERRNOS
-    if not isinstance(error, OSError | RuntimeError | ValueError):
-        return False
-    return any(words in str(error).lower() for words in _FAILURES)
+    if isinstance(error, OSError | RuntimeError | ValueError) and any(
+        words in str(error).lower() for words in _FAILURES
+    ):
+        return True
+    return error.__cause__ is not None and is_machine_failure(error.__cause__)
 
 
 def file_error(error: Exception, message: str) -> InputError | MachineError:
@@ -78,5 +80,10 @@ def _errno(error: BaseException) -> int | None:
     """The system's number, also where a library has put it into words."""
     if isinstance(error, OSError):
         return error.errno
+    if isinstance(error, InputError | MachineError):
+        return None
     found = _OS_ERROR.search(str(error)) if isinstance(error, ValueError | RuntimeError) else None
-    return int(found[1]) if found else None
+    if found:
+        return int(found[1])
+    # Orbax wraps what TensorStore says.
+    return None if error.__cause__ is None else _errno(error.__cause__)

@@ -1,10 +1,11 @@
 """The files of a weight directory: an Orbax tree, checked by digests and written in one move."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from interestyle_jax.errors import InputError
 
 def write_tree(directory: Path, tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Writes nested dicts of NumPy arrays as an Orbax tree and returns its `digests`."""
-    with _checkpointer() as checkpointer:
+    with _checkpointer() as (checkpointer, _):
         checkpointer.save(directory, args=ocp.args.PyTreeSave(tree))
     # Orbax reads without it, and it holds the path of the writer's machine.
     (directory / "commit_success.txt").unlink(missing_ok=True)
@@ -26,8 +27,9 @@ def write_tree(directory: Path, tree: dict[str, Any]) -> dict[str, dict[str, Any
 
 def read_tree(directory: Path) -> dict[str, Any]:
     """Nested dicts of NumPy arrays, whatever devices and sharding they were written from."""
-    with _checkpointer() as checkpointer:
-        stored = checkpointer.metadata(directory).item_metadata.tree
+    with _checkpointer() as (checkpointer, handler):
+        # Of the handler: a checkpointer drops the errors that it meets here.
+        stored = handler.metadata(directory).tree
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
         return checkpointer.restore(
             directory, args=ocp.args.PyTreeRestore(restore_args=restore_args)
@@ -49,7 +51,7 @@ def check_files(directory: Path, expected: Mapping[str, Any]) -> None:
         if not isinstance(entry, Mapping) or not {"bytes", "sha256"} <= entry.keys():
             raise InputError(f"{directory.parent}: metadata of {name} has no bytes or no sha256")
         if not path.is_file():
-            raise InputError(f"{path}: missing, the weight directory is incomplete")
+            raise InputError(f"{path}: missing, the directory is incomplete")
         size = path.stat().st_size
         if size != entry["bytes"]:
             raise InputError(f"{path}: {size} bytes, expected {entry['bytes']}: cut off or changed")
@@ -83,7 +85,8 @@ def move_into_place(temporary: Path, directory: Path) -> None:
     _flush(directory.parent)
 
 
-def _checkpointer() -> ocp.Checkpointer:
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[tuple[ocp.Checkpointer, ocp.PyTreeCheckpointHandler]]:
     """Saves and restores here alone: weight directories are read and written by one process."""
     options = ocp.options.MultiprocessingOptions()
     if jax.process_count() > 1:
@@ -100,7 +103,8 @@ def _checkpointer() -> ocp.Checkpointer:
     handler = ocp.PyTreeCheckpointHandler(
         multiprocessing_options=options, type_handler_registry=registry, use_compression=False
     )
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
+    with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
+        yield checkpointer, handler
 
 
 def _files(directory: Path) -> list[Path]:

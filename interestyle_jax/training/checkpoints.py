@@ -1,12 +1,12 @@
 """Checkpoints of a run: state, data position and config in one composite Orbax step.
 
 A step is whole or absent: Orbax writes beside it and renames. What a killed save left behind is
-cleared, and a step whose files were damaged later is set aside, never deleted.
+cleared, and a step whose files were damaged later is set aside, never deleted. An error of the
+machine moves nothing.
 """
 
 import contextlib
 import dataclasses
-import logging
 import math
 import os
 import shutil
@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
-from interestyle_jax.errors import InputError, file_error, is_machine_failure
+from interestyle_jax.errors import InputError, file_error, is_machine_failure, reason
 from interestyle_jax.training import processes
+from interestyle_jax.training.checkpoint_damage import find_damage, write_digests
 
 PyTree = Any
-log = logging.getLogger(__name__)
 BROKEN = "broken_"
+UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +59,25 @@ class Checkpoints:
                     policies.BestN(get_metric_fn=lambda m: -m["loss"], n=1),
                 ]
             ),
-            async_options=ocp.AsyncOptions(timeout_secs=3600),
+            async_options=ocp.AsyncOptions(
+                timeout_secs=3600, post_finalization_callback=self._write_digests
+            ),
         )
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(self.directory, options=self._options)
 
+    def _write_digests(self) -> None:
+        """Runs in the background, when all of a step is written and before it gets its name."""
+        if processes.is_first():
+            for path in self.directory.glob(UNFINISHED):
+                write_digests(path)
+
     def _clear_unfinished(self) -> list[str]:
         notices = []
         if processes.is_first():
-            for path in sorted(self.directory.glob("*.orbax-checkpoint-tmp*")):
+            for path in sorted(self.directory.glob(UNFINISHED)):
                 shutil.rmtree(path, ignore_errors=True)
                 notices.append(f"{path}: a save that was cut off; removed")
         processes.meet("cleared")
@@ -120,42 +130,44 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
-    def restore(self, abstract_state: PyTree, *, step: int | None = None) -> Restored | None:
-        """Reads the newest checkpoint that is whole.
+    def restore(self, abstract_state: PyTree) -> Restored | None:
+        """Reads the newest checkpoint that is whole; the processes agree on it first.
 
         Args:
           abstract_state: the state's tree of `jax.ShapeDtypeStruct` with shardings.
-          step: this one instead of the newest.
 
         Returns:
-          None where there is none. Damaged ones are set aside as `broken_STEP`, with a notice in
-          `notices`.
+          None where there is none. What a checksum or Orbax proves damaged is set aside as
+          `broken_checkpoints/STEP`, with a notice in `notices`.
 
         Raises:
           InputError: all checkpoints are damaged, or were written by another architecture.
+          OSError, MemoryError, MachineError: the machine failed, here or on another process; every
+            checkpoint stays where it is.
         """
-        wanted = [step] if step is not None else self.steps()[::-1]
-        failures = []
-        for candidate in wanted:
-            restored, reason = None, "another process could not read it"
-            try:
-                restored = self._restore(candidate, abstract_state)
-            except Exception as error:  # Orbax raises many types for damaged files.
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-                log.debug("checkpoint %d: %s", candidate, error)
-            if not processes.all_of(restored is not None):
-                failures.append((candidate, reason))
+        damaged = {}
+        for candidate in processes.of_first(self.steps())[::-1]:
+            damage = self._damage(candidate)
+            if damage is not None:
+                damaged[candidate] = damage
                 continue
-            for broken, reason in failures:
-                self._set_aside(broken, reason)
+            restored = self._restore(candidate, abstract_state)
+            for broken, damage in damaged.items():
+                self._set_aside(broken, damage)
             return restored
-        if failures:
-            first, reason = failures[0]
+        if damaged:
+            newest, damage = next(iter(damaged.items()))
             raise InputError(
-                f"{self.directory / str(first)}: no checkpoint here can be read into this "
-                f"config's networks: {reason}"
+                f"{self.directory / str(newest)}: no checkpoint here is whole: {damage}"
             )
         return None
+
+    def _damage(self, step: int) -> str | None:
+        """The damage that one of the processes found; each looks at its share of the files."""
+        share = (jax.process_index(), jax.process_count())
+        path = self.directory / str(step)
+        found = processes.together(lambda: find_damage(path, share=share))
+        return next((damage for damage in found if damage is not None), None)
 
     def _restore(self, step: int, abstract_state: PyTree) -> Restored:
         items = ocp.args.Composite(
@@ -163,10 +175,21 @@ class Checkpoints:
             data=ocp.args.JsonRestore(),
             meta=ocp.args.JsonRestore(),
         )
-        found = self._manager.restore(step, args=items)
+        try:
+            found = self._manager.restore(step, args=items)
+        except Exception as error:
+            path = self.directory / str(step)
+            if is_machine_failure(error):
+                raise file_error(error, f"{path}: cannot be read") from error
+            if not isinstance(error, KeyError | TypeError | ValueError):
+                raise
+            # The files are whole, so it is their tree or an array's shape that does not fit.
+            raise InputError(
+                f"{path}: cannot be read into this config's networks: {reason(error)}"
+            ) from error
         return Restored(step, found["state"], found["data"], found["meta"])
 
-    def _set_aside(self, step: int, reason: str) -> None:
+    def _set_aside(self, step: int, damage: str) -> None:
         path = self.directory / str(step)
         aside = self.directory.parent / f"{BROKEN}{self.directory.name}" / str(step)
         if processes.is_first():
@@ -177,7 +200,7 @@ class Checkpoints:
         processes.meet(f"set_aside_{step}")
         self._manager.close()
         self._manager = self._open()
-        self.notices.append(f"{path}: damaged ({reason}); moved to {aside}")
+        self.notices.append(f"{path}: damaged ({damage}); moved to {aside}")
 
     def reached_preemption(self, step: int) -> bool:
         """Whether the scheduler asked all processes to save and leave at this step."""

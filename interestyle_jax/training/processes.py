@@ -5,15 +5,16 @@ coordinator and the only one that writes logs and weights.
 """
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from glob import glob
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -193,18 +194,48 @@ def meet(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def gather(value: Any) -> list[Any]:
+    """Every process' `value`, which JSON can hold, in the order of processes; all must ask."""
+    if jax.process_count() == 1:
+        return [value]
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.asarray(text.size, np.int32))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: text.size] = text
+    rows = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(row[:n])) for row, n in zip(rows, lengths, strict=True)]
+
+
 def all_of(value: bool) -> bool:
     """Whether `value` is true on every process; all must ask."""
-    if jax.process_count() == 1:
-        return value
-    return bool(multihost_utils.process_allgather(np.asarray(value)).all())
+    return all(gather(value))
 
 
-def of_first(value: bool) -> bool:
-    """The first process' value; all must ask."""
-    if jax.process_count() == 1:
-        return value
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+def of_first(value: Any) -> Any:
+    """The first process' value, which JSON can hold; all must ask."""
+    return gather(value)[0]
+
+
+def together(work: Callable[[], Any]) -> list[Any]:
+    """What `work` returns on every process, a value that JSON can hold; all must ask.
+
+    Where it raises on one process, it raises on all of them, so that none waits for another.
+
+    Raises:
+      MachineError: it raised on another process, which is named.
+    """
+    value, error = None, None
+    try:
+        value = work()
+    except Exception as caught:
+        error = caught
+    ended = gather([value, None if error is None else reason(error)])
+    if error is not None:
+        raise error
+    for process, (_, why) in enumerate(ended):
+        if why is not None:
+            raise MachineError(f"process {process} of {len(ended)} failed: {why}")
+    return [value for value, _ in ended]
 
 
 def clock_skew() -> int:

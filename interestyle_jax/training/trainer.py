@@ -3,6 +3,7 @@
 The order of set-up: mesh, task, run directory, state, data, checkpoint, compile.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.training import processes, sharding
+from interestyle_jax.training.agreement import check_same_config, check_same_content
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.run_directory import RunDirectory
 from interestyle_jax.training.task import Task
@@ -52,6 +54,7 @@ class Trainer:
         Raises:
           InputError: bad config, data or checkpoint; names the field or file.
         """
+        check_same_config(json.loads(config.to_json()))
         if not config.data.dir:
             raise InputError("config.data.dir: expected a data set's directory or name, got ''")
         self.config = config
@@ -63,6 +66,9 @@ class Trainer:
         self.fingerprint = fingerprint(self.data_dir)
         self.task = make_task(config)
         self.weights_fingerprint = fingerprint_arrays(self.task.frozen)
+        check_same_content(
+            {"config.data.dir": self.fingerprint, "config.weights": self.weights_fingerprint}
+        )
         self.run = RunDirectory(workdir, config, command, writes=processes.is_first())
         self.checkpoints = Checkpoints(
             self.run.path / "checkpoints", keep_latest=config.keep_latest

@@ -310,6 +310,19 @@ def test_clocks_that_differ_are_told(uninterrupted, monkeypatch, capsys):
     assert "clocks of the processes differ by 100 s" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["config.data.dir", "config.weights", "batch_size"])
+def test_process_that_reads_something_else_is_named(config, tmp_path, monkeypatch, name):
+    def gather(value):
+        host, fields = value
+        other = {key: 1 if key.startswith(name) else read for key, read in fields.items()}
+        return [value, ["b", other]]
+
+    monkeypatch.setattr(processes, "gather", gather)
+    with pytest.raises(InputError, match=rf"{name}\S* differs .* process 1 \(host b\) has 1; pro"):
+        Trainer(config, tmp_path / "run", [])
+    assert not (tmp_path / "run").exists()
+
+
 def test_changed_data_set_is_refused(config, tmp_path, uninterrupted):
     _, whole = uninterrupted
     other = tmp_path / "other"
