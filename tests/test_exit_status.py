@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -150,14 +149,14 @@ def test_full_disk_behind_stdout_is_one_line():
 
 def test_full_disk_in_a_real_command_is_one_line(tmp_path):
     """The limit on a file's size stands for the full disk: the same failed write."""
-
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-
+    code = (
+        "import resource, sys; from interestyle_jax import cli\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
     out = tmp_path / "set"
     sizes = ("--size=32", "--train=4", "--validation=1", "--test=1", "--workers=0")
-    words = ("-m", "interestyle_jax", "data", "avatars", f"--out={out}", *sizes)
-    done = python(*words, stdout=subprocess.DEVNULL, preexec_fn=small_files)
+    done = python("-c", code, "data", "avatars", f"--out={out}", *sizes, stdout=subprocess.DEVNULL)
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("interestyle: error: ") and "File too large" in last
