@@ -4,7 +4,7 @@
     interestyle train --config=configs/avatar_generator.py --workdir=runs/avatar_generator \
         --config.data.dir=data/avatars_clean
 
-docs/results/avatar_generator.md has the command, the time and the figures of the shipped weights.
+docs/results/README.md has the command, the time and the figures of the shipped weights.
 `:smoke` runs a few tiny steps.
 """
 

@@ -84,7 +84,7 @@ def resize_picture(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     The one resize of data sets, encoders' inputs and measurements, as all official code has it
     (torchvision's `Resize` on PIL pictures): a triangle as wide as the reduction, rounded to 8 bits
-    after each axis; squeezed where the proportions differ. Source: golden/NOTES.md section 8.
+    after each axis; squeezed where the proportions differ.
     """
     if picture.shape[:2] == tuple(shape):
         return picture

@@ -71,7 +71,7 @@ def evaluate(
       face_detector: "mtcnn" weights, which go with `identity`.
 
     Returns:
-      The content of metrics.json (DESIGN.md §4). The mean latent's picture is that of the first
+      The content of metrics.json. The mean latent's picture is that of the first
       encoder's generator.
 
     Raises:
@@ -166,7 +166,7 @@ def load_identity(identity: str | Path | None, face_detector: str | Path | None)
 def collect_metrics(
     data: str, measurements: Mapping[str, Measurement], average: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """The content of metrics.json, as DESIGN.md §4 has it; null for what was not measured.
+    """The content of metrics.json; null for what was not measured.
 
     Args:
       data: what was measured on, in words.

@@ -1,6 +1,6 @@
 """Aligns faces for the ID metric: five landmarks onto ArcFace's reference points, by a similarity.
 
-Source: the `align_trans.py` that the official ID metric carries; golden/NOTES.md section 9.
+Source: the `align_trans.py` that the official ID metric carries.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """MTCNN: faces and their five landmarks in one picture. Host-side NumPy around jitted networks.
 
 Source: the `mtcnn_pytorch` that the official ID metric carries (Zhang et al. 2016,
-arXiv:1604.02878); golden/NOTES.md section 9.
+arXiv:1604.02878).
 """
 
 import dataclasses

@@ -40,7 +40,7 @@ def id_similarity(
       embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; CurricularFace officially.
       a, b: n pictures each, uint8 [H, W, 3].
 
-    Source: the official `calc_id_loss_parallel.py`; golden/NOTES.md section 9.
+    Source: the official `calc_id_loss_parallel.py`.
     """
     similarity = np.full(len(a), np.nan)
     for i, pair in enumerate(zip(a, b, strict=True)):

@@ -66,7 +66,7 @@ def as_measured(images: jax.Array, shape: Shape) -> np.ndarray:
 
     [..., H, W, 3], not clipped -> float32 [..., *shape, 3] in [-1, 1]. Saving clips and rounds to
     nearest, as `interestyle invert` does; the official code cuts the fraction off instead, which
-    is darker by half a grey level. Source: golden/NOTES.md sections 2 and 9.
+    is darker by half a grey level.
     """
     saved = to_uint8(images)
     flat = saved.reshape(-1, *saved.shape[-3:])

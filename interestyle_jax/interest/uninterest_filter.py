@@ -18,7 +18,7 @@ def radii_at(
     """The schedule of radii, given in pixels at `reference`, in pixels at `resolution`.
 
     The released code blurs the full-size picture (1024 for FFHQ) and resizes it afterwards, so its
-    radii 16, 9, 4, 1 are 4, 2.25, 1, 0.25 at 256 (golden/NOTES.md section 1).
+    radii 16, 9, 4, 1 are 4, 2.25, 1, 0.25 at 256.
 
     Raises:
       InputError: resolution or reference below 1, or a negative radius.

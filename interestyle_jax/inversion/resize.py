@@ -1,7 +1,7 @@
 """Pictures to the encoder's input shape, and the generator's square pictures back to that shape.
 
 Source: the transforms of ReStyle and IntereStyle (torchvision's `Resize` on PIL pictures), and the
-cars' crop of `utils/inference_utils.py`; golden/NOTES.md sections 2 and 8.
+cars' crop of `utils/inference_utils.py`.
 """
 
 import jax

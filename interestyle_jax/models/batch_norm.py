@@ -21,7 +21,7 @@ class BatchNorm(nn.Module):
       epsilon: added to the variance.
       affine: learn `scale` and `bias`.
 
-    Source: PyTorch `BatchNorm2d`; golden/NOTES.md section 3.
+    Source: PyTorch `BatchNorm2d`.
     """
 
     momentum: float = 0.9

@@ -1,7 +1,6 @@
 """Face embedders: an aligned face to the unit vector that says whose it is.
 
-Source: `model_irse.py` `Backbone` (ArcFace IR-SE50, CurricularFace IR-101); golden/NOTES.md
-sections 3, 4 and 6.
+Source: `model_irse.py` `Backbone` (ArcFace IR-SE50, CurricularFace IR-101).
 """
 
 from collections.abc import Sequence

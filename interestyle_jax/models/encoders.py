@@ -25,7 +25,7 @@ class StyleHeads(nn.Module):
     treats every output channel of every head apart, as the official code does. The convolutions
     compute in the type of x, the dense layer in float32 at least.
 
-    Source: pSp `GradualStyleBlock`; golden/NOTES.md section 3.
+    Source: pSp `GradualStyleBlock`.
     """
 
     num_styles: int

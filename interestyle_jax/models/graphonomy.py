@@ -2,8 +2,7 @@
 
 DeepLabv3+ over aligned Xception, then a step of reasoning over two label graphs. The checkpoint is
 "CIHP_pretrained" ("inference.pth"). Statistics are always the running ones.
-Source: Gong et al., *Graphonomy: Universal Human Parsing via Graph Transfer Learning*, CVPR 2019;
-golden/NOTES-graphonomy-styleclip.md section 1.
+Source: Gong et al., *Graphonomy: Universal Human Parsing via Graph Transfer Learning*, CVPR 2019.
 """
 
 from collections.abc import Sequence

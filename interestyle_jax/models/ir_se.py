@@ -1,9 +1,9 @@
 """The IR-SE trunk: improved residual blocks with squeeze-and-excitation.
 
-Source: the `model_irse.py` / `helpers.py` that ArcFace, pSp, e4e, ReStyle and IntereStyle share;
-golden/NOTES.md section 3. IR-SE50 is `units=(3, 4, 14, 3)`, IR-101 is `(3, 13, 30, 3)` without
-squeeze-and-excitation. All 3x3 convolutions pad one pixel on every side, which is not XLA's "SAME"
-at stride 2. Everything computes in the type of its input; means and BatchNorm in float32 at least.
+Source: the `model_irse.py` / `helpers.py` that ArcFace, pSp, e4e, ReStyle and IntereStyle share.
+IR-SE50 is `units=(3, 4, 14, 3)`, IR-101 is `(3, 13, 30, 3)` without squeeze-and-excitation. All 3x3
+convolutions pad one pixel on every side, which is not XLA's "SAME" at stride 2. Everything computes
+in the type of its input; means and BatchNorm in float32 at least.
 """
 
 from collections.abc import Sequence

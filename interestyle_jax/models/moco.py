@@ -1,6 +1,6 @@
 """MoCo v2's ResNet50 as an embedder: likeness of pictures that are no faces.
 
-Source: ReStyle's and e4e's `moco_loss.py` and torchvision's `resnet.py`; golden/NOTES.md section 6.
+Source: ReStyle's and e4e's `moco_loss.py` and torchvision's `resnet.py`.
 """
 
 from collections.abc import Sequence

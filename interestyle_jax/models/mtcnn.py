@@ -4,7 +4,7 @@ Offsets are shifts of a box's x1, y1, x2, y2 in units of its size; landmarks are
 y, from the box's upper left corner in units of its size. Pictures are RGB,
 (value - 127.5) / 128.
 
-Source: the `mtcnn_pytorch` that the official ID metric carries; golden/NOTES.md section 9.
+Source: the `mtcnn_pytorch` that the official ID metric carries.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """e4e's encoders: one latent for all rows, and a change of each row that training adds in stages.
 
-Source: e4e `psp_encoders.py` `Encoder4Editing`; ReStyle `restyle_e4e_encoders.py`;
-golden/NOTES.md section 3.
+Source: e4e `psp_encoders.py` `Encoder4Editing`; ReStyle `restyle_e4e_encoders.py`.
 """
 
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ class GradualStyleEncoder(nn.Module):
       dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
       remat: compute the insides of the trunk's blocks again in the backward pass.
 
-    Source: pSp `GradualStyleEncoder`; golden/NOTES.md section 3.
+    Source: pSp `GradualStyleEncoder`.
     """
 
     num_styles: int = 18

@@ -1,6 +1,6 @@
 """The ResNet34 trunk of the encoders that invert churches, horses, cars and wild animals.
 
-Source: ReStyle `restyle_psp_encoders.py` and torchvision `resnet.py`; golden/NOTES.md section 3.
+Source: ReStyle `restyle_psp_encoders.py` and torchvision `resnet.py`.
 The stem has a PReLU where torchvision has ReLU, and no max-pool follows it.
 """
 

@@ -1,7 +1,7 @@
 """Aligned Xception with output stride 16, DeepLabv3+'s trunk as Graphonomy has it.
 
 Statistics are always the running ones. Source: Chen et al. 2018, *Encoder-Decoder with Atrous
-Separable Convolution*; golden/NOTES-graphonomy-styleclip.md section 1.
+Separable Convolution*.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """The encoder's training, as a task of the shared train loop.
 
-IntereStyle and ReStyle (section 3.5; DESIGN.md section 1) are one step with different switches in
-`config.method`.
+IntereStyle and ReStyle (section 3.5) are one step with different switches in `config.method`.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """What an encoder's training starts from: nothing, a trunk trained for another task, an encoder.
 
-Source: the official `psp.py` (`load_weights`, `__get_encoder_checkpoint`); golden/NOTES.md
-section 3.
+Source: the official `psp.py` (`load_weights`, `__get_encoder_checkpoint`).
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The encoder's losses: L_Image, Eq. 1 (interest disentanglement) and Eq. 3 (the sum).
 
 All are per picture, [B]; the training step takes their mean. Source: sections 3.3 and 3.5 of the
-paper, and the released coach (golden/NOTES.md sections 1 and 6).
+paper, and the released `coach.py`.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ def id_crop(images: jax.Array, size: int = 112) -> jax.Array:
     taken to be framed as FFHQ's. Windows overlap where sizes do not divide, as PyTorch's
     `AdaptiveAvgPool2d` has them.
 
-    Source: the official `id_loss.py`; golden/NOTES.md section 6.
+    Source: the official `id_loss.py`.
     """
     rows, columns = (
         _window_means(last - first, size) @ _window_means(side, ID_SIZE)[first:last]

@@ -1,6 +1,6 @@
 """One config tree; every run of the project and every baseline of the paper is a preset of it.
 
-DESIGN.md section 1 has the table. Files under `configs/` take a preset and change what is theirs.
+Files under `configs/` take a preset and change what is theirs.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Ranger: rectified Adam with lookahead and centralised gradients (golden/NOTES.md §7).
+"""Ranger: rectified Adam with lookahead and centralised gradients.
 
 The official pSp, e4e, ReStyle and IntereStyle trainers all use the same Ranger file. Optax parts
 serve where they agree with it: moments, decoupled weight decay and the learning rate do;
@@ -56,7 +56,7 @@ def ranger(
       A transformation whose `update` needs `params`. The trees `mu`, `nu` and `slow` in its state
       have the parameters' structure, shapes and dtypes, so they shard and save like them.
 
-    Source: the official `ranger.py`; every number by golden/NOTES.md §7.
+    Source: the official `ranger.py`.
     """
     fast = optax.chain(
         centralize_gradients(),

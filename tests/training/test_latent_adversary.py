@@ -225,7 +225,7 @@ def test_the_last_stage_silences_nothing(trained):
 
 
 def test_presets_have_the_encoders_of_the_table():
-    """DESIGN.md section 1."""
+    """Of the paper's Table 1: encoder, its channels, iterations, whether there is an adversary."""
     expected = {
         "interestyle": ("BackboneEncoder", 6, 5, False),
         "restyle_psp": ("BackboneEncoder", 6, 5, False),

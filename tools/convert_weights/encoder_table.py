@@ -1,7 +1,7 @@
 """Keys of the official encoders' state dicts, and the architecture that their shapes tell.
 
 Source: the `psp_encoders.py` of pSp and e4e, the `restyle_psp_encoders.py` and
-`restyle_e4e_encoders.py` of ReStyle; golden/NOTES.md section 3.
+`restyle_e4e_encoders.py` of ReStyle.
 """
 
 import re

@@ -1,6 +1,6 @@
 """`opts` of inverter checkpoints: the training options that the official code writes and reads.
 
-Source: the `coach.py` files of pSp, e4e, ReStyle and IntereStyle; golden/NOTES.md section 4.
+Source: the `coach.py` files of pSp, e4e, ReStyle and IntereStyle.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Keys of the official IR-SE trunk, which ArcFace, CurricularFace and the encoders share.
 
-Source: `model_irse.py`, `helpers.py`; golden/NOTES.md section 3.
+Source: `model_irse.py`, `helpers.py`.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Official networks as plain PyTorch functions of a state dict, to check conversions against.
 
-Written from the networks' definitions (golden/NOTES.md sections 3 and 5), apart from `models/`: the
-keys are the official files' own, pictures are [B, C, H, W], every function takes `s`, a dict of
-tensors of one precision. PyTorch is imported where it is used, as everywhere in the converter.
+Written from the networks' definitions, apart from `models/`: the keys are the official files' own,
+pictures are [B, C, H, W], every function takes `s`, a dict of tensors of one precision. PyTorch is
+imported where it is used, as everywhere in the converter.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Masks by Graphonomy, the parser that the paper names (section 4.1), at six scales and mirrored.
 
-Source: Graphonomy's `exp/inference/inference.py`; golden/NOTES-graphonomy-styleclip.md section 1.
+Source: Graphonomy's `exp/inference/inference.py`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,124 @@
+"""What documents, docstrings and comments point to is there: files, sections, names of the code."""
+
+import ast
+import pkgutil
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from interestyle_jax.config_file import field_names
+from interestyle_jax.training.presets import encoder_config, generator_config
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "THIRD_PARTY.md"]
+PAGES += sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))
+FOLDERS = sorted(
+    path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
+)
+SOURCES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("interestyle_jax", "tools", "configs", "launch", "tests")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".sh", ".sbatch")
+)
+PACKAGE = {module.name for module in pkgutil.iter_modules([str(ROOT / "interestyle_jax")])}
+FIELDS = {
+    field for config in (encoder_config(), generator_config()) for field in field_names(config)
+}
+# Of a user's own files: what a command writes, and any file or field.
+PLACEHOLDER = re.compile(r"NAME|DIR|^table.md$|^config.field$")
+
+
+def prose(path: Path) -> str:
+    """Docstrings and comments of a Python file, or the whole of another."""
+    if path.suffix != ".py":
+        return path.read_text()
+    with tokenize.open(path) as file:
+        texts = [
+            t.string for t in tokenize.generate_tokens(file.readline) if t.type == tokenize.COMMENT
+        ]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, documented)]
+    return "\n".join([*texts, *(ast.get_docstring(node) or "" for node in nodes)])
+
+
+def missing_files(text: str) -> list[str]:
+    """Named paths of this repository's folders, and documents, that are not there."""
+    paths = re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text)
+    documents = re.findall(r"(?<![\w./-])[\w./-]*\w\.md\b", text)
+    names = {name for name in (*paths, *documents) if not PLACEHOLDER.search(name)}
+    return sorted(name for name in names if not (ROOT / name).exists())
+
+
+def resolves(name: str, package: str) -> bool:
+    """Whether a dotted name of ours, seen in `package`, is a module, one's attribute or a field."""
+    if name in FIELDS or name.removeprefix("config.") in FIELDS:
+        return True
+    for full in (name, f"interestyle_jax.{name}", f"{package}.{name}"):
+        try:
+            pkgutil.resolve_name(full)
+            return True
+        except (ImportError, AttributeError):
+            pass
+    return False
+
+
+def dead_names(text: str, package: str, siblings: set[str]) -> list[str]:
+    """Dotted names in backticks that begin as ours do and lead nowhere."""
+    ours = {"interestyle_jax", "tools", "config", *PACKAGE, *siblings}
+    names = re.findall(r"`(?:--)?([a-z_]\w*(?:\.\w+)+)(?=[`(=])", text)
+    files = re.compile(r"\.(py|json|jsonl|npz|png|md|pt|pth|toml)$")
+    names = [n for n in names if n.partition(".")[0] in ours and not files.search(n)]
+    names = {name for name in names if not PLACEHOLDER.search(name)}
+    return sorted(name for name in names if not resolves(name, package))
+
+
+def anchors(page: Path) -> set[str]:
+    """GitHub's anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_lead_somewhere(page):
+    text, here = (ROOT / page).read_text(), (ROOT / page).parent
+    dead = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = here / name if name else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", text)
+    dead += [name for name in named if not (ROOT / name).exists()]
+    assert dead + dead_names(text, "interestyle_jax", set()) == []
+
+
+def dead_links(source: str) -> list[str]:
+    """What a source file's prose names that is not there."""
+    path = ROOT / source
+    text = prose(path)
+    dead = missing_files(text)
+    if source.startswith("tests/"):
+        # The official code's numbers, which lie beside the repository.
+        dead = [name for name in dead if not name.startswith("golden/")]
+        golden = re.findall(r"(?<![\w./-])golden/[\w./-]*\w\.\w+", text)
+        golden = [name for name in golden if not PLACEHOLDER.search(name)]
+        dead += [name for name in golden if SHARED.is_dir() and not (SHARED / name).exists()]
+    package = ".".join(Path(source).parts[:-1])
+    return dead + dead_names(text, package, {file.stem for file in path.parent.glob("*.py")})
+
+
+def test_docstrings_and_comments_lead_somewhere():
+    assert {source: dead for source in SOURCES if (dead := dead_links(source))} == {}
+
+
+def test_dead_links_are_found():
+    text = "`docs/none.md`, DESIGN.md §1, `training.presets.none`, `config.data.none`, tools/none"
+    assert missing_files(text) == ["DESIGN.md", "docs/none.md", "tools/none"]
+    dead = dead_names(text, "interestyle_jax", set())
+    assert dead == ["config.data.none", "training.presets.none"]
