@@ -40,6 +40,9 @@ workers before the training. Every worker writes DIR/logs/worker_I.log.
 
 Ctrl-C and SIGTERM are passed on: the training saves its state and ends. The same call goes on
 from there. A TPU that was ready before the call is not deleted.
+
+Environment, kept where it is set already: JAX_COMPILATION_CACHE_DIR, a path on the workers (default
+xla_cache in the --shared folder, else in the work directory).
 TEXT
 }
 
@@ -212,11 +215,13 @@ check_disk() {
 
 # train: on all workers at once; worker 0 prints, all write logs. JAX finds the other workers itself.
 train() {
-  local command metadata status
+  local command metadata cache status
   command=$(quoted .venv/bin/interestyle train "--config=$CONFIG" "--workdir=$WORKDIR" \
     ${TRAIN[@]+"${TRAIN[@]}"})
+  # Worker 0 alone writes the cache, so it lies where all can read it.
+  cache=$(quoted "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${SHARED:-$WORKDIR}/xla_cache}")
   metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
-  on_workers all "cd interestyle_jax &&\
+  on_workers all "cd interestyle_jax && export $cache &&\
  worker=\$(curl -s -H Metadata-Flavor:Google $metadata/agent-worker-number) &&\
  log=$(quoted "$WORKDIR")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
  if [ \"\$worker\" = 0 ]; then exec $command > >(tee -a \"\$log\") 2>&1;\

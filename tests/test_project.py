@@ -1,4 +1,4 @@
-"""The project around the code: version, command, what a wheel carries, links, scripts."""
+"""The project around the code: version, command, what a wheel carries, links."""
 
 import configparser
 import importlib.metadata
@@ -18,7 +18,6 @@ import pytest
 import interestyle_jax
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ["launch/quickstart.sh", "launch/test.sh", "launch/gpu_node.sh", "launch/tpu_pod.sh"]
 
 # The repository's folders that travel in the wheel -> where they lie in it.
 SHIPPED = {
@@ -206,81 +205,3 @@ def test_every_module_imports_without_tensorflow():
     )
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_script_parses_and_helps(script):
-    assert run("bash", "-n", script).returncode == 0
-    done = run("bash", script, "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"Usage: bash {script}")
-
-
-def test_launch_script_takes_a_shipped_config_by_name(tmp_path):
-    options = (f"--workdir={tmp_path}", "--platform=cpu", "--dry-run")
-    done = run("bash", "launch/gpu_node.sh", "--config=demo:smoke", *options)
-    assert done.returncode == 0, done.stderr
-    assert "--config=demo:smoke" in done.stdout
-
-
-def test_quickstart_rejects_an_unknown_argument():
-    done = run("bash", "launch/quickstart.sh", "--die=here")
-    assert done.returncode == 2
-    assert done.stderr == "error: unknown argument '--die=here'; see --help\n"
-
-
-def test_scripts_name_an_old_python_and_the_stage(tmp_path):
-    old = tmp_path / "python"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
-    old.chmod(0o755)
-    copy = tmp_path / "copy"
-    (copy / "launch").mkdir(parents=True)
-    for name in ["launch/environment.sh", "launch/test.sh", "setup.py", "constraints.txt"]:
-        shutil.copy(ROOT / name, copy / name)
-    environment = os.environ | {"PYTHON": str(old)}
-    done = run("bash", str(copy / "launch/test.sh"), env=environment)
-    assert done.returncode == 2
-    assert f"{old} is Python 3.8.1, 3.11 or later is needed" in done.stderr
-    assert "FAILED: install into .venv" in done.stderr
-
-
-@pytest.fixture
-def scripts(tmp_path):
-    """A copy of the scripts with a finished .venv, whose Python only notes what it should run."""
-    for name in ["launch/environment.sh", "launch/quickstart.sh", "setup.py", "constraints.txt"]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy2(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "installed-base").touch()
-    python = tmp_path / ".venv" / "bin" / "python"
-    python.write_text(
-        "#!/bin/bash\n"
-        'echo "$3" >>log\n'
-        '[[ $3 == "$FAIL" ]] && exit 7\n'
-        "case $3 in\n"
-        "  data) mkdir -p here/data ;;\n"
-        "  train) mkdir -p here/run/weights && : >>here/run/weights/metadata.json ;;\n"
-        # File times tick every few milliseconds; the script asks which file is newer.
-        "  evaluate) sleep 0.05; mkdir -p here/report && echo the table >here/report/table.md ;;\n"
-        "esac\n"
-    )
-    python.chmod(0o755)
-    return tmp_path
-
-
-def quickstart(scripts, fail=""):
-    command = ["bash", str(scripts / "launch/quickstart.sh"), "--dir=here"]
-    return run(*command, env=os.environ | {"FAIL": fail})
-
-
-def test_quickstart_repeats_only_what_is_unfinished(scripts):
-    first = quickstart(scripts, fail="train")
-    assert first.returncode == 7
-    assert "FAILED: train the encoder (exit status 7" in first.stderr
-    assert (scripts / "log").read_text().split() == ["data", "train"]
-
-    second, third = quickstart(scripts), quickstart(scripts)
-    assert second.returncode == third.returncode == 0, second.stderr + third.stderr
-    assert second.stdout.endswith("\nthe table\n") and third.stdout.endswith("\nthe table\n")
-    steps = (scripts / "log").read_text().split()
-    assert steps == ["data", "train", "train", "evaluate", "train"]

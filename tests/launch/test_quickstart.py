@@ -1,0 +1,71 @@
+"""launch/quickstart.sh and the virtual environment that it makes, with a Python that only notes."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.launch.stand_ins import ROOT, run_here
+
+
+def test_quickstart_rejects_an_unknown_argument():
+    done = run_here("bash", "launch/quickstart.sh", "--die=here")
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown argument '--die=here'; see --help\n"
+
+
+def test_scripts_name_an_old_python_and_the_stage(tmp_path):
+    old = tmp_path / "python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    copy = tmp_path / "copy"
+    (copy / "launch").mkdir(parents=True)
+    for name in ["launch/environment.sh", "launch/test.sh", "setup.py", "constraints.txt"]:
+        shutil.copy(ROOT / name, copy / name)
+    environment = os.environ | {"PYTHON": str(old)}
+    done = run_here("bash", str(copy / "launch/test.sh"), env=environment)
+    assert done.returncode == 2
+    assert f"{old} is Python 3.8.1, 3.11 or later is needed" in done.stderr
+    assert "FAILED: install into .venv" in done.stderr
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """A copy of the scripts with a finished .venv, whose Python only notes what it should run."""
+    for name in ["launch/environment.sh", "launch/quickstart.sh", "setup.py", "constraints.txt"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "installed-base").touch()
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(
+        "#!/bin/bash\n"
+        'echo "$3" >>log\n'
+        '[[ $3 == "$FAIL" ]] && exit 7\n'
+        "case $3 in\n"
+        "  data) mkdir -p here/data ;;\n"
+        "  train) mkdir -p here/run/weights && : >>here/run/weights/metadata.json ;;\n"
+        # File times tick every few milliseconds; the script asks which file is newer.
+        "  evaluate) sleep 0.05; mkdir -p here/report && echo the table >here/report/table.md ;;\n"
+        "esac\n"
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def quickstart(scripts, fail=""):
+    command = ["bash", str(scripts / "launch/quickstart.sh"), "--dir=here"]
+    return run_here(*command, env=os.environ | {"FAIL": fail})
+
+
+def test_quickstart_repeats_only_what_is_unfinished(scripts):
+    first = quickstart(scripts, fail="train")
+    assert first.returncode == 7
+    assert "FAILED: train the encoder (exit status 7" in first.stderr
+    assert (scripts / "log").read_text().split() == ["data", "train"]
+
+    second, third = quickstart(scripts), quickstart(scripts)
+    assert second.returncode == third.returncode == 0, second.stderr + third.stderr
+    assert second.stdout.endswith("\nthe table\n") and third.stdout.endswith("\nthe table\n")
+    steps = (scripts / "log").read_text().split()
+    assert steps == ["data", "train", "train", "evaluate", "train"]
