@@ -2,13 +2,14 @@
 
 import difflib
 import importlib.util
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_dict, config_flags
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, is_machine_failure, reason
 from interestyle_jax.training.presets import set_preset
 
 # Inside the package in a wheel, beside it in the repository.
@@ -69,8 +70,9 @@ def load_config(path: str) -> config_dict.ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise InputError(f"{name}: line {error.lineno}: {error.msg}") from error
+    # The file is the user's program: it may fail in any way.
+    except Exception as error:
+        raise _broken(name, file, error) from error
     if not hasattr(module, "get_config"):
         raise InputError(f"{name}: expected a function get_config()")
     try:
@@ -80,6 +82,8 @@ def load_config(path: str) -> config_dict.ConfigDict:
     except ValueError as error:
         message = _one_line(error)
         raise InputError(message if name in message else f"{path}: {message}") from error
+    except Exception as error:
+        raise _broken(name, file, error) from error
     if not isinstance(config, config_dict.ConfigDict):
         raise InputError(
             f"{name}: get_config() returned {type(config).__name__}, expected a ConfigDict"
@@ -114,6 +118,20 @@ def _find(name: str) -> Path:
             + ", ".join(shipped)
         )
     return shipped[name]
+
+
+def _broken(name: str, file: Path, error: Exception) -> Exception:
+    """InputError with the last line of the file that took part, or the machine's own failure."""
+    if is_machine_failure(error):
+        return error
+    line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename) == file:
+            line = frame.lineno
+    text = error.msg if isinstance(error, SyntaxError) else reason(error)
+    kind = "" if isinstance(error, SyntaxError | InputError) else f"{type(error).__name__}: "
+    where = name if line is None else f"{name}: line {line}"
+    return InputError(_one_line(f"{where}: {kind}{text}"))
 
 
 def _preset(overrides: Sequence[str]) -> str | None:
@@ -156,5 +174,5 @@ def close_fields(field: str, known: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*whole, *same_last]))[:4]
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())

@@ -1,13 +1,15 @@
 """How a command ends: 0, 2 for the user's errors, 1 for the machine's, each told in one line."""
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Callable
 
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
+from interestyle_jax.library_messages import without_library_messages
 
-# Set to 1 it shows the traceback behind the line.
+# Set to 1 it shows the traceback behind the line, and what libraries log.
 DEBUG = "INTERESTYLE_DEBUG"
 STOPPED = 130
 
@@ -25,7 +27,7 @@ def status_of(error: BaseException) -> int | None:
 
 def tell(error: BaseException, *, program: str, prefix: str = "") -> None:
     """Prints "`program`: error: `prefix` reason" on stderr, below the traceback if asked for."""
-    if os.environ.get(DEBUG, "0") not in ("", "0"):
+    if _debugging():
         traceback.print_exception(error)
     print(f"{program}: error: {prefix}{_line(error)}", file=sys.stderr, flush=True)
 
@@ -36,8 +38,10 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
     What `work` returns, or 0; 2 or 1 with one line on stderr as `status_of` says; 130 on Ctrl-C.
     A fault of the program itself goes on as it is, with its traceback.
     """
+    quiet = contextlib.nullcontext() if _debugging() else without_library_messages()
     try:
-        status = _status(work)
+        with quiet:
+            status = _status(work)
         _flush_stdout()
         return status
     except KeyboardInterrupt:
@@ -49,6 +53,10 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
             raise
         tell(error, program=program)
         return status
+
+
+def _debugging() -> bool:
+    return os.environ.get(DEBUG, "0") not in ("", "0")
 
 
 def _status(work: Callable[[], int | None]) -> int:

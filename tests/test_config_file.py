@@ -85,6 +85,11 @@ def test_a_wrong_override_is_named_in_one_line(config_path, override, message):
     [
         ("def get_config(:", "line 1"),
         ("x = 1", "expected a function get_config()"),
+        ("\nx = y", "line 2: NameError: name 'y' is not defined"),
+        ("import nowhere_to_be_found", "line 1: ModuleNotFoundError: No module named"),
+        ("def get_config():\n    return 1 / 0", "line 2: ZeroDivisionError"),
+        ("def get_config(size):\n    return 1", "TypeError: get_config() missing 1 required"),
+        ("x = '\0'", "null bytes"),
         ("def get_config(): return {'seed': 1}", "returned dict, expected a ConfigDict"),
     ],
 )

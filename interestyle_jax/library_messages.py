@@ -1,0 +1,39 @@
+"""What libraries say about damaged files by themselves, kept off stderr: our one line says it."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from absl import logging
+
+CLOSED_LOOP = "Event loop is closed"
+
+
+@contextlib.contextmanager
+def without_library_messages() -> Iterator[None]:
+    """Orbax's and TFDS's log is silent within the block.
+
+    They log what they then raise. TensorStore ends reads of a damaged file after Orbax closed their
+    event loop, with a traceback for each, sooner or later: these are dropped from now on.
+    """
+    _drop_closed_loops()
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _drop_closed_loops() -> None:
+    show = sys.unraisablehook
+    if getattr(show, "drops_closed_loops", False):
+        return
+
+    def show_others(unraisable) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and CLOSED_LOOP in str(error)):
+            show(unraisable)
+
+    show_others.drops_closed_loops = True
+    sys.unraisablehook = show_others
