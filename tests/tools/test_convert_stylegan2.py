@@ -74,7 +74,11 @@ def test_converted_generator_draws_the_same(generator, checkpoint, tmp_path):
         (lambda c: c.update({"other": np.zeros(2)}), "unused key other"),
         (
             lambda c: c["g_ema"].update({"to_rgb1.bias": np.zeros((1, 4, 1, 1))}),
-            r"to_rgb1.bias is \[1, 4, 1, 1\], expected \[1, 3, 1, 1\]",
+            r"is a generator of 4 channels, expected 3 \(RGB\)",
+        ),
+        (
+            lambda c: c["g_ema"].update({"to_rgbs.0.bias": np.zeros((1, 4, 1, 1))}),
+            r"to_rgbs.0.bias is \[1, 4, 1, 1\], expected \[1, 3, 1, 1\]",
         ),
         (
             lambda c: c["g_ema"].update({"to_rgbs.0.upsample.kernel": np.ones((4, 4))}),

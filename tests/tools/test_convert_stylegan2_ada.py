@@ -18,6 +18,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.weights import load_weights
 from tools.convert_weights import convert
 from tools.convert_weights.source_file import read_source
+from tools.convert_weights.to_pytorch import to_pytorch
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
 F = torch.nn.functional
@@ -255,6 +256,33 @@ def test_a_state_dict_gives_the_same_weights_as_the_pickle(published_names, tmp_
         np.testing.assert_array_equal(pickled[key.replace(".", "/")], value)
 
 
+@pytest.mark.parametrize("strengths", [False, True], ids=["use_noise=False", "no buffers"])
+def test_a_network_without_noise_buffers_is_read_and_comes_back(tmp_path, strengths):
+    _, state = make_generator(np.random.default_rng(0))
+    left_out = ("noise_const",) if strengths else ("noise_const", "noise_strength")
+    state = {k: v.detach() for k, v in state.items() if not k.endswith(left_out)}
+    torch.save({"G_ema": state}, tmp_path / "g.pt")
+    report = convert([tmp_path / "g.pt"], tmp_path / "out")
+    assert "note: no noise buffers in the source, drawn (seed 0)" in report
+    assert ("strength 0" in report) != strengths
+    weights = load_weights(tmp_path / "out")
+    assert weights.metadata["extra"]["noise"] == {"seed": 0, "used": strengths}
+    generator = weights.variables["generator"]
+    want = np.float32(0.3 if strengths else 0)
+    assert all(
+        layer["noise_strength"] == want
+        for name, layer in generator["params"].items()
+        if name.startswith(("up_", "conv_"))
+    )
+    to_pytorch(tmp_path / "out", tmp_path / "back.pt")
+    back = torch.load(tmp_path / "back.pt", weights_only=True)["G_ema"]
+    drawn = {k for k in back if k.endswith("noise_const")}
+    # NVIDIA's networks without noise refuse such keys, the others need them.
+    assert back.keys() - drawn == state.keys() and bool(drawn) == strengths
+    for key, value in state.items():
+        np.testing.assert_array_equal(back[key], value)
+
+
 def rosinality(state):
     """The same generator in rosinality's names and axes, written out by hand."""
     out = {"input.input": state["synthesis.b4.const"][None]}
@@ -305,7 +333,7 @@ def test_rosinalitys_layout_of_the_same_numbers_is_the_same_network(published_na
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"c_dim": 3}, "a conditional network"),
+        ({"c_dim": 3}, "a conditional generator"),
         ({"fir": torch.ones(4, 4) / 16}, "resample_filter is another filter"),
         ({"fir": torch.ones(6, 6) / 36}, "resample_filter is another filter"),
     ],

@@ -14,7 +14,7 @@ import pytest
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import Weights
-from tools.convert_weights import recognise
+from tools.convert_weights import recognise, unsupported
 from tools.convert_weights.families import FAMILIES
 from tools.convert_weights.source_file import PARALLEL, SourceFile
 from tools.convert_weights.torch_file import Device
@@ -106,7 +106,9 @@ def sources(contents):
 @pytest.mark.parametrize("prefix", ["", PARALLEL])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_is_recognised(contents, name, prefix):
-    assert recognise(sources(contents(name, prefix=prefix))) == LAYOUTS[name].family
+    files = sources(contents(name, prefix=prefix))
+    unsupported.check(files)
+    assert recognise(files) == LAYOUTS[name].family
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

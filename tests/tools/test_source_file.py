@@ -1,8 +1,11 @@
 """Reading sources: every format that official files come in, and nothing that runs."""
 
 import argparse
+import gzip
 import io
 import pickle
+import struct
+import sys
 import zipfile
 
 import numpy as np
@@ -13,6 +16,9 @@ from tools.convert_weights.source_file import BARE, SourceFile, keys, read_sourc
 from tools.convert_weights.torch_file import Device
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
+safetensors = pytest.importorskip(
+    "safetensors.torch", reason="safetensors is not installed (extra [convert])"
+)
 
 
 def save(path, content, **options):
@@ -69,6 +75,21 @@ def test_module_prefix_is_taken_off_where_a_whole_section_has_it():
     assert SourceFile.of("x.pt", {"module.a": x}).content.keys() == {"a"}
 
 
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_prefixes_of_wrapped_networks_are_taken_off_in_any_order(prefix):
+    x = np.ones(1)
+    section = {f"encoder.{prefix}a": x, f"encoder.{prefix}b.c": x, "decoder.a": x}
+    content = {"state_dict": section, "g_ema": {f"{prefix}a": x, f"{prefix}encoder.{prefix}b": x}}
+    source = SourceFile.of("x.pt", content)
+    assert keys([source]) == {
+        "state_dict/encoder.a", "state_dict/encoder.b.c", "state_dict/decoder.a",
+        "g_ema/a", "g_ema/encoder.b",
+    }  # fmt: skip
+    assert len(source.notes) == 2 * len(prefix.split(".")[:-1])
+
+
 @pytest.mark.parametrize("content", [np.arange(6.0).reshape(2, 3), {"a": np.arange(3)}])
 @pytest.mark.parametrize("version", [(1, 0), (2, 0)])
 def test_npy_files(tmp_path, content, version):
@@ -117,8 +138,26 @@ def damaged(tmp_path, name):
     flipped[len(flipped) // 2] ^= 1
     npy = io.BytesIO()
     np.save(npy, np.zeros(100))
+    tensors = safetensors.save({"a": torch.zeros(4000)})
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("a.txt", "text")
     content = {
         "empty.pt": b"",
+        "head_legacy.pt": old.getvalue()[:30],
+        "truncated.safetensors": tensors[:9000],
+        "head.safetensors": tensors[:40],
+        "opcode.pt": with_pickle(buffer.getvalue(), b"\x80\x02\x96."),
+        # The record that announces a zip64 archive, of two disks.
+        "several_disks.pt": buffer.getvalue()[:-42]
+        + struct.pack("<4sIQI", b"PK\x06\x07", 1, 0, 2)
+        + buffer.getvalue()[-22:],
+        "page.pt": b"\n <!DOCTYPE html><html>Quota exceeded</html>",
+        "pointer.pkl": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "answer.pt": b'{"error": "not found"}',
+        "packed.pth.tar": bytes(257) + b"ustar" + bytes(250),
+        "packed.pt": gzip.compress(bytes(100)),
+        "packed.zip": archive.getvalue(),
         "truncated.pt": buffer.getvalue()[:9000],
         "truncated_legacy.pt": old.getvalue()[:9000],
         "picture.pt": b"\x89PNG\r\n" + bytes(100),
@@ -135,11 +174,22 @@ def damaged(tmp_path, name):
     ("name", "message"),
     [
         ("empty.pt", "is empty"),
-        ("truncated.pt", "not a readable PyTorch file"),
+        ("truncated.pt", "not a readable PyTorch file: it is cut off, copy or download it again"),
         ("flipped.pt", "data/0 does not match its checksum"),
-        ("truncated_legacy.pt", "not a readable PyTorch file"),
-        ("picture.pt", "PyTorch"),
-        ("picture.bin", "not a readable pickle"),
+        ("truncated_legacy.pt", "not a readable PyTorch file: it is cut off"),
+        ("head_legacy.pt", "not a readable PyTorch file: it is cut off"),
+        ("truncated.safetensors", "is cut off, copy or download it again"),
+        ("head.safetensors", "is cut off, copy or download it again"),
+        ("opcode.pt", "not a readable PyTorch file: Unsupported operand 150"),
+        ("several_disks.pt", "not a readable PyTorch file: zipfiles that span multiple disks"),
+        ("picture.pt", "is a PNG picture, expected a checkpoint"),
+        ("picture.bin", "is a PNG picture, expected a checkpoint"),
+        ("page.pt", "is a web page, as a failed download leaves it, .*download it again"),
+        ("pointer.pkl", "is a git-lfs pointer, .*git lfs pull"),
+        ("answer.pt", "is JSON text, .*download it again"),
+        ("packed.pth.tar", "is a tar archive, .*unpack it"),
+        ("packed.pt", "is a gzip file, .*unpack it"),
+        ("packed.zip", r"is a zip archive of other things than a checkpoint \(a.txt\)"),
         ("truncated.npy", "not a readable .npy file"),
         ("header.npy", "not a readable .npy file"),
     ],
@@ -149,6 +199,112 @@ def test_damaged_files_are_one_clear_line(tmp_path, name, message):
     with pytest.raises(InputError, match=message) as error:
         read_source(path)
     assert str(error.value).count(str(path)) == 1 and "\n" not in str(error.value)
+    # PyTorch advises to switch its safety off.
+    assert "weights_only" not in str(error.value)
+
+
+def with_pickle(archive: bytes, content: bytes) -> bytes:
+    """The bytes of a .pt with another pickle."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(changed, "w") as new:
+        for entry in old.infolist():
+            is_pickle = entry.filename.endswith("data.pkl")
+            new.writestr(entry.filename, content if is_pickle else old.read(entry))
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize("new_format", [True, False], ids=["zip", "legacy"])
+def test_numpys_numbers_and_arrays_in_a_pytorch_file(tmp_path, new_format):
+    content = {
+        "loss": np.float64(0.25),
+        "step": np.int64(7),
+        "done": np.bool_(True),
+        "name": np.str_("best"),
+        "a": np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)),
+        "opts": {"rates": np.array([1, 2])},
+    }
+    path = save(tmp_path / "x.pt", content, _use_new_zipfile_serialization=new_format)
+    read = read_source(path).content
+    # Numbers are plain ones, so that no table has to know them.
+    assert {k: read[k] for k in ("loss", "step", "done", "name")} == {
+        "loss": 0.25, "step": 7, "done": True, "name": "best",
+    }  # fmt: skip
+    assert type(read["loss"]) is float and type(read["step"]) is int
+    np.testing.assert_array_equal(read["a"], content["a"])
+    assert read["a"].dtype == np.float32
+    np.testing.assert_array_equal(read["opts"]["rates"], [1, 2])
+    save(path, np.ones((1, 4), np.float32))
+    np.testing.assert_array_equal(read_source(path).content[BARE], np.ones((1, 4)))
+
+
+@pytest.mark.parametrize(
+    ("pickled", "message"),
+    [
+        # Objects by their bytes would be addresses of the file's choice.
+        (b"cnumpy\ndtype\nU\x02O8\x85R", "array of type object, expected numbers"),
+        (b"cnumpy\ndtype\nU\x02f8\x85R", "bytes-like"),
+        (b"cnumpy\ndtype\nU\x03f99\x85R", "Unsupported|not understood"),
+    ],
+)
+def test_crafted_arrays_are_refused(tmp_path, pickled, message):
+    array = b"cnumpy._core.multiarray\n_reconstruct\n)R(K\x01K\x09\x85" + pickled + b"\x89U\x08"
+    array += bytes(range(8)) + b"tb"
+    plain = save(tmp_path / "x.pt", {"a": torch.zeros(1)})
+    plain.write_bytes(with_pickle(plain.read_bytes(), b"\x80\x02}U\x01a" + array + b"s."))
+    with pytest.raises(InputError, match=message):
+        read_source(plain)
+
+
+def test_a_bare_name_is_no_array(tmp_path):
+    plain = save(tmp_path / "x.pt", {"a": torch.zeros(1)})
+    plain.write_bytes(with_pickle(plain.read_bytes(), b"\x80\x02}U\x01acnumpy\ndtype\ns."))
+    with pytest.raises(InputError, match="a is a bare name, expected an array"):
+        read_source(plain)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle", "inside"])
+def test_a_whole_network_says_what_to_save_instead(tmp_path, form):
+    network, path = torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "x.pt"
+    if form == "pickle":
+        path = tmp_path / "x.pkl"
+        path.write_bytes(pickle.dumps(network))
+    else:
+        content = {"g_ema": network} if form == "inside" else network
+        save(path, content, _use_new_zipfile_serialization=form != "legacy")
+    with pytest.raises(
+        InputError, match=r"holds a whole network .*Sequential.*state_dict\(\)"
+    ) as e:
+        read_source(path)
+    assert "weights_only" not in str(e.value)
+
+
+def test_safetensors_give_what_the_pytorch_file_gives(tmp_path):
+    generator = {"style.1.weight": torch.ones(2, 2), "input.input": torch.zeros(1).bfloat16()}
+    flat = {f"g_ema.{k}": v for k, v in generator.items()} | {"latent_avg": torch.ones(3).half()}
+    for name in ("x.safetensors", "x.bin"):
+        safetensors.save_file(flat, tmp_path / name, metadata={"opts": '{"size": 4}'})
+        source = read_source(tmp_path / name)
+        assert source.content["opts"] == {"size": 4}
+        nested = {"g_ema": generator, "latent_avg": flat["latent_avg"]}
+        expected = read_source(save(tmp_path / "x.pt", nested)).arrays()
+        assert source.arrays().keys() == expected.keys()
+        for key, value in expected.items():
+            assert source.arrays()[key].dtype == value.dtype
+            np.testing.assert_array_equal(source.arrays()[key], value)
+    small = {"x": torch.ones(2).to(torch.float8_e4m3fn)}
+    safetensors.save_file(small, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="x is of a type that NumPy lacks"):
+        read_source(tmp_path / "x.safetensors")
+    safetensors.save_file(flat, tmp_path / "x.safetensors", metadata={"opts": "{"})
+    with pytest.raises(InputError, match="metadata opts is no JSON"):
+        read_source(tmp_path / "x.safetensors")
+
+
+def test_safetensors_without_the_package_say_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    (tmp_path / "x.safetensors").write_bytes(b"anything")
+    with pytest.raises(InputError, match=r"needs safetensors.*\[convert\]"):
+        read_source(tmp_path / "x.safetensors")
 
 
 def test_a_directory_is_no_source(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import check_destination, save_weights
 
+from . import unsupported
 from .conversion import Conversion
 from .families import FAMILIES, by_name
 from .progress import directory_bar
@@ -57,6 +58,7 @@ def convert(
         raise InputError("--verify: not with --part, whose result has no official layout")
     check_destination(out, force)
     files = [read_source(path) for path in sources]
+    unsupported.check(files)
     kind = FAMILIES[recognise(files)] if family == "auto" else by_name(family)
     conversion = kind.convert(files)
     written = kind.name

@@ -24,7 +24,8 @@ class Conversion:
       architectures: {part: architecture} of the parts that are networks.
       extra: JSON-able facts that the way back needs, for `metadata.json`'s "extra"; the `kept`
         integers of every part are added to it under "kept", {part: {key: integer}}. A mean latent
-        that was computed is "w_avg": {"samples": number, "seed": seed}.
+        that was computed is "w_avg": {"samples": number, "seed": seed}, noise buffers that were
+        drawn "noise": {"seed": seed}, with "used": False where the network has no noise at all.
       ignored: source keys outside the parts that are left out on purpose (optimizer state).
       notes: what else the user has to know, a sentence each.
     """

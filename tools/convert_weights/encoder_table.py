@@ -26,6 +26,9 @@ FORMS = {
     "backbone": ("input_layer.0.weight", "input_layer.0.weight"),
 }
 HEAD_CONVOLUTION = re.compile(r"styles\.(\d+)\.convs\.(\d+)\.weight")
+RESNET_SHORTCUT = "body.{}.downsample.0.weight"
+# The stages, from the last, that each layer of a pyramid reads.
+LATERALS = {"latlayer1.weight": -2, "latlayer2.weight": -3}
 RESNET_BLOCK = re.compile(r"body\.(\d+)\.conv1\.weight")
 
 
@@ -47,11 +50,12 @@ def read_encoder(
     """The encoder of this class whose weights these are, from shapes and numbers of layers alone.
 
     Raises:
-      InputError: a key that tells the architecture is missing or has too few axes.
+      InputError: a key that tells the architecture is missing or has too few axes, or stages cannot
+        be told apart.
     """
     try:
         is_resnet = issubclass(encoder_class, ResNetBackboneEncoder)
-        resnet = {"stem": "conv1.weight", "block": RESNET_BLOCK}
+        resnet = {"stem": "conv1.weight", "block": RESNET_BLOCK, "shortcut": RESNET_SHORTCUT}
         units, widths = read_trunk(arrays, **(resnet if is_resnet else {}))
         depths = _head_depths(arrays)
         # The heads halve the trunk's last map until one pixel is left.
@@ -65,12 +69,26 @@ def read_encoder(
             "w_dim": arrays["styles.0.linear.weight"].shape[0],
         }
         if issubclass(encoder_class, GradualStyleEncoder):
+            _check_stages(arrays, widths)
             fields["middle_start"] = depths.count(depths[0])
             fields["fine_start"] = fields["middle_start"] + depths.count(depths[0] + 1)
     except (KeyError, IndexError, ValueError) as error:
         name = encoder_class.__name__
         raise InputError(f"{where}: no {name} can be read from it ({error})") from error
     return encoder_class(**fields)
+
+
+def _check_stages(arrays: Mapping[str, np.ndarray], widths: Sequence[int]) -> None:
+    """Raises ValueError where the pyramid's layers read other widths than the stages have."""
+    stages = widths[1:]
+    reads = {key: arrays[key].shape[1] for key in LATERALS}
+    if any(-at > len(stages) or reads[key] != stages[at] for key, at in LATERALS.items()):
+        raise ValueError(
+            f"runs of blocks of {', '.join(map(str, stages))} channels, its pyramid reads "
+            f"{reads['latlayer2.weight']} and {reads['latlayer1.weight']}; stages of one width "
+            "beside each other cannot be told apart by their shapes, opts/encoder_architecture "
+            "would have to say them"
+        )
 
 
 def encoder_entries(encoder: Encoder) -> list[Entry]:

@@ -57,16 +57,19 @@ def read_trunk(
     *,
     stem: str = "input_layer.0.weight",
     block: re.Pattern[str] = BLOCK,
+    shortcut: str | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """`units` and `widths` of the trunk whose keys these are, from the shapes of its blocks.
 
-    A stage is a run of blocks of one width; stages of equal width, which no official trunk has
-    beside each other, would be taken for one.
+    A stage is a run of blocks of one width. IR-SE stages of one width beside each other, which no
+    official trunk has, cannot be told apart: their shortcuts have no weights.
 
     Args:
       arrays: {key: array} without a prefix.
       stem: the first convolution's key; the default is IR-SE's, as `block`'s.
       block: matches the key of a block's first convolution; its group is the block's number.
+      shortcut: the key, by the block's number, of a shortcut that every stage but the first begins
+        with, or None where shortcuts go with the widths.
 
     Raises:
       KeyError, ValueError: no stem, no blocks, or blocks whose numbers have gaps.
@@ -76,7 +79,8 @@ def read_trunk(
         raise ValueError(f"blocks {sorted(found)}, expected 0, 1, 2, ...")
     units, widths = [], [arrays[stem].shape[0]]
     for i in range(len(found)):
-        if not units or found[i] != widths[-1]:
+        begins = shortcut is not None and shortcut.format(i) in arrays
+        if not units or begins or found[i] != widths[-1]:
             units.append(0)
             widths.append(found[i])
         units[-1] += 1

@@ -12,26 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from .numpy_pickle import Stub
 from .torch_file import import_torch
 
 # Where a torch module keeps what it holds.
 HOLDERS = ("_parameters", "_buffers", "_modules")
 PLAIN = (str, int, float, bool, type(None))
-
-
-class Stub:
-    """What the pickle says about one object: the arguments and the state, never acted upon."""
-
-    def __init__(self, *args: Any):
-        self.args = args
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def build(self, path: Path, key: str) -> Any:
-        """The array that this stands for."""
-        raise ValueError(f"{key or 'content'} is a bare name, expected an array")
 
 
 class Container(dict):

@@ -45,6 +45,10 @@ def format_report(
             f"note: no mean latent in the source, computed from {drawn['samples']:,} samples "
             f"(seed {drawn['seed']})"
         )
+    if "noise" in conversion.extra:
+        drawn = conversion.extra["noise"]
+        unused = "" if drawn.get("used", True) else ", with strength 0: the network has no noise"
+        lines.append(f"note: no noise buffers in the source, drawn (seed {drawn['seed']}){unused}")
     lines += _casts(conversion, dtype) + _not_finite(conversion)
     return "\n".join(lines)
 

@@ -13,12 +13,10 @@ import numpy as np
 
 from interestyle_jax.errors import InputError, file_error
 
-from .network_pickle import NETWORK_STAND_INS, Persistent, Stub
-from .torch_file import MOST_VALUES
+from .network_pickle import NETWORK_STAND_INS, Persistent
+from .numpy_pickle import STAND_INS, Array, Stub
+from .torch_file import MOST_VALUES, network_object
 
-NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-# Real and integer types; object arrays, which could nest anything, are not among them.
-KINDS = "fiub"
 READ = "only arrays, tensors and stylegan2-ada-pytorch's networks are read"
 TENSORFLOW = "it is of TensorFlow's StyleGAN2, expected stylegan2-ada-pytorch's own (its legacy.py)"
 PLAIN = (str, bytes, int, float, bool, type(None))
@@ -82,41 +80,9 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _Array(Stub):
-    """numpy.core.multiarray._reconstruct, whose arguments say nothing and whose state all."""
-
-    def parts(self, key: str) -> tuple[tuple[int, ...], np.dtype, bool, Any]:
-        """Shape, type, whether columns come first, and the bytes."""
-        if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise ValueError(f"{key or 'content'} is no array")
-        _, shape, dtype, fortran, raw = self.state
-        return shape, _dtype(dtype), fortran, raw
-
-    def build(self, path: Path, key: str) -> np.ndarray:
-        shape, dtype, fortran, raw = self.parts(key)
-        if dtype.kind not in KINDS:
-            raise ValueError(f"array of type {dtype}, expected numbers")
-        array = np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-        return array.astype(dtype.newbyteorder("="))
-
-
-class _Number(Stub):
-    """numpy.core.multiarray.scalar: a type and the bytes of one number."""
-
-    def build(self, path: Path, key: str) -> np.ndarray:
-        dtype, raw = self.args
-        dtype = _dtype(dtype)
-        if dtype.kind not in KINDS:
-            raise ValueError(f"number of type {dtype}, expected a plain one")
-        return np.frombuffer(raw, dtype, count=1).reshape(())
-
-
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): Stub,
-    ("numpy", "dtype"): Stub,
     ("_codecs", "encode"): _latin1,
-    **{(module, "_reconstruct"): _Array for module in NUMPY_MODULES},
-    **{(module, "scalar"): _Number for module in NUMPY_MODULES},
+    **STAND_INS,
     **NETWORK_STAND_INS,
 }
 
@@ -131,18 +97,13 @@ def _stand_in_unpickler(path: Path) -> type[pickle.Unpickler]:
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) not in allowed:
+                if what := network_object(path, f"{module}.{name}"):
+                    raise InputError(f"{path}: {what}")
                 advice = TENSORFLOW if module.startswith("dnnlib.tflib") else READ
                 raise InputError(f"{path}: refused, the pickle names {module}.{name}; {advice}")
             return allowed[module, name]
 
     return Unpickler
-
-
-def _dtype(stub: Any) -> np.dtype:
-    """The type from its text ("f4") and byte order, the second entry of its state."""
-    dtype = np.dtype(stub.args[0])
-    order = stub.state[1] if stub.state is not None else "="
-    return dtype.newbyteorder(order) if order in "<>" else dtype
 
 
 class _Building:
@@ -169,7 +130,7 @@ class _Building:
         if isinstance(value, Persistent):
             return self.build(value.content(key), key)
         # NumPy wraps the one object of a pickled .npy in an array without axes.
-        if isinstance(value, _Array) and key == "":
+        if isinstance(value, Array) and key == "":
             shape, dtype, _, raw = value.parts(key)
             if dtype.hasobject and shape == ():
                 return self.build(raw[0], key)

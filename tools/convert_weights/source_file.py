@@ -2,8 +2,7 @@
 
 import dataclasses
 import hashlib
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,15 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 
-from . import torch_file
+from . import foreign_file, safetensors_file, torch_file
 from .progress import bytes_bar
 from .restricted_pickle import read_npy, read_pickle
 
 # Key of the array of a file that holds one array and nothing around it.
 BARE = "(array)"
-# What DataParallel puts before every key of a state dict.
+# What DataParallel and torch.compile put before every key of a state dict.
 PARALLEL = "module."
+WRAPPERS = (PARALLEL, "_orig_mod.")
 PIECE = 1 << 20
 NUMPY_MAGIC = b"\x93NUMPY"
 
@@ -30,10 +30,10 @@ class SourceFile:
     Attributes:
       path: the file.
       sha256: its digest.
-      content: nested dicts; arrays are NumPy's, keys the file's own as text, without DataParallel's
-        "module." where a whole section has it. Other values are as they were: numbers, text, None,
-        lists, `torch_file.Device` for a torch.device; a Namespace is a dict. A bare array lies
-        under `BARE`.
+      content: nested dicts; arrays are NumPy's, keys the file's own as text, without the
+        `WRAPPERS` of a whole section or of one of its networks. Other values are as they were:
+        numbers, text, None, lists, `torch_file.Device` for a torch.device; a Namespace is a dict.
+        A bare array lies under `BARE`.
       notes: what was changed to get there, a sentence each.
     """
 
@@ -47,7 +47,7 @@ class SourceFile:
         """The source file with this content: nested mappings, or one array."""
         notes: list[str] = []
         tree = {BARE: content} if isinstance(content, np.ndarray) else content
-        return cls(Path(path), sha256, _strip_parallel(tree, "", notes), tuple(notes))
+        return cls(Path(path), sha256, _unwrapped(tree, "", notes), tuple(notes))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array under its keys joined by "/"; entries of lists count from 0."""
@@ -80,11 +80,12 @@ def merge(sources: Sequence[SourceFile]) -> dict[str, np.ndarray]:
 
 
 def read_source(path: str | Path) -> SourceFile:
-    """Reads a PyTorch file (`torch.load(weights_only=True)`), a pickle of arrays, or a `.npy`.
+    """Reads a PyTorch file (`torch.load(weights_only=True)`), safetensors, a pickle, or a `.npy`.
 
     Raises:
-      InputError: missing, empty, truncated or foreign file, a forbidden global, an archive that
-        inflates to far more than the file's size, or PyTorch is needed and not installed.
+      InputError: missing, empty, truncated or foreign file (with what it is), a forbidden global,
+        an archive that inflates to far more than the file's size, or PyTorch or safetensors is
+        needed and not installed.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -110,13 +111,17 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _reader(path: Path):
+def _reader(path: Path) -> Callable[[Path], Any]:
     """By the file's first bytes; its name decides only where those say nothing."""
     with path.open("rb") as file:
-        start = file.read(32)
+        start = file.read(foreign_file.LENGTH)
+    foreign_file.check(path, start)
     if start.startswith(NUMPY_MAGIC):
         return read_npy
-    is_torch = zipfile.is_zipfile(path) or start.startswith(torch_file.LEGACY_MAGIC)
+    is_safetensors = safetensors_file.starts_one(start, path.stat().st_size)
+    if is_safetensors or path.suffix == ".safetensors":
+        return safetensors_file.read
+    is_torch = torch_file.is_torch(path, start)
     return torch_file.read if is_torch or path.suffix in (".pt", ".pth") else read_pickle
 
 
@@ -130,16 +135,31 @@ def _flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
             yield name, value
 
 
-def _strip_parallel(tree: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
-    stripped = tree
-    # A wrapped model may have been wrapped again.
-    while stripped and all(str(key).startswith(PARALLEL) for key in stripped):
-        stripped = {str(key).removeprefix(PARALLEL): value for key, value in stripped.items()}
-    if stripped is not tree:
-        notes.append(f'keys of {name or "the file"} began with "{PARALLEL}", which was taken off')
+def _unwrapped(tree: Mapping[str, Any], name: str, notes: list[str]) -> dict[str, Any]:
+    """The tree without the wrappers' words; a wrapped network may have been wrapped again."""
+    names = {str(key): str(key) for key in tree}
+    removed = _unwrap(names, "")
+    for network in sorted({key.partition(".")[0] for key in names.values() if "." in key}):
+        removed |= _unwrap(names, f"{network}.")
+    for word in sorted(removed):
+        notes.append(f'keys of {name or "the file"} began with "{word}", which was taken off')
     return {
-        str(k): _strip_parallel(v, f"{name}/{k}" if name else str(k), notes)
+        names[str(k)]: _unwrapped(v, f"{name}/{names[str(k)]}" if name else names[str(k)], notes)
         if isinstance(v, Mapping)
         else v
-        for k, v in stripped.items()
+        for k, v in tree.items()
     }
+
+
+def _unwrap(names: dict[str, str], network: str) -> set[str]:
+    """Takes wrappers off the names of one network, which all begin with `network`; the words."""
+    removed: set[str] = set()
+    own = [key for key, name in names.items() if name.startswith(network)]
+    while own:
+        words = [w for w in WRAPPERS if all(names[k].startswith(network + w) for k in own)]
+        if not words:
+            break
+        for key in own:
+            names[key] = network + names[key].removeprefix(network + words[0])
+        removed.add(words[0])
+    return removed

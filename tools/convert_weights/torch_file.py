@@ -2,6 +2,8 @@
 
 import argparse
 import pickle
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.errors import InputError, file_error, reason
+
+from .numpy_pickle import STAND_INS, Number, Stub
 
 # The first pickle of a file written before the zip format: a magic number.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -21,6 +25,17 @@ INFLATION = 4
 SLACK = 1 << 20
 # Entries of a file; an optimizer's state has tens of thousands.
 MOST_VALUES = 1_000_000
+
+
+# NumPy's arrays and numbers, which would else need NumPy's own functions.
+NUMPY = [(stand_in, ".".join(name)) for name, stand_in in STAND_INS.items()]
+ZIP_MAGIC = b"PK\x03\x04"
+# PyTorch's layers, which a pickle names that holds a network.
+LAYERS = b"torch.nn.modules."
+# A network's pickle before the tensors of a file that is no archive.
+PICKLE_BYTES = 1 << 24
+UNREADABLE = "not a readable PyTorch file"
+CUT_OFF = "it is cut off, copy or download it again"
 
 
 class Device(str):
@@ -49,26 +64,94 @@ def read(path: Path) -> Any:
         hold, tensors or archive entries far larger than the file, or PyTorch is not installed.
     """
     torch = import_torch(f"{path}: reading it")
-    mappable = zipfile.is_zipfile(path) and _check_archive(path)
+    mappable = False
+    if is_archive(path):
+        mappable = _check_archive(path)
+    elif _first_bytes(path, len(ZIP_MAGIC)) == ZIP_MAGIC:
+        # An archive's table of contents is its end.
+        raise InputError(f"{path}: {UNREADABLE}: {CUT_OFF}")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *NUMPY]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
     except pickle.UnpicklingError as error:
-        # The message's middle names the offending global; its rest is advice to switch safety off.
-        text = " ".join(str(error).split())
-        start = text.find("Unsupported global")
-        detail = text[start : start + 200].split(" was not")[0] if start >= 0 else text[:200]
-        raise InputError(f"{path}: refused by torch.load(weights_only=True): {detail}") from error
+        raise InputError(f"{path}: {_refusal(path, error)}") from error
+    # What a file that is cut off gives.
+    except (EOFError, struct.error) as error:
+        raise InputError(f"{path}: {UNREADABLE}: {CUT_OFF}") from error
     except Exception as error:
-        raise file_error(error, f"{path}: not a readable PyTorch file") from error
-    if not isinstance(content, Mapping | argparse.Namespace | torch.Tensor):
-        raise InputError(
-            f"{path}: holds a {type(content).__name__}, expected a dict of tensors or a tensor"
-        )
+        detail = " ".join(str(error).split())
+        # PyTorch's advice is to switch its safety off.
+        if "weights_only" in detail or "unexpected EOF" in detail:
+            what = CUT_OFF if "unexpected EOF" in detail else "its pickle is damaged or foreign"
+            raise InputError(f"{path}: {UNREADABLE}: {what}") from error
+        raise file_error(error, f"{path}: {UNREADABLE}") from error
     try:
-        return _Reading(path, torch).plain(content, "")
+        plain = _Reading(path, torch).plain(content, "")
+    except InputError:
+        raise
     except RecursionError as error:
         raise InputError(f"{path}: its entries contain each other, expected a tree") from error
+    # What NumPy's stand-ins hold is the file's.
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise InputError(f"{path}: {UNREADABLE}: {reason(error)}") from error
+    if not isinstance(plain, dict | np.ndarray):
+        raise InputError(
+            f"{path}: holds a {type(plain).__name__}, expected a dict of tensors or a tensor"
+        )
+    return plain
+
+
+def is_torch(path: Path, start: bytes) -> bool:
+    """Whether a file that begins so is one of torch.save, cut off or not."""
+    return start.startswith((ZIP_MAGIC, LEGACY_MAGIC)) or is_archive(path)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file is a zip archive; a damaged one is."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
+    """What the restricted unpickler met, without PyTorch's advice to do without it."""
+    text = " ".join(str(error).split())
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    if found is None:
+        detail = text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0]
+        what = "its pickle is damaged or foreign" if "weights_only" in detail else detail[:200]
+        return f"{UNREADABLE}: {what}"
+    return network_object(path, found[1]) or (
+        f"refused, it names {found[1]}; only tensors, numbers and options are read"
+    )
+
+
+def network_object(path: Path, name: str) -> str | None:
+    """What to do with a file whose pickle names one of PyTorch's layers, or None for another.
+
+    Args:
+      path: the file.
+      name: the class or function that was refused.
+    """
+    if is_archive(path):
+        with zipfile.ZipFile(path) as archive:
+            pickles = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
+            named = any(LAYERS in archive.read(n) for n in pickles)
+    else:
+        # The tensors follow the pickle.
+        named = LAYERS in _first_bytes(path, PICKLE_BYTES)
+    if not named:
+        return None
+    return (
+        f"holds a whole network as an object (it names {name}), which only its own code can read; "
+        "expected its tensors: load it with that code and torch.save its state_dict()"
+    )
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _check_archive(path: Path) -> bool:
@@ -78,16 +161,26 @@ def _check_archive(path: Path) -> bool:
       InputError: the archive would inflate without measure, or an entry is damaged, which PyTorch
         does not check.
     """
-    size = path.stat().st_size
+    size, names = path.stat().st_size, []
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            names = [entry.filename for entry in entries]
             declared = sum(entry.file_size for entry in entries)
             inflates = declared > INFLATION * size + SLACK
             damaged = None if inflates else archive.testzip()
     # Damaged headers and compressed data raise errors of many kinds.
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
         raise file_error(error, f"{path}: not a readable PyTorch file") from error
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        raise InputError(
+            f"{path}: is a zip archive of other things than a checkpoint ({', '.join(names[:3])}), "
+            "expected one of torch.save; unpack it and give what is inside"
+        )
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        raise InputError(
+            f"{path}: holds a TorchScript program, expected tensors: torch.save its state_dict()"
+        )
     if inflates:
         raise InputError(
             f"{path}: the archive of {size:,} bytes would inflate to {declared:,}, expected "
@@ -128,16 +221,27 @@ class _Reading:
             return type(value)(self.plain(v, f"{key}/{i}") for i, v in enumerate(value))
         if isinstance(value, self.torch.device):
             return Device(str(value))
+        if isinstance(value, Number):
+            return value.build(self.path, key).item()
+        if isinstance(value, type):
+            raise ValueError(f"{key or 'content'} is a bare name, expected an array")
+        if isinstance(value, Stub):
+            array = value.build(self.path, key)
+            self._count(array.nbytes, key)
+            return array
         return self._array(value, key) if isinstance(value, self.torch.Tensor) else value
+
+    def _count(self, size: int, key: str) -> None:
+        self.bytes += size
+        if self.bytes > self.limit:
+            raise InputError(
+                f"{self.path}: up to {key or 'the tensor'} the tensors need {self.bytes:,} bytes, "
+                f"expected no more than {INFLATION} times the file's size"
+            )
 
     def _array(self, tensor: Any, key: str) -> np.ndarray:
         name = key or "the tensor"
-        self.bytes += tensor.numel() * tensor.element_size()
-        if self.bytes > self.limit:
-            raise InputError(
-                f"{self.path}: up to {name} the tensors need {self.bytes:,} bytes, expected no "
-                f"more than {INFLATION} times the file's size"
-            )
+        self._count(tensor.numel() * tensor.element_size(), key)
         try:
             tensor = tensor.detach()
             if tensor.dtype == self.torch.bfloat16:

@@ -28,6 +28,7 @@ from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.weights import Weights
 
 from .. import inverter_options as options
+from .. import noise_buffers
 from ..conversion import Conversion, Family, shapes
 from ..encoder_table import (
     Encoder,
@@ -36,7 +37,8 @@ from ..encoder_table import (
     input_channels,
     read_encoder,
 )
-from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..mean_latent import SAMPLES, SEED, read_w_avg, restore_w_avg, sample_w_avg, w_avg_section
+from ..noise_buffers import draw_missing
 from ..source_file import SourceFile
 from ..tensor_map import NOTHING, Entry, Section, apply_sections, restore_map
 from ..torch_modules import COUNTERS, dense, state_dict
@@ -44,6 +46,7 @@ from .stylegan2 import (
     FIR_BUFFER,
     check_filters,
     generator_entries,
+    noise_shapes,
     read_architecture,
     restore_generator,
 )
@@ -73,6 +76,7 @@ class Plan:
       modules: {part: network}.
       opts: the file's options.
       ignored: keys left out on purpose.
+      noise_is_drawn: whether the file has no noise buffers.
     """
 
     arrays: dict[str, np.ndarray]
@@ -80,6 +84,7 @@ class Plan:
     modules: dict[str, registry.Module]
     opts: Mapping[str, Any]
     ignored: tuple[str, ...]
+    noise_is_drawn: bool = False
 
 
 class InverterFamily(Family):
@@ -103,7 +108,8 @@ class InverterFamily(Family):
         """Encoder, generator, mean latent and, where there is one, the latent discriminator.
 
         `extra` holds what `inverter_options.as_extra` says, "picture_shape", rows and columns of
-        the encoder's input, and "latent_avg_shape" where it was [1, D], which is stored as [D].
+        the encoder's input, "noise" where buffers were drawn, and "latent_avg_shape" where it was
+        [1, D], which is stored as [D].
         """
         where = " + ".join(str(s.path) for s in sources)
         plan = self.plan(sources)
@@ -111,13 +117,11 @@ class InverterFamily(Family):
         architectures = {k: registry.describe(m) for k, m in plan.modules.items()}
         extra = options.as_extra(plan.opts)
         extra["picture_shape"] = options.picture_shape(plan.opts, plan.modules["encoder"])
+        if plan.noise_is_drawn:
+            extra["noise"] = {"seed": noise_buffers.SEED}
         if "w_avg" in parts:
-            mean = parts["w_avg"]
-            w_avg = mean.variables["w_avg"]
-            if w_avg.shape[0] == 1:
-                extra["latent_avg_shape"] = list(w_avg.shape)
-                w_avg = w_avg[0]
-            parts["w_avg"] = dataclasses.replace(mean, variables=w_avg)
+            parts["w_avg"], shape = read_w_avg(parts["w_avg"])
+            extra |= shape
         else:
             parts["w_avg"] = sample_w_avg(parts["generator"].variables, architectures["generator"])
             extra["w_avg"] = {"samples": SAMPLES, "seed": SEED}
@@ -146,6 +150,8 @@ class InverterFamily(Family):
         state = _below(arrays, DECODER)
         generator = read_architecture(state, where)
         check_filters(state, where)
+        noise = draw_missing(state, noise_shapes(generator.resolution))
+        arrays |= {DECODER + key: array for key, array in noise.items()}
         if encoder.num_styles != generator.num_styles:
             raise InputError(
                 f"{where}: the encoder has {encoder.num_styles} styles, expected "
@@ -175,12 +181,8 @@ class InverterFamily(Family):
             for name, module in modules.items()
         }
         if "latent_avg" in arrays:
-            shape = (generator.w_dim,)
-            if arrays["latent_avg"].ndim == 2:
-                rows = 1 if len(arrays["latent_avg"]) == 1 else generator.num_styles
-                shape = (rows, generator.w_dim)
-            sections["w_avg"] = Section([Entry("", "w_avg")], {"w_avg": shape}, prefix="latent_avg")
-        return Plan(arrays, sections, modules, opts, ignored)
+            sections["w_avg"] = w_avg_section(arrays["latent_avg"], generator)
+        return Plan(arrays, sections, modules, opts, ignored, noise_is_drawn=bool(noise))
 
     def restore(self, weights: Weights) -> dict[str, Any]:
         """`state_dict`, `opts`, `latent_avg`, and `discriminator_state_dict` where there is one.
@@ -207,7 +209,7 @@ class InverterFamily(Family):
         content = {
             "state_dict": {f"encoder.{k}": v for k, v in state.items()}
             | {f"decoder.{k}": v for k, v in decoder.items()},
-            "latent_avg": w_avg.reshape(extra.get("latent_avg_shape", w_avg.shape)),
+            "latent_avg": restore_w_avg(w_avg, extra),
             "opts": opts,
         }
         if "latent_discriminator" in weights.variables:

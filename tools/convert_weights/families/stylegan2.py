@@ -2,10 +2,9 @@
 
 The files "stylegan2-ffhq-config-f.pt" and the like, and those that his trainer writes. The copy in
 training and the optimizers of the latter are left out, and said to be; the mean latent, which they
-lack, is computed.
+lack, is computed, and noise buffers, which his first files lack, are drawn.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,17 @@ from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
 
+from .. import noise_buffers
 from ..conversion import Conversion, Family, shapes
-from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..mean_latent import (
+    SAMPLES,
+    SEED,
+    read_w_avg,
+    restore_w_avg,
+    sample_w_avg,
+    w_avg_section,
+)
+from ..noise_buffers import draw_missing
 from ..source_file import SourceFile, keys, merge
 from ..tensor_map import (
     DENSE,
@@ -96,6 +104,12 @@ def generator_entries(resolution: int, mapping_depth: int) -> list[Entry]:
         entries += _styled(f"convs.{2 * i + 1}", f"conv_{size}", 2 * i + 2)
         entries += _to_rgb(f"to_rgbs.{i}", f"rgb_{size}")
     return entries
+
+
+def noise_shapes(resolution: int) -> dict[str, tuple[int, ...]]:
+    """{key: shape} of one generator's noise buffers, without a prefix."""
+    sizes = [4, *(8 << i // 2 for i in range(2 * int(math.log2(resolution)) - 4))]
+    return {f"noises.noise_{i}": (1, 1, size, size) for i, size in enumerate(sizes)}
 
 
 def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator:
@@ -183,6 +197,9 @@ class StyleGAN2Family(Family):
         state = _below("g_ema/", arrays)
         generator = read_architecture(state, where)
         check_filters(state, where)
+        noise = draw_missing(state, noise_shapes(generator.resolution))
+        arrays |= {f"g_ema/{key}": array for key, array in noise.items()}
+        extra: dict[str, Any] = {"noise": {"seed": noise_buffers.SEED}} if noise else {}
         architectures = {"generator": registry.describe(generator)}
         sections = {
             "generator": Section(
@@ -204,17 +221,13 @@ class StyleGAN2Family(Family):
                 ignore=FIR_BUFFER.pattern,
             )
         if "latent_avg" in arrays:
-            shape = (generator.w_dim,)
-            if arrays["latent_avg"].ndim == 2:
-                shape = (generator.num_styles, generator.w_dim)
-            sections["w_avg"] = Section([Entry("", "w_avg")], {"w_avg": shape}, prefix="latent_avg")
+            sections["w_avg"] = w_avg_section(arrays["latent_avg"], generator)
         parts = apply_sections(arrays, sections, where=where)
         if "w_avg" in parts:
-            mean = parts["w_avg"]
-            parts["w_avg"] = dataclasses.replace(mean, variables=mean.variables["w_avg"])
-            return Conversion(parts, architectures, ignored=left_out)
+            parts["w_avg"], shape = read_w_avg(parts["w_avg"])
+            return Conversion(parts, architectures, extra | shape, left_out)
         parts["w_avg"] = sample_w_avg(parts["generator"].variables, architectures["generator"])
-        extra = {"w_avg": {"samples": SAMPLES, "seed": SEED}}
+        extra["w_avg"] = {"samples": SAMPLES, "seed": SEED}
         return Conversion(parts, architectures, extra, left_out)
 
     def restore(self, weights: Weights) -> dict[str, Any]:
@@ -225,7 +238,8 @@ class StyleGAN2Family(Family):
         generator = restore_generator(weights.variables["generator"], architectures["generator"])
         content: dict[str, Any] = {"g_ema": generator}
         if "w_avg" in weights.variables:
-            content["latent_avg"] = weights.variables["w_avg"]
+            extra = weights.metadata["extra"]
+            content["latent_avg"] = restore_w_avg(weights.variables["w_avg"], extra)
         if "discriminator" in weights.variables:
             content["d"] = discriminator.restore(
                 weights.variables["discriminator"], architectures["discriminator"]

@@ -9,6 +9,7 @@ at 256 (`conv_clamp`), which 16-bit blocks need, is not applied here.
 
 The numbers are those of rosinality's layout without its leading axes: kernels [O, I, k, k],
 upsampling ones for a transposed convolution as they are, noise [H, W], strengths [].
+Networks without noise (`use_noise=False`) get strengths of 0, and lose them on the way back.
 """
 
 import dataclasses
@@ -25,8 +26,10 @@ from interestyle_jax.models.resample import FIR
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import Weights
 
+from .. import noise_buffers
 from ..conversion import Conversion, Family, shapes
 from ..mean_latent import SAMPLES, SEED, sample_w_avg
+from ..noise_buffers import draw_missing
 from ..source_file import SourceFile, keys, merge
 from ..tensor_map import (
     CONVOLUTION,
@@ -48,6 +51,7 @@ UP = Layout(
 CONSTANT = Layout(lambda x: x.transpose(1, 2, 0)[None], lambda x: x[0].transpose(2, 0, 1))
 NOISE = Layout(lambda x: x[None, :, :, None], lambda x: x[0, :, :, 0])
 PREFIX = "G_ema/"
+NOISE_KEYS = ("/noise_const", "/noise_strength")
 FILTER = re.compile(r"(synthesis/b\d+(/conv[01]|/torgb)?/)resample_filter")
 # The other networks of a snapshot.
 LEFT_OUT = re.compile(r"(G|D|augment_pipe|training_set_kwargs)/.*")
@@ -157,6 +161,7 @@ class StyleGAN2AdaFamily(Family):
         generator = read_architecture(own, where)
         check_filters(own, where)
         architectures = {"generator": registry.describe(generator)}
+        arrays, extra = _with_noise(arrays, own, generator.resolution)
         entries = generator_entries(generator.resolution, generator.mapping_depth)
         mean = f"{PREFIX}mapping/w_avg"
         w_avg = {mean: arrays.pop(mean)} if mean in arrays else {}
@@ -174,24 +179,49 @@ class StyleGAN2AdaFamily(Family):
         )
         if not w_avg:
             parts["w_avg"] = sample_w_avg(parts["generator"].variables, architectures["generator"])
-            extra = {"w_avg": {"samples": SAMPLES, "seed": SEED}}
+            extra["w_avg"] = {"samples": SAMPLES, "seed": SEED}
             return Conversion(parts, architectures, extra, left_out)
         section = Section([Entry(mean, "w_avg")], {"w_avg": (generator.w_dim,)})
         mapped = apply_sections(w_avg, {"w_avg": section}, where=where)["w_avg"]
         parts["w_avg"] = dataclasses.replace(mapped, variables=mapped.variables["w_avg"])
-        return Conversion(parts, architectures, ignored=left_out)
+        return Conversion(parts, architectures, extra, left_out)
 
     def restore(self, weights: Weights) -> dict[str, Any]:
         """{"G_ema": state dict}, for `G.load_state_dict`; filters are made anew."""
         generator, variables = weights.part("generator")
         entries = generator_entries(generator.resolution, generator.mapping_depth)
         state = restore_map(variables, entries)
+        if not weights.metadata["extra"].get("noise", {}).get("used", True):
+            state = {k: v for k, v in state.items() if not k.endswith(NOISE_KEYS)}
         state["mapping/w_avg"] = _mean_row(weights)
         fir = np.outer(FIR, FIR).astype(np.float32)
         for size in _resolutions(generator.resolution):
             layers = ("", "conv0/", "conv1/") if size > 4 else ("", "conv1/")
             state |= {f"synthesis/b{size}/{layer}resample_filter": fir for layer in layers}
         return {"G_ema": {key.replace("/", "."): value for key, value in state.items()}}
+
+
+def _with_noise(
+    arrays: Mapping[str, np.ndarray], own: Mapping[str, np.ndarray], resolution: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays, with the noise that a network without it (`use_noise=False`) lacks, and a note.
+
+    Args:
+      arrays: the file's.
+      own: those of the averaged generator, without their prefix.
+      resolution: of its pictures.
+    """
+    shapes = {}
+    for size in _resolutions(resolution):
+        for layer in ("conv0", "conv1") if size > 4 else ("conv1",):
+            shapes[f"synthesis/b{size}/{layer}/noise_const"] = (size, size)
+    added = draw_missing(own, shapes)
+    extra = {"noise": {"seed": noise_buffers.SEED, "used": True}} if added else {}
+    strengths = [key.replace("noise_const", "noise_strength") for key in shapes]
+    if added and not own.keys() & set(strengths):
+        added |= {key: np.zeros((), np.float32) for key in strengths}
+        extra["noise"]["used"] = False
+    return {**arrays, **{PREFIX + key: array for key, array in added.items()}}, extra
 
 
 def _mean_row(weights: Weights) -> np.ndarray:
