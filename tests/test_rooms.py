@@ -9,12 +9,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "interestyle_jax"
 # A room may import itself and the rooms named here; files beside the rooms are free to all.
 MAY_IMPORT = {
     "models": set(),
+    "parallel": set(),
     "data": set(),
     "interest": {"data"},
     "photos": set(),
-    "inversion": {"models", "data", "interest"},
-    "training": {"models", "data", "interest", "inversion"},
-    "evaluation": {"models", "data", "interest", "inversion"},
+    "inversion": {"models", "data", "interest", "parallel"},
+    "training": {"models", "data", "interest", "inversion", "parallel"},
+    "evaluation": {"models", "data", "interest", "inversion", "parallel"},
     "commands": {"data", "interest", "photos", "inversion", "training", "evaluation"},
 }
 

@@ -19,6 +19,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.models.progressive import PROGRESSIVE, silence_rows
 from interestyle_jax.models.registry import describe
+from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.encoder_task import FROZEN, EncoderState, EncoderTask
 from interestyle_jax.training.latent_adversary import (
     Adversary,
@@ -27,7 +28,6 @@ from interestyle_jax.training.latent_adversary import (
     delta_norm,
     stage_at,
 )
-from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
 
 OPTIONS = ("learning_rate", "r1_gamma", "r1_every", "pool_size")

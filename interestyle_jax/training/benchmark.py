@@ -29,7 +29,7 @@ from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
-from interestyle_jax.training import sharding
+from interestyle_jax.parallel import sharding
 from interestyle_jax.training.run_directory import git_commit
 from interestyle_jax.training.task import Task
 from interestyle_jax.training.trainer import make_task

@@ -20,6 +20,7 @@ from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at
 from interestyle_jax.inversion.refinement import pool_to, refine
 from interestyle_jax.inversion.resize import resize_images
 from interestyle_jax.models.registry import describe, init
+from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.accumulation import accumulate
 from interestyle_jax.training.encoder_config_check import check_encoder_config
 from interestyle_jax.training.encoder_gradients import EncoderLoss, LatentLoss, Position
@@ -28,7 +29,6 @@ from interestyle_jax.training.initial_weights import apply_initial, read_initial
 from interestyle_jax.training.losses import ImageLoss, embed_with
 from interestyle_jax.training.optimizer import make_optimizer
 from interestyle_jax.training.precision import compute_dtype
-from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 

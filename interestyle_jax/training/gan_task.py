@@ -18,8 +18,8 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.registry import describe
 from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training import gan_losses
-from interestyle_jax.training.sharding import gathered
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 

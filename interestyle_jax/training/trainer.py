@@ -15,7 +15,8 @@ from interestyle_jax.data.fingerprint import fingerprint, fingerprint_arrays
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import processes, sharding
+from interestyle_jax.parallel import sharding
+from interestyle_jax.training import processes
 from interestyle_jax.training.agreement import check_same_config, check_same_content
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.run_directory import RunDirectory

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = """
 import json, sys
 from interestyle_jax import cli
-from interestyle_jax.training import sharding, trainer
+from interestyle_jax.parallel import sharding
+from interestyle_jax.training import trainer
 next_batch = trainer.Trainer.next_batch
 def recorded(self):
     batch = next_batch(self)

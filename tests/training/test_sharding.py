@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import sharding
+from interestyle_jax.parallel import sharding
 from interestyle_jax.training.trainer import make_task
 
 

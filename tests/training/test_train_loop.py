@@ -14,7 +14,8 @@ import pytest
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import processes, sharding
+from interestyle_jax.parallel import sharding
+from interestyle_jax.training import processes
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
 
@@ -61,7 +62,8 @@ if when == "saving":
             os.kill(os.getpid(), signal.SIGKILL)
     checkpoints.Checkpoints.save = save_and_die
 if when == "stepping":
-    from interestyle_jax.training import processes, sharding
+    from interestyle_jax.parallel import sharding
+    from interestyle_jax.training import processes
     put = sharding.put_batch
     seen = [0]
     def put_and_die(*args):
