@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.unfinished import unfinished_folder
 
 
 def write_tree(directory: Path, tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -59,27 +58,18 @@ def check_files(directory: Path, expected: Mapping[str, Any]) -> None:
             raise InputError(f"{path}: content does not match its SHA-256: damaged or changed")
 
 
-def temporary_beside(directory: Path) -> Path:
-    """A new hidden directory on the same disk, from which one rename leads to `directory`."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    temporary.chmod(0o755)
-    return temporary
-
-
 def move_into_place(temporary: Path, directory: Path) -> None:
     """Flushes `temporary` to the disk and renames it to `directory`, replacing what is there."""
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if directory.exists():
-        old = temporary_beside(directory)
-        os.replace(directory, old)
-        try:
-            os.replace(temporary, directory)
-        except OSError:
-            os.replace(old, directory)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        with unfinished_folder(directory.parent, directory.name) as folder:
+            os.replace(directory, folder / "old")
+            try:
+                os.replace(temporary, directory)
+            except OSError:
+                os.replace(folder / "old", directory)
+                raise
     else:
         os.replace(temporary, directory)
     _flush(directory.parent)

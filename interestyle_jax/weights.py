@@ -7,7 +7,6 @@ unpickles nothing and runs nothing that is in it.
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from interestyle_jax import __version__, weight_files
 from interestyle_jax.errors import InputError, file_error, reason
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
+from interestyle_jax.unfinished import unfinished_folder
 
 FORMAT = "interestyle_jax weight directory"
 FORMAT_VERSION = 1
@@ -78,6 +78,8 @@ def save_weights(
 ) -> Path:
     """Writes a weight directory in one move: it is there whole, or not at all.
 
+    What a killed process left beside it is deleted.
+
     Args:
       directory: where to; its parents are made.
       variables: {part: variables or array}: nested dicts of arrays, fully addressable here.
@@ -116,18 +118,16 @@ def save_weights(
         "storage_dtype": floats.pop() if len(floats) == 1 else "mixed",
         "extra": {} if extra is None else dict(extra),
     }
-    temporary = None
     try:
-        temporary = weight_files.temporary_beside(directory)
-        metadata["files"] = weight_files.write_tree(temporary / VARIABLES, tree)
-        (temporary / METADATA).write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
-        weight_files.move_into_place(temporary, directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished_folder(directory.parent, directory.name) as folder:
+            metadata["files"] = weight_files.write_tree(folder / VARIABLES, tree)
+            text = json.dumps(metadata, indent=1) + "\n"
+            (folder / METADATA).write_text(text, encoding="utf-8")
+            weight_files.move_into_place(folder, directory)
     # Orbax reports a full disk as ValueError, OSError or its own error, by the step it met it in.
     except Exception as error:
         raise file_error(error, f"{directory}: weights could not be written") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
     return directory
 
 

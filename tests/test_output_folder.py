@@ -1,8 +1,12 @@
 """Results appear together, or not at all."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.output_folder import output_folder
 
 
@@ -42,3 +46,31 @@ def test_a_file_is_no_folder(tmp_path):
     file.write_text("")
     with pytest.raises(InputError, match="is no folder"), output_folder(file):
         pass
+
+
+def test_a_full_disk_names_the_folder(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(MachineError, match="out: cannot be written: No space left on device"):
+        with output_folder(tmp_path / "out"):
+            raise full
+    # An error that names its file stays as it is.
+    with pytest.raises(OSError) as error, output_folder(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device", "elsewhere")
+    assert error.value.filename == "elsewhere"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    code = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from interestyle_jax.output_folder import output_folder\n"
+        "with output_folder(Path('.')) as folder:\n"
+        "    (folder / 'half.png').write_text('half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    with output_folder(tmp_path) as folder:
+        (folder / "a.png").write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -125,6 +125,37 @@ def test_a_disk_that_fills_up_leaves_nothing(alexnet_pickle, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_told_in_one_line(alexnet_pickle, tmp_path, capfd):
+    """Orbax and TensorStore log the tracebacks of their threads."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        assert main([str(alexnet_pickle), str(tmp_path / "out")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capfd.readouterr().err
+    assert told.endswith("out: weights could not be written: File too large\n")
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(alexnet_pickle, tmp_path):
+    code = (
+        "import os, sys\n"
+        "from interestyle_jax import weight_files\n"
+        "from tools.convert_weights import convert\n"
+        "weight_files.move_into_place = lambda *paths: os.kill(os.getpid(), 9)\n"
+        "convert([sys.argv[1]], sys.argv[2])\n"
+    )
+    killed = [sys.executable, "-c", code, alexnet_pickle, tmp_path / "out"]
+    assert subprocess.run(killed, cwd=ROOT).returncode == -9
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".out.")
+    convert([alexnet_pickle], tmp_path / "out")
+    convert([alexnet_pickle], tmp_path / "out", force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
 def test_errors_are_one_line_with_status_2(alexnet_pickle, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "note.txt").write_text("mine")
@@ -303,7 +334,7 @@ def test_pytorch_files_with_a_payload_are_refused(tmp_path):
     trap, path = tmp_path / "trap", tmp_path / "evil.pth"
     torch.save({"x": Payload(trap)}, path)
     trap.unlink(missing_ok=True)
-    with pytest.raises(InputError, match=r"Unsupported global: GLOBAL io.open") as error:
+    with pytest.raises(InputError, match=r"refused, it names io.open") as error:
         read_source(path)
     assert "\n" not in str(error.value) and not trap.exists()
 

@@ -16,11 +16,9 @@ from tools.convert_weights.to_pytorch import to_pytorch
 torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
 
 
-@pytest.fixture
-def direction(tmp_path) -> Path:
-    """A small weight directory of family interfacegan, in bfloat16."""
-    out = tmp_path / "direction"
-    array = np.linspace(-1, 1, 512, dtype=np.float32)[None]
+def save_direction(out: Path, shape: tuple[int, ...]) -> Path:
+    """A weight directory of family interfacegan, in bfloat16."""
+    array = np.linspace(-1, 1, np.prod(shape), dtype=np.float32).reshape(shape)
     save_weights(
         out,
         {"direction": array},
@@ -30,6 +28,12 @@ def direction(tmp_path) -> Path:
         dtype="bfloat16",
     )
     return out
+
+
+@pytest.fixture
+def direction(tmp_path) -> Path:
+    """A small one."""
+    return save_direction(tmp_path / "direction", (1, 512))
 
 
 def test_command_writes_a_file_that_pytorch_reads(direction, tmp_path, capsys):
@@ -71,12 +75,15 @@ def test_what_cannot_be_written_leaves_nothing(direction, tmp_path, capsys, argu
     assert [p.name for p in tmp_path.iterdir()] == ["direction"]
 
 
-def test_a_disk_that_fills_up_leaves_nothing(direction, tmp_path):
+# PyTorch meets the full disk where it writes, or Python where it closes the file.
+@pytest.mark.parametrize("rows", [18, 1])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, rows):
+    direction = save_direction(tmp_path / "direction", (1, rows, 512))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     # The system refuses to write more than this, as a full disk would.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(MachineError, match=r"x.pt: could not be written"):
+        with pytest.raises(MachineError, match=r"x.pt: could not be written: File too large"):
             to_pytorch(direction, tmp_path / "x.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,6 +1,7 @@
 """Progress bars on stderr, silent where that is no terminal."""
 
 import contextlib
+import glob
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,7 +35,7 @@ def directory_bar(directory: Path, total: int) -> Iterator[None]:
 
     def watch(bar: tqdm) -> None:
         while not done.wait(PERIOD):
-            files = directory.parent.glob(f".{directory.name}.*/**/*")
+            files = directory.parent.glob(f".{glob.escape(directory.name)}.*/**/*")
             # Files come and go between the listing and the question for their size.
             with contextlib.suppress(OSError):
                 bar.n = min(total, sum(path.stat().st_size for path in files))

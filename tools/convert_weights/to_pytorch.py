@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.output_folder import output_folder
+from interestyle_jax.unfinished import unfinished_file
 from interestyle_jax.weights import Weights, load_weights, resolve_weights
 
 from .families import by_name
@@ -81,18 +81,12 @@ def _check_out(out: Path, *, is_folder: bool, force: bool) -> None:
 def _replacing(out: Path) -> Iterator[BinaryIO]:
     """A file beside `out` that takes its place when the block ends well, and is deleted if not."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with unfinished_file(out.parent, out.name) as temporary:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, out)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 class _Counted:
@@ -101,10 +95,15 @@ class _Counted:
     def __init__(self, file: BinaryIO, bar: Any):
         self.file = file
         self.bar = bar
+        self.error: OSError | None = None
 
     def write(self, piece: Any) -> int:
         self.bar.update(memoryview(piece).nbytes)
-        return self.file.write(piece)
+        try:
+            return self.file.write(piece)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -113,10 +112,15 @@ class _Counted:
 def _write(file: BinaryIO, name: str, content: Mapping[str, Any], torch: Any) -> None:
     size = sum(array.nbytes for array in _arrays(content).values())
     with bytes_bar(size, f"write {name}") as bar:
+        counted = _Counted(file, bar)
         if name.endswith(".npy"):
-            np.save(_Counted(file, bar), np.array(dict(content), dtype=object), allow_pickle=True)
+            np.save(counted, np.array(dict(content), dtype=object), allow_pickle=True)
         else:
-            torch.save(_to_torch(content, torch), _Counted(file, bar))
+            try:
+                torch.save(_to_torch(content, torch), counted)
+            except RuntimeError as error:
+                # PyTorch words what the file raised as a fault of its own.
+                raise counted.error or error from error
 
 
 def _to_torch(value: Any, torch: Any) -> Any:
