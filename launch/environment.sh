@@ -3,6 +3,7 @@
 
 ENVIRONMENT_PYTHON=.venv/bin/python
 # pytest on several cores; a file's tests, which share fixtures, run in one process.
+# shellcheck disable=SC2034  # For the scripts that source this.
 PARALLEL=(-n auto --maxprocesses=4 --dist=loadfile)
 
 # stage NAME COMMAND...: run it, say how long it took; on failure name the stage and leave.
