@@ -206,6 +206,15 @@ class Checkpoints:
         """Whether the scheduler asked all processes to save and leave at this step."""
         return self._manager.reached_preemption(step)
 
+    def settle(self) -> None:
+        """Lets a save in the background end, after an error elsewhere, which is the one to tell.
+
+        Among several processes it would wait for one that may be gone.
+        """
+        if jax.process_count() == 1:
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()
+
     def close(self) -> None:
         """Ends a save in the background and closes the manager."""
         self.wait()

@@ -5,6 +5,7 @@ step's number, so a run that is killed and started again ends with the same para
 was not.
 """
 
+import contextlib
 import signal
 import sys
 import time
@@ -16,6 +17,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
+from interestyle_jax.errors import reason
 from interestyle_jax.training import processes
 from interestyle_jax.training.trainer import Trainer, check_finite
 
@@ -75,12 +77,13 @@ def train(
     status, error = "failed", None
     begun, first_step, compiled = time.monotonic(), trainer.step, None
     try:
-        with _Stop() as stop:
-            compiled = _run(trainer, stop)
-            status = "preempted" if trainer.step < config.num_steps else "completed"
+        with _Stop() as stop, _bar(trainer) as bar:
+            compiled = _run(trainer, stop, bar)
+        # A run whose last save fails is not completed.
         trainer.checkpoints.wait()
-    except FloatingPointError as caught:
-        error = str(caught)
+        status = "preempted" if trainer.step < config.num_steps else "completed"
+    except Exception as caught:
+        error = reason(caught)
         raise
     finally:
         seconds = time.monotonic() - (compiled or begun)
@@ -97,25 +100,38 @@ def train(
             "devices": jax.device_count(),
             "processes": jax.process_count(),
         }
-        trainer.run.report(report)
-        trainer.close()
+        if status == "failed":
+            _end(trainer, report)
+    trainer.run.report(report)
+    trainer.close()
     trainer.checkpoints.close()
     return report
 
 
-def _run(trainer: Trainer, stop: _Stop) -> float | None:
-    """Steps until the end or a stop; returns the time at which the first step was done."""
-    config, pending, compiled = trainer.config, [], None
-    window, window_step = time.monotonic(), trainer.step
-    saved = trainer.step
-    bar = tqdm(
-        total=config.num_steps,
+def _end(trainer: Trainer, report: dict[str, Any]) -> None:
+    """Ends a run after an error, which is the one to tell: a full disk refuses the rest too."""
+    for act in (lambda: trainer.run.report(report), trainer.close, trainer.checkpoints.settle):
+        with contextlib.suppress(Exception):
+            act()
+
+
+def _bar(trainer: Trainer) -> tqdm:
+    """The progress bar of the first process; where it ends, the next line on stderr is its own."""
+    return tqdm(
+        total=trainer.config.num_steps,
         initial=trainer.step,
         unit="step",
         disable=not processes.is_first(),
         file=sys.stderr,
         mininterval=1.0,
     )
+
+
+def _run(trainer: Trainer, stop: _Stop, bar: tqdm) -> float | None:
+    """Steps until the end or a stop; returns the time at which the first step was done."""
+    config, pending, compiled = trainer.config, [], None
+    window, window_step = time.monotonic(), trainer.step
+    saved = trainer.step
     while trainer.step < config.num_steps:
         batch = trainer.next_batch()
         phase = trainer.task.phase(trainer.step)
@@ -148,7 +164,6 @@ def _run(trainer: Trainer, stop: _Stop) -> float | None:
             trainer.draw()
         if leave and not last:
             break
-    bar.close()
     if trainer.step == config.num_steps and saved != trainer.step:
         trainer.save()
     return compiled

@@ -174,6 +174,21 @@ def test_checkpoint_of_other_networks_is_refused(tmp_path):
     checkpoints.close()
 
 
+def test_settling_tells_no_second_error(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep_latest=2)
+    asked = []
+
+    def full():
+        asked.append(True)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", full)
+    checkpoints.settle()
+    assert asked
+    monkeypatch.undo()
+    checkpoints.close()
+
+
 def test_full_disk_is_one_line(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, keep_latest=2)
 

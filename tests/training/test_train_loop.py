@@ -1,5 +1,6 @@
 """The train loop: killed and gone on with, on one device and on eight, and its bad input."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,15 +8,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from interestyle_jax.data.avatar_builder import write_avatars
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, MachineError
+from interestyle_jax.exit_status import run_command
 from interestyle_jax.parallel import sharding
-from interestyle_jax.training import processes
+from interestyle_jax.training import processes, train_loop
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
 
@@ -263,6 +266,55 @@ def test_not_finite_stops_naming_metric_and_step(config, tmp_path, monkeypatch):
     assert report["status"] == "failed"
     assert "step 2" in report["error"]
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
+@pytest.mark.parametrize("place", ["step", "last save"])
+def test_full_disk_is_told_by_its_first_line(config, tmp_path, monkeypatch, capsys, place):
+    """A full disk refuses the report too. The save in the background ends, and the bar's line."""
+    ended, said = [], []
+
+    def full(what):
+        raise MachineError(f"{what}: No space left on device")
+
+    def step(state, frozen, batch, phase):
+        if place == "step":
+            full("pictures/a.png")
+        return state, {"loss": 0.5}
+
+    def report(values):
+        said.append((values["status"], values["error"]))
+        full("report.json")
+
+    trainer = SimpleNamespace(
+        config=config,
+        step=config.num_steps - 1,
+        state=None,
+        frozen=None,
+        meta=None,
+        train_step=step,
+        next_batch=dict,
+        save=dict,
+        draw=lambda: None,
+        export_if_missing=lambda: None,
+        close=lambda: ended.append("trainer"),
+        task=SimpleNamespace(phase=lambda step: (), has_validation_loss=True),
+        run=SimpleNamespace(log=lambda *_: None, report=report, finished_report=lambda: None),
+        checkpoints=SimpleNamespace(
+            notices=[],
+            reached_preemption=lambda step: False,
+            wait=lambda: full("checkpoints"),
+            settle=lambda: ended.append("save"),
+        ),
+    )
+    monkeypatch.setattr(train_loop, "Trainer", lambda *_: trainer)
+    error = "pictures/a.png" if place == "step" else "checkpoints"
+    work = functools.partial(train, config, tmp_path, command=[])
+    assert run_command(work, program="interestyle") == 1
+    assert ended == ["trainer", "save"] and said == [
+        ("failed", f"{error}: No space left on device")
+    ]
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"\ninterestyle: error: {error}: No space left on device\n")
 
 
 def test_bad_runs_are_refused_naming_the_field(config, tmp_path, uninterrupted):
