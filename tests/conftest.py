@@ -4,8 +4,10 @@ import importlib.util
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 # Tests compile far more than they compute. Read when JAX starts its CPU client.
 os.environ["XLA_FLAGS"] = (
@@ -72,6 +74,44 @@ def pytest_runtest_makereport():
 def pytest_make_collect_report():
     """Test files skipped as a whole."""
     return _fail_unexpected_skip((yield))
+
+
+class Product(NamedTuple):
+    """A matrix product or convolution of a lowered program: its operands' types and precisions."""
+
+    kind: str
+    types: tuple[str, str]
+    precisions: tuple[str, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether no backend may round its operands."""
+        return set(self.types) == {"f32"} and set(self.precisions) == {"HIGHEST"}
+
+    @property
+    def fast(self) -> bool:
+        """Whether it is bfloat16, with no precision asked for."""
+        return set(self.types) == {"bf16"} and set(self.precisions) == {"DEFAULT"}
+
+
+@pytest.fixture(scope="session")
+def products():
+    """(function, *arguments, **options of jit) -> the products of its StableHLO, lowered only."""
+
+    def read(function, *arguments, **options):
+        text = jax.jit(function, **options).lower(*arguments).as_text()
+        found = []
+        for line in text.splitlines():
+            kind = re.search(r"stablehlo\.(convolution|dot\w*)", line)
+            if kind:
+                operands = re.search(r" : \(tensor<([^>]*)>, tensor<([^>]*)>\)", line).groups()
+                types = tuple(shape.split("x")[-1] for shape in operands)
+                precisions = tuple(re.findall(r"DEFAULT|HIGHEST|HIGH", line))
+                found.append(Product(kind[1], types, precisions or ("DEFAULT",)))
+        assert found, "no products in the program"
+        return found
+
+    return read
 
 
 @pytest.fixture(scope="session")

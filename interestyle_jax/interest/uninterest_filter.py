@@ -44,11 +44,12 @@ def low_pass(image: jax.Array, radius: float) -> jax.Array:
       [B, H, W, C]. `dm_pix.gaussian_blur` alone would pad with zeros and darken the borders.
     """
     half = math.ceil(3 * radius)
-    # dm_pix knows float32 alone.
+    # dm_pix knows float32 alone, and names no precision: without, it would be TF32 on GPUs.
     padded = jnp.pad(
         image.astype(jnp.float32), ((0, 0), (half, half), (half, half), (0, 0)), mode="edge"
     )
-    blurred = pix.gaussian_blur(padded, radius, 2 * half + 1, padding="VALID")
+    with jax.default_matmul_precision("highest"):
+        blurred = pix.gaussian_blur(padded, radius, 2 * half + 1, padding="VALID")
     return blurred.astype(image.dtype)
 
 

@@ -20,7 +20,13 @@ def resize_images(images: jax.Array, shape: Shape) -> jax.Array:
     batch, height, width, channels = images.shape
     if (height, width) == tuple(shape):
         return images
-    return jax.image.resize(images, (batch, *shape, channels), "linear", antialias=True)
+    return jax.image.resize(
+        images,
+        (batch, *shape, channels),
+        "linear",
+        antialias=True,
+        precision=jax.lax.Precision.HIGHEST,
+    )
 
 
 def encoder_input(picture: np.ndarray, shape: Shape) -> np.ndarray:

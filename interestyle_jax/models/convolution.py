@@ -3,10 +3,12 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from interestyle_jax.models.products import Conv
 
-def conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> nn.Conv:
+
+def conv(features: int, size: int, stride: int, name: str, dtype: jnp.dtype) -> Conv:
     """Bias-free convolution with (size - 1) / 2 pixels of zeros on every side."""
-    return nn.Conv(
+    return Conv(
         features,
         (size, size),
         strides=stride,

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from interestyle_jax.models.products import einsum
+
 
 def resize_corners(x: jax.Array, height: int, width: int) -> jax.Array:
     """Bilinear resize [B, H, W, C] -> [B, height, width, C] that maps corner pixels to corners.
@@ -17,7 +19,7 @@ def resize_corners(x: jax.Array, height: int, width: int) -> jax.Array:
 def resize_by(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
     """[B, H, W, C] -> [B, height, width, C] by weights [height, H] and [width, W]."""
     rows, columns = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
-    return jnp.einsum("oh,bhwc->bowc", rows, jnp.einsum("ow,bhwc->bhoc", columns, x))
+    return einsum("oh,bhwc->bowc", rows, einsum("ow,bhwc->bhoc", columns, x))
 
 
 def interpolation(inputs: int, outputs: int) -> np.ndarray:

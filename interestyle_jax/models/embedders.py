@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.ir_se import IRTrunk
+from interestyle_jax.models.products import Dense
 
 
 class FaceEmbedder(nn.Module):
@@ -54,6 +55,6 @@ class FaceEmbedder(nn.Module):
         )
         x = BatchNorm(name="output_norm")(trunk(faces)[-1])
         x = x.reshape(x.shape[0], -1).astype(jnp.promote_types(x.dtype, jnp.float32))
-        x = nn.Dense(self.dim, name="output_dense")(x)
+        x = Dense(self.dim, name="output_dense")(x)
         x = BatchNorm(affine=self.affine_output, name="embedding_norm")(x)
         return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.ir_se import IRTrunk
+from interestyle_jax.models.products import conv_general_dilated, einsum
 from interestyle_jax.models.resnet import ResNetTrunk
 
 HEAD_SLOPE = 0.01
@@ -43,7 +44,7 @@ class StyleHeads(nn.Module):
             bias = self.param(f"conv_{i}_bias", nn.initializers.zeros, (columns,))
             kernel, bias = kernel.astype(x.dtype), bias.astype(x.dtype)
             if i == 0:
-                x = jax.lax.conv_general_dilated(
+                x = conv_general_dilated(
                     x,
                     kernel,
                     window_strides=(2, 2),
@@ -64,7 +65,7 @@ class StyleHeads(nn.Module):
         kernel = self.param("dense_kernel", nn.initializers.normal(1.0), (self.width, columns))
         bias = self.param("dense_bias", nn.initializers.zeros, (columns,))
         kernel = kernel.reshape(self.width, self.num_styles, self.w_dim)
-        x = jnp.einsum("blk,klo->blo", x, kernel / math.sqrt(self.width))
+        x = einsum("blk,klo->blo", x, kernel / math.sqrt(self.width))
         return x + bias.reshape(self.num_styles, self.w_dim)
 
 
@@ -160,4 +161,4 @@ def _conv_per_head(x: jax.Array, kernel: jax.Array) -> jax.Array:
     ]
     patches = jnp.concatenate(taps, axis=-1)
     kernel = kernel.reshape(9 * channels, heads, -1)
-    return jnp.einsum("bhwlk,klo->bhwlo", patches, kernel)
+    return einsum("bhwlk,klo->bhwlo", patches, kernel)

@@ -9,6 +9,7 @@ import math
 import flax.linen as nn
 import jax
 
+from interestyle_jax.models.products import conv_general_dilated, matmul
 from interestyle_jax.models.strided_conv import DIMENSIONS, strided_conv
 
 
@@ -32,7 +33,8 @@ class EqualDense(nn.Module):
             "kernel", nn.initializers.normal(1.0 / self.lr_multiplier), (fan_in, self.features)
         )
         bias = self.param("bias", nn.initializers.constant(self.bias_init), (self.features,))
-        x = x @ (kernel * (self.lr_multiplier / math.sqrt(fan_in))) + bias * self.lr_multiplier
+        x = matmul(x, kernel * (self.lr_multiplier / math.sqrt(fan_in)))
+        x = x + bias * self.lr_multiplier
         return scaled_leaky_relu(x) if self.activation else x
 
 
@@ -58,9 +60,7 @@ class EqualConv(nn.Module):
             x = strided_conv(x, kernel)
         else:
             padding = [(size // 2, size // 2)] * 2
-            x = jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS
-            )
+            x = conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
         if self.bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,))
         return scaled_leaky_relu(x) if self.activation else x

@@ -16,6 +16,7 @@ from interestyle_jax.models import xception
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
 from interestyle_jax.models.corner_resize import interpolation, resize_by, resize_corners
+from interestyle_jax.models.products import Conv, Dense, einsum, matmul
 
 LABELS = (
     "background", "hat", "hair", "glove", "sunglasses", "upper clothes", "dress", "coat", "socks",
@@ -54,28 +55,28 @@ class GraphReasoning(nn.Module):
         sources = []
         second = _dense(self.hidden, "source_layer_2")
         for layer in (_dense(self.hidden, "source_layer_1"), second, second):
-            source = nn.relu(graphs.SOURCE_ADJACENCY @ layer(source))
+            source = nn.relu(matmul(graphs.SOURCE_ADJACENCY, layer(source)))
             sources.append(source)
         target = self._nodes(pixels, "target", graphs.TARGET_NODES)
         transfer = _dense(self.hidden, "transfer")
         merge = _dense(self.hidden, "merge")
         for i, source in enumerate(sources, 1):
-            moved = nn.relu(graphs.TRANSFER @ transfer(source))
+            moved = nn.relu(matmul(graphs.TRANSFER, transfer(source)))
             joined = jnp.concatenate([target, by_likeness(target, source), moved], axis=-1)
             target = _dense(self.hidden, f"target_layer_{i}")(nn.relu(merge(joined)))
-            target = nn.relu(graphs.TARGET_ADJACENCY @ target)
+            target = nn.relu(matmul(graphs.TARGET_ADJACENCY, target))
         share = nn.softmax(_dense(1, "node_score")(target), axis=1)
         return nn.relu(jnp.sum(share * _dense(channels, "node_features")(target), axis=1))
 
     def _nodes(self, pixels: jax.Array, name: str, count: int) -> jax.Array:
         """[B, P, C] -> [B, count, hidden]: each pixel is shared out over the nodes."""
         share = nn.softmax(_dense(count, f"{name}_share")(pixels), axis=-1)
-        gathered = jnp.einsum("bpn,bpc->bnc", share, pixels)
+        gathered = einsum("bpn,bpc->bnc", share, pixels)
         return nn.relu(_dense(self.hidden, f"{name}_nodes")(gathered))
 
 
-def _dense(features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, use_bias=False, name=name)
+def _dense(features: int, name: str) -> Dense:
+    return Dense(features, use_bias=False, name=name)
 
 
 def by_likeness(target: jax.Array, source: jax.Array) -> jax.Array:
@@ -85,8 +86,8 @@ def by_likeness(target: jax.Array, source: jax.Array) -> jax.Array:
         norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
         return x / jnp.maximum(norm, NORMALIZE_EPS)
 
-    likeness = jnp.einsum("btc,bsc->bts", unit(target), unit(source))
-    return nn.softmax(likeness, axis=-1) @ source
+    likeness = einsum("btc,bsc->bts", unit(target), unit(source))
+    return matmul(nn.softmax(likeness, axis=-1), source)
 
 
 class Graphonomy(nn.Module):
@@ -150,8 +151,8 @@ class Graphonomy(nn.Module):
         for i in range(2):
             x = xception.SeparableConv(self.features, relu=True, name=f"decoder_{i}")(x)
         added = GraphReasoning(self.hidden, name="graph")(x)
-        x = nn.relu(nn.Conv(self.features, (1, 1), name="skip")(x)) + added[:, None, None]
-        return nn.Conv(len(LABELS), (1, 1), name="labels")(x)
+        x = nn.relu(Conv(self.features, (1, 1), name="skip")(x)) + added[:, None, None]
+        return Conv(len(LABELS), (1, 1), name="labels")(x)
 
     def _pyramid(self, x: jax.Array) -> jax.Array:
         """Atrous spatial pyramid pooling: [B, h, w, C] -> [B, h, w, features]."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
+from interestyle_jax.models.products import Dense
 from interestyle_jax.models.rematerialise import run_block
 
 SQUEEZE_REDUCTION = 16
@@ -36,8 +37,8 @@ class SqueezeExcitation(nn.Module):
         channels = x.shape[-1]
         gate = x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         hidden = max(1, channels // SQUEEZE_REDUCTION)
-        gate = nn.relu(nn.Dense(hidden, use_bias=False, name="reduce")(gate))
-        gate = nn.sigmoid(nn.Dense(channels, use_bias=False, name="expand")(gate))
+        gate = nn.relu(Dense(hidden, use_bias=False, name="reduce")(gate))
+        gate = nn.sigmoid(Dense(channels, use_bias=False, name="expand")(gate))
         return x * gate[:, None, None, :].astype(x.dtype)
 
 

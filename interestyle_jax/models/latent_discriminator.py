@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from interestyle_jax.models.encoders import HEAD_INIT
+from interestyle_jax.models.products import Dense
 
 SLOPE = 0.2
 
@@ -24,7 +25,7 @@ class LatentDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, w: jax.Array) -> jax.Array:
         for i in range(self.depth - 1):
-            w = nn.Dense(self.w_dim, kernel_init=HEAD_INIT, name=f"dense_{i}")(w)
+            w = Dense(self.w_dim, kernel_init=HEAD_INIT, name=f"dense_{i}")(w)
             w = nn.leaky_relu(w, SLOPE)
-        last = nn.Dense(1, kernel_init=HEAD_INIT, name=f"dense_{self.depth - 1}")
+        last = Dense(1, kernel_init=HEAD_INIT, name=f"dense_{self.depth - 1}")
         return last(w)[..., 0]

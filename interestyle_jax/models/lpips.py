@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from interestyle_jax.models.products import Conv, matmul
+
 # Constants of the LPIPS v0.1 scaling layer, for pictures in [-1, 1].
 INPUT_MEAN = (-0.030, -0.088, -0.188)
 INPUT_STD = (0.458, 0.448, 0.450)
@@ -75,7 +77,7 @@ class LPIPS(nn.Module):
         if self.network not in LAYERS:
             raise ValueError(f"LPIPS network is {self.network!r}, expected 'alex' or 'vgg'")
         self.conv = [
-            nn.Conv(
+            Conv(
                 features, (size, size), strides=stride, padding=padding, dtype=self.dtype,
                 name=f"conv_{i}",
             )
@@ -131,7 +133,7 @@ class LPIPS(nn.Module):
         for a, b, weight in zip(features_a, features_b, self.head, strict=True):
             wide = jnp.promote_types(a.dtype, jnp.float32)
             a, b = normalize_channels(a.astype(wide)), normalize_channels(b.astype(wide))
-            shares.append(jnp.mean(jnp.square(a - b) @ weight, axis=(1, 2)))
+            shares.append(jnp.mean(matmul(jnp.square(a - b), weight), axis=(1, 2)))
         return shares
 
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from interestyle_jax.models.equalized import EqualDense
+from interestyle_jax.models.products import conv_general_dilated, matmul
 from interestyle_jax.models.resample import FIR, blur
 from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv
 
@@ -28,7 +29,8 @@ def demodulation(style: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [B, O]: rsqrt(sum over kernel of (style * kernel)^2 + 1e-8).
     """
-    return jax.lax.rsqrt(jnp.square(style) @ jnp.sum(jnp.square(kernel), axis=(0, 1)) + 1e-8)
+    power = jnp.sum(jnp.square(kernel), axis=(0, 1))
+    return jax.lax.rsqrt(matmul(jnp.square(style), power) + 1e-8)
 
 
 def upsample_conv(x: jax.Array, kernel: jax.Array, *, form: str = "separable") -> jax.Array:
@@ -53,11 +55,11 @@ def upsample_conv(x: jax.Array, kernel: jax.Array, *, form: str = "separable") -
         taps = 2.0 * jnp.asarray(FIR, kernel.dtype)
         planes = kernel.transpose(2, 3, 0, 1).reshape(inputs * outputs, size, size, 1)
         fir = jnp.outer(taps, taps)[:, :, None, None]
-        planes = jax.lax.conv_general_dilated(
+        planes = conv_general_dilated(
             planes, fir, (1, 1), [(3, 3)] * 2, dimension_numbers=DIMENSIONS
         )
         fused = planes.reshape(inputs, outputs, size + 3, size + 3).transpose(2, 3, 0, 1)
-        return jax.lax.conv_general_dilated(
+        return conv_general_dilated(
             x, fused, (1, 1), [(3, 3)] * 2, lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
         )
     raise ValueError(f"form: expected 'separable' or 'fused', got {form!r}")
@@ -86,7 +88,7 @@ class ModulatedConv(nn.Module):
         if self.up:
             x = upsample_conv(x, low, form=self.up_form)
         else:
-            x = jax.lax.conv_general_dilated(
+            x = conv_general_dilated(
                 x, low, (1, 1), [(size // 2, size // 2)] * 2, dimension_numbers=DIMENSIONS
             )
         if self.demodulate:

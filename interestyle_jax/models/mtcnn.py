@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 
 from interestyle_jax.models.ir_se import PReLU
+from interestyle_jax.models.products import Conv, Dense
 
 
 def ceil_max_pool(x: jax.Array, window: int) -> jax.Array:
@@ -27,7 +28,7 @@ def ceil_max_pool(x: jax.Array, window: int) -> jax.Array:
 def _features(x: jax.Array, widths: Sequence[int], kernels: Sequence[int], pools: Sequence[int]):
     """Valid convolutions with PReLU, each followed by a max-pool where `pools` has a window."""
     for i, (width, kernel, pool) in enumerate(zip(widths, kernels, pools, strict=True)):
-        x = nn.Conv(width, (kernel, kernel), padding="VALID", name=f"conv_{i}")(x)
+        x = Conv(width, (kernel, kernel), padding="VALID", name=f"conv_{i}")(x)
         x = PReLU(name=f"prelu_{i}")(x)
         x = ceil_max_pool(x, pool) if pool else x
     return x
@@ -49,8 +50,8 @@ class PNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = _features(x, self.widths, (3, 3, 3), (2, 0, 0))
-        classes = nn.Conv(2, (1, 1), name="classes")(x)
-        return nn.Conv(4, (1, 1), name="offsets")(x), nn.softmax(classes, axis=2)
+        classes = Conv(2, (1, 1), name="classes")(x)
+        return Conv(4, (1, 1), name="offsets")(x), nn.softmax(classes, axis=2)
 
 
 class RNet(nn.Module):
@@ -66,9 +67,9 @@ class RNet(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         _check_side(x, 24)
         x = _features(x, self.widths[:-1], (3, 3, 2), (3, 3, 0))
-        x = nn.Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))
+        x = Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))
         x = PReLU(name="dense_prelu")(x)
-        return nn.Dense(4, name="offsets")(x), nn.softmax(nn.Dense(2, name="classes")(x))
+        return Dense(4, name="offsets")(x), nn.softmax(Dense(2, name="classes")(x))
 
 
 class ONet(nn.Module):
@@ -84,10 +85,10 @@ class ONet(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         _check_side(x, 48)
         x = _features(x, self.widths[:-1], (3, 3, 3, 2), (3, 3, 2, 0))
-        x = nn.Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))
+        x = Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))
         x = PReLU(name="dense_prelu")(x)
-        probabilities = nn.softmax(nn.Dense(2, name="classes")(x))
-        return nn.Dense(10, name="landmarks")(x), nn.Dense(4, name="offsets")(x), probabilities
+        probabilities = nn.softmax(Dense(2, name="classes")(x))
+        return Dense(10, name="landmarks")(x), Dense(4, name="offsets")(x), probabilities
 
 
 def _check_side(x: jax.Array, side: int) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from interestyle_jax.models.corner_resize import resize_corners
 from interestyle_jax.models.encoders import HEAD_INIT, StyleHeads, encoder_input
 from interestyle_jax.models.ir_se import IRTrunk
+from interestyle_jax.models.products import Conv
 
 
 class GradualStyleEncoder(nn.Module):
@@ -76,7 +77,5 @@ class GradualStyleEncoder(nn.Module):
 
     def _merge(self, above: jax.Array, own: jax.Array, name: str) -> jax.Array:
         """The coarser scale at this one's size, plus this stage's map at the pyramid's width."""
-        lateral = nn.Conv(
-            self.widths[-1], (1, 1), kernel_init=HEAD_INIT, dtype=own.dtype, name=name
-        )
+        lateral = Conv(self.widths[-1], (1, 1), kernel_init=HEAD_INIT, dtype=own.dtype, name=name)
         return resize_corners(above, *own.shape[1:3]) + lateral(own)

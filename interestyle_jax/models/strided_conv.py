@@ -8,6 +8,8 @@ order stay inside the pair, as the R1 penalty and path length regularisation nee
 import jax
 import jax.numpy as jnp
 
+from interestyle_jax.models.products import conv_general_dilated, einsum
+
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -21,7 +23,7 @@ def _tap_products(large: jax.Array, small: jax.Array) -> jax.Array:
 
     def tap(row, column):
         samples = large[:, row : row + 2 * height : 2, column : column + 2 * width : 2]
-        return jnp.einsum("bhwi,bhwo->io", samples, small)
+        return einsum("bhwi,bhwo->io", samples, small)
 
     return jnp.stack([jnp.stack([tap(a, b) for b in range(3)]) for a in range(3)])
 
@@ -37,9 +39,7 @@ def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, O].
     """
-    return jax.lax.conv_general_dilated(
-        x, kernel, (2, 2), [(0, 0)] * 2, dimension_numbers=DIMENSIONS
-    )
+    return conv_general_dilated(x, kernel, (2, 2), [(0, 0)] * 2, dimension_numbers=DIMENSIONS)
 
 
 @jax.custom_vjp
@@ -53,7 +53,7 @@ def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [B, 2H + 1, 2W + 1, O].
     """
-    return jax.lax.conv_general_dilated(
+    return conv_general_dilated(
         x, kernel, (1, 1), [(2, 2)] * 2, lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
     )
 

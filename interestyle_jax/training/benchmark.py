@@ -29,6 +29,7 @@ from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
+from interestyle_jax.models.products import matmul
 from interestyle_jax.parallel import sharding
 from interestyle_jax.training.run_directory import git_commit
 from interestyle_jax.training.task import Task
@@ -133,7 +134,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
 def matmul_flops_per_second(size: int = MATMUL_SIZE, *, repeats: int = 10) -> float:
     """The best rate of a float32 product of two [size, size] matrices on one device."""
     a = jax.random.normal(jax.random.key(0), (size, size))
-    product = jax.jit(lambda a, b: a @ b)
+    product = jax.jit(matmul)
     product(a, a).block_until_ready()
     best = float("inf")
     for _ in range(repeats):
