@@ -11,8 +11,8 @@ from PIL import Image
 
 import interestyle_jax as ij
 from interestyle_jax.cli import main
-from interestyle_jax.commands import invert_files
 from interestyle_jax.inversion.resize import encoder_input
+from interestyle_jax.jobs import inversions
 
 RNG = np.random.default_rng(0)
 CONFIG = """
@@ -104,7 +104,7 @@ def test_invert_from_the_shell(tmp_path, pictures, invert):
     assert "inverted 5 pictures" in done.stdout
     names = sorted(p.stem for p in pictures.iterdir())
     found = {p.name for p in (tmp_path / "out").iterdir()}
-    own = {"latents.npz", "grid.png", "report.json", "mine.txt"}
+    own = {"latents.npz", "grid.png", "report.json", "progress.jsonl", "mine.txt"}
     assert found == {f"{name}.png" for name in names} | own
     with np.load(tmp_path / "out" / "latents.npz", allow_pickle=False) as latents:
         assert latents["names"].tolist() == names
@@ -136,13 +136,13 @@ def test_invert_equals_the_python_interface(tmp_path, pictures, invert, tiny_wei
 def test_invert_one_picture_from_another_folder(tmp_path, pictures, invert):
     assert main(invert(pictures / "large photo.jpg")) == 0
     found = {p.name for p in (tmp_path / "out").iterdir()}
-    assert found == {"large photo.png", "latents.npz", "grid.png", "report.json"}
+    assert found == {"large photo.png", "latents.npz", "grid.png", "report.json", "progress.jsonl"}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["seconds_per_image"] is None
 
 
 def test_invert_shows_no_more_rows_than_fit(tmp_path, pictures, invert, monkeypatch):
-    monkeypatch.setattr(invert_files, "GRID_ROWS", 2)
+    monkeypatch.setattr(inversions, "GRID_ROWS", 2)
     assert main(invert(pictures, "--batch-size=4")) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["grid_rows"] == 2
@@ -150,10 +150,21 @@ def test_invert_shows_no_more_rows_than_fit(tmp_path, pictures, invert, monkeypa
         assert 2 * 128 < grid.height < 3 * 128
 
 
-def test_invert_names_a_truncated_picture_and_leaves_nothing(pictures, invert, fails):
+def test_invert_names_a_truncated_picture_and_goes_on_without_it(tmp_path, pictures, invert, capfd):
     whole = (pictures / "colour.png").read_bytes()
     (pictures / "zz_cut.png").write_bytes(whole[: len(whole) // 2])
-    assert "zz_cut.png" in fails(*invert(pictures, "--batch-size=4"))
+    assert main(invert(pictures, "--batch-size=8")) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
+    assert "1 of 6 pictures cannot be used, more than --max-skipped=0.01" in line
+    assert "zz_cut.png: unreadable or cut off" in line
+    out = tmp_path / "out"
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(before) == 5 and not (out / "report.json").exists()
+    assert main(invert(pictures, "--batch-size=8", "--max-skipped=0.2")) == 0
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    report = json.loads((out / "report.json").read_text())
+    assert report["num_images"] == 5 and report["num_new"] == 0
+    assert list(report["skipped"]) == [str(pictures / "zz_cut.png")]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "inversion": {"models", "data", "interest", "parallel"},
     "training": {"models", "data", "interest", "inversion", "parallel"},
     "evaluation": {"models", "data", "interest", "inversion", "parallel"},
-    "commands": {"data", "interest", "photos", "inversion", "training", "evaluation"},
+    "jobs": {"data", "interest", "photos", "inversion", "evaluation", "parallel"},
+    "commands": {"data", "interest", "photos", "inversion", "training", "evaluation", "jobs"},
 }
 
 

@@ -1,9 +1,14 @@
-"""The command `interestyle invert`; `invert_files` does the work."""
+"""The command `interestyle invert`; `jobs.inversions` does the work."""
 
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import add_landmark_options, add_model_options, count
+from interestyle_jax.commands.options import (
+    add_job_options,
+    add_landmark_options,
+    add_model_options,
+    count,
+)
 from interestyle_jax.errors import InputError
 
 
@@ -12,14 +17,16 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "invert",
         help="invert pictures into latents",
-        description="Inverts a picture or a folder of pictures; no mask is needed.",
+        description="Inverts a picture or a folder of pictures; no mask is needed. The same "
+        "command goes on after a stop.",
         allow_abbrev=False,
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, default=8, help="pictures at once (default 8)")
+    parser.add_argument("--batch-size", type=count, help="pictures at once (default 8 a device)")
+    add_job_options(parser)
     photos = parser.add_argument_group("photographs")
     photos.add_argument(
         "--align", action="store_true", help="invert each photograph's face, aligned as in FFHQ"
@@ -52,8 +59,9 @@ def add(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
-    from interestyle_jax.commands.aligned_faces import Alignment
-    from interestyle_jax.commands.invert_files import invert_files
+    from interestyle_jax.jobs.aligned_faces import Alignment
+    from interestyle_jax.jobs.inversions import invert_files
+    from interestyle_jax.jobs.shard import find_shard
 
     given = {
         "landmarks": args.landmarks,
@@ -79,7 +87,15 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         batch_size=args.batch_size,
         alignment=Alignment(**given) if args.align else None,
+        max_skipped=args.max_skipped,
+        workers=args.workers,
+        shard=find_shard(args.shard),
         command=args.argv,
     )
+    if report["status"] != "done":
+        print(
+            f"{args.out}: inverted {report['num_images']} pictures, {report['num_left']} are left"
+        )
+        return 0
     print(f"{args.out}: inverted {report['num_images']} pictures in {report['seconds']:.1f} s")
     return 0

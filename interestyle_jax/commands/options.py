@@ -15,6 +15,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_job_options(parser) -> None:
+    """What every picture job takes."""
+    parser.add_argument(
+        "--max-skipped",
+        type=float,
+        metavar="SHARE",
+        help="of pictures that may be skipped (default 0.01; 0.5 where faces are looked for)",
+    )
+    parser.add_argument("--workers", type=count, help="threads (default one a core)")
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do part I = 0 ... N-1 of N, one process each into one --out (default: all, or as "
+        "SLURM, Open MPI, Kubernetes or a TPU pod say)",
+    )
+
+
 def add_landmark_options(parser) -> None:
     """What `align` and `invert --align` say of landmarks."""
     parser.add_argument(

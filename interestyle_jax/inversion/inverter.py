@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from interestyle_jax import weights
 from interestyle_jax.errors import InputError
@@ -15,11 +16,13 @@ from interestyle_jax.inversion.refinement import refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import truncate
+from interestyle_jax.parallel.sharding import batch_sharding, replicated
 
 # Untrained generators overshoot [-1, 1] by far; a 0..255 picture does worse.
 LARGEST_VALUE = 50.0
 
 DTYPES = ("float32", "bfloat16")
+RETURNED = ("all", "last", "none")
 # Iterations of encoders that see the previous result; the others run once.
 ITERATIONS = 5
 
@@ -33,11 +36,12 @@ class Inversion(NamedTuple):
     Attributes:
       w_plus: [N, B, L, D], w_1 ... w_N.
       images: [N, B, R, R, 3], y_hat_1 ... y_hat_N, nominally in [-1, 1], not clipped; encoders of
-        an input that is not square (cars) give the middle rows alone.
+        an input that is not square (cars) give the middle rows alone. [1, B, R, R, 3], y_hat_N,
+        or None where no more was asked for.
     """
 
     w_plus: jax.Array
-    images: jax.Array
+    images: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +55,19 @@ class Model:
       metadata: the directory's metadata.json.
       directory: where it was loaded from, for messages.
       dtype: type of the networks' maps, "float32" or "bfloat16".
+      mesh: devices that share the rows of a batch, each with a copy of the variables; None: one.
     """
 
     variables: dict[str, Any]
     metadata: dict[str, Any]
     directory: Path
     dtype: str = "float32"
+    mesh: Mesh | None = None
+
+    @property
+    def num_devices(self) -> int:
+        """How many devices share a batch."""
+        return 1 if self.mesh is None else self.mesh.size
 
     @property
     def resolution(self) -> int:
@@ -155,33 +166,58 @@ class Model:
         """
         encoder = self._module("encoder", "encode")
         x = _check_pictures("x", x, channels=encoder.input_channels, shape=self.input_shape)
-        return _encode(self.variables["encoder"], x, module=encoder)
+        return _encode(self.variables["encoder"], jax.device_put(x), module=encoder)
 
-    def invert(self, images: jax.Array, num_steps: int | None = None) -> Inversion:
+    def invert(
+        self,
+        images: jax.Array,
+        num_steps: int | None = None,
+        *,
+        return_images: str = "all",
+    ) -> Inversion:
         """Inverts pictures by iterative refinement (paper §3.1); no mask is needed (§3.3).
+
+        One program a batch size, whatever the pictures' size; it is started, not waited for. With
+        a mesh the rows are spread over its devices, and padded where these do not divide them.
 
         Args:
           images: [B, H, W, 3] float in [-1, 1], any size: resized to the encoder's input by
             antialiased bilinear interpolation (squeezed where not square, as the official code).
           num_steps: N, the number of iterations; None is 5 for iterative encoders, and 1 for those
             that see the picture alone (pSp, e4e).
+          return_images: which y_hat come back: "all", "last" (y_hat_N) or "none".
 
         Raises:
-          ValueError: a part is missing, wrong shape, range or dtype, or num_steps below 1.
+          ValueError: a part is missing, wrong shape, range or dtype, or num_steps below 1. The
+            range of arrays that lie on a device is not looked at: that would wait for it.
         """
         generator = self._module("generator", "invert")
         encoder = self._module("encoder", "invert")
+        if return_images not in RETURNED:
+            raise InputError(
+                f"return_images: {return_images!r}, expected one of {', '.join(RETURNED)}"
+            )
         images = _check_pictures("images", images, channels=3)
+        batch = len(images)
+        images = self._put_rows(images)
+        if images.shape[1:3] != self.input_shape:
+            images = _resize(images, shape=self.input_shape)
         variables = {"generator": self.variables["generator"], "encoder": self.variables["encoder"]}
         variables["w_avg"] = self.w_avg
-        return _invert(
+        inversion = _invert(
             variables,
             images,
             generator=generator,
             encoder=encoder,
             num_steps=self.iterations(num_steps),
             shape=self.input_shape,
+            return_images=return_images,
+            # Compiles once, not N times; XLA's CPU code runs slower in a loop.
+            loop="unroll" if _platform(images) == "cpu" else "scan",
         )
+        if len(images) == batch:
+            return inversion
+        return _first_rows(inversion, count=batch)
 
     def embed(self, faces: jax.Array) -> jax.Array:
         """Identity embeddings: faces [B, 112, 112, 3] in [-1, 1] -> unit vectors [B, 512].
@@ -191,7 +227,7 @@ class Model:
         """
         embedder = self._module("embedder", "embed")
         faces = _check_pictures("faces", faces, channels=3)
-        return _apply(self.variables["embedder"], faces, module=embedder)
+        return _apply(self.variables["embedder"], jax.device_put(faces), module=embedder)
 
     def distance(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """LPIPS of two batches [B, H, W, 3] in [-1, 1] -> [B].
@@ -204,7 +240,19 @@ class Model:
         b = _check_pictures("b", b, channels=3)
         if a.shape != b.shape:
             raise InputError(f"a and b: shapes {a.shape} and {b.shape}, expected equal ones")
-        return _apply(self.variables["lpips"], a, b, module=lpips)
+        return _apply(self.variables["lpips"], *jax.device_put((a, b)), module=lpips)
+
+    def _put_rows(self, images: np.ndarray | jax.Array) -> jax.Array:
+        """Rows [B, ...] on the devices, zeros added where these do not divide them."""
+        if isinstance(images, jax.core.Tracer):
+            return images
+        if self.mesh is None:
+            return images if isinstance(images, jax.Array) else jax.device_put(images)
+        missing = -len(images) % self.mesh.size
+        if missing:
+            pad = jnp.pad if isinstance(images, jax.Array) else np.pad
+            images = pad(images, [(0, missing)] + [(0, 0)] * (images.ndim - 1))
+        return jax.device_put(images, batch_sharding(self.mesh))
 
     def _module(self, part: str, method: str) -> Network:
         if part not in self.variables:
@@ -222,13 +270,15 @@ class Model:
         )
 
 
-def load(name_or_dir: str | Path, *, dtype: str = "float32") -> Model:
-    """Loads a weight directory, or weights that ship with the package by name.
+def load(name_or_dir: str | Path, *, dtype: str = "float32", mesh: Mesh | None = None) -> Model:
+    """Loads a weight directory, or weights that ship with the package by name, onto the device.
 
     Args:
       name_or_dir: a directory, else a name.
       dtype: "float32", or "bfloat16" for convolutions and maps in half the memory; latents, styles,
         statistics and pictures stay in float32.
+      mesh: devices of this process on which `invert` works together, as
+        `parallel.sharding.make_mesh()`; None takes JAX's default device.
 
     Raises:
       InputError: no such directory or name, a corrupt or incompatible directory, unknown dtype.
@@ -236,8 +286,9 @@ def load(name_or_dir: str | Path, *, dtype: str = "float32") -> Model:
     if dtype not in DTYPES:
         raise InputError(f"dtype: {dtype!r}, expected one of {', '.join(DTYPES)}")
     loaded = weights.load_weights(weights.resolve_weights(name_or_dir))
-    variables = jax.tree.map(jnp.asarray, loaded.variables)
-    return Model(variables, loaded.metadata, loaded.directory, dtype)
+    place = None if mesh is None else replicated(mesh)
+    variables = jax.device_put(loaded.variables, place)
+    return Model(variables, loaded.metadata, loaded.directory, dtype, mesh)
 
 
 def _check_pictures(
@@ -256,12 +307,19 @@ def _check_pictures(
         raise InputError(f"{name}: shape {tuple(pictures.shape)} holds no pixels, {expected}")
     if not jnp.issubdtype(pictures.dtype, jnp.floating):
         raise InputError(f"{name}: dtype {pictures.dtype}, expected floats in [-1, 1]")
-    if isinstance(pictures, jax.core.Tracer):
-        return pictures
+    if isinstance(pictures, jax.Array):
+        # Traced, or on a device: its values would have to be waited for.
+        return pictures.astype(jnp.float32)
     largest = float(abs(pictures).max())
     if not largest <= LARGEST_VALUE:
         raise InputError(f"{name}: values reach {largest:g}, expected floats in [-1, 1]")
-    return jnp.asarray(pictures, jnp.float32)
+    return pictures.astype(np.float32, copy=False)
+
+
+def _platform(images: jax.Array) -> str:
+    if isinstance(images, jax.core.Tracer):
+        return jax.default_backend()
+    return next(iter(images.devices())).platform
 
 
 def _start(w_avg: jax.Array, generator: Network, batch_size: int) -> jax.Array:
@@ -293,10 +351,21 @@ def _apply(variables, *inputs, module):
     return module.apply(variables, *inputs)
 
 
-@functools.partial(jax.jit, static_argnames=("generator", "encoder", "num_steps", "shape"))
-def _invert(variables, images, *, generator, encoder, num_steps, shape):
-    images = resize_images(images, shape)
+@functools.partial(jax.jit, static_argnames="shape")
+def _resize(images, *, shape):
+    return resize_images(images, shape)
 
+
+@functools.partial(jax.jit, static_argnames="count")
+def _first_rows(inversion, *, count):
+    return jax.tree.map(lambda x: x[:, :count], inversion)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("generator", "encoder", "num_steps", "shape", "return_images", "loop"),
+)
+def _invert(variables, images, *, generator, encoder, num_steps, shape, return_images, loop):
     def encode(carry, x):
         return encoder.apply(variables["encoder"], x, train=False), carry
 
@@ -310,6 +379,11 @@ def _invert(variables, images, *, generator, encoder, num_steps, shape):
         synthesize,
         (images,) * num_steps,
         _start(variables["w_avg"], generator, 1),
+        # No gradient is asked for: all iterations may be scanned.
+        gradient="each",
+        loop=loop,
         feedback=encoder.input_channels == 6,
+        last_image_only=return_images != "all",
     )
-    return Inversion(w_plus=refinement.w_plus, images=refinement.images)
+    images = None if return_images == "none" else refinement.images
+    return Inversion(w_plus=refinement.w_plus, images=images)

@@ -20,7 +20,8 @@ class Refinement(NamedTuple):
 
     Attributes:
       w_plus: [N, B, L, 512], the latents w_1 ... w_N.
-      images: [N, B, R, R, 3], the pictures y_1 ... y_N = G(w_i), not clipped.
+      images: [N, B, R, R, 3], the pictures y_1 ... y_N = G(w_i), not clipped; [1, B, R, R, 3],
+        y_N alone, where the others were not asked for.
       carry: what the last call of `encode` returned beside its delta.
     """
 
@@ -81,6 +82,7 @@ def refine(
     loop: str = "unroll",
     feedback: bool = True,
     first_iteration: int = 1,
+    last_image_only: bool = False,
 ) -> Refinement:
     """Runs N iterations of w_i = w_{i-1} + E([I_i, y_{i-1}]), y_i = G(w_i) (section 3.1).
 
@@ -104,6 +106,7 @@ def refine(
       feedback: the encoder sees y_{i-1} beside I_i; false for 3-channel encoders (pSp, e4e), which
         run once.
       first_iteration: the number of the first iteration, where a loop is run in parts.
+      last_image_only: keep y_N alone; a scanned loop holds the others in memory otherwise.
 
     Returns:
       A `Refinement`.
@@ -149,7 +152,7 @@ def refine(
 
     def step(state, x_i, i):
         state = iterate(jax.lax.stop_gradient(state) if detach else state, x_i, i)
-        return state, (state[1], state[2])
+        return state, (state[1], None if last_image_only else state[2])
 
     def constant(k):
         return gradient == "last" and k < count - 1
@@ -170,4 +173,4 @@ def refine(
     if late:
         parts.append(jax.tree.map(lambda *xs: jnp.stack(xs), *late))
     w_plus, images = jax.tree.map(lambda *xs: jnp.concatenate(xs) if len(xs) > 1 else xs[0], *parts)
-    return Refinement(w_plus, images, state[0])
+    return Refinement(w_plus, state[2][None] if last_image_only else images, state[0])

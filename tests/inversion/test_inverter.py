@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import interestyle_jax as ij
+from interestyle_jax.inversion import inverter
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input, resize_images
+from interestyle_jax.parallel.sharding import make_mesh
 from interestyle_jax.weights import load_weights, save_weights
 
 SIZE, ROWS, W_DIM = 32, 8, 16
@@ -65,6 +67,53 @@ def test_resizing_on_the_host_equals_resizing_in_jax(shape):
         resize_images(scaled, (SIZE, SIZE))[0],
         atol=1.01 / 127.5,
     )
+
+
+def test_only_what_is_asked_for_comes_back(model, images, inversion):
+    last = model.invert(images, num_steps=2, return_images="last")
+    assert last.images.shape == (1, *inversion.images.shape[1:])
+    np.testing.assert_allclose(last.images[0], inversion.images[-1], rtol=1e-4, atol=1e-4)
+    none = model.invert(images, num_steps=2, return_images="none")
+    assert none.images is None
+    np.testing.assert_allclose(none.w_plus, inversion.w_plus, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ij.InputError, match="return_images: 'first', expected one of all, last"):
+        model.invert(images, return_images="first")
+
+
+def test_one_program_for_pictures_of_all_sizes_and_no_hidden_transfer(model):
+    draw = np.random.default_rng(4).uniform
+    with jax.transfer_guard("disallow"):
+        model.invert(draw(-1, 1, (3, SIZE, SIZE, 3)), num_steps=1)
+        before = inverter._invert._cache_size()
+        for shape in [(3, 40, 20, 3), (3, 64, 64, 3), (3, SIZE, SIZE, 3)]:
+            result = model.invert(draw(-1, 1, shape), num_steps=1)
+        assert inverter._invert._cache_size() == before
+        assert jax.device_get(result).w_plus.shape == (1, 3, ROWS, W_DIM)
+
+
+def test_a_scanned_loop_gives_the_same(model, images, inversion, monkeypatch):
+    monkeypatch.setattr(inverter, "_platform", lambda images: "gpu")
+    for returned in ("all", "last"):
+        scanned = model.invert(images, num_steps=2, return_images=returned)
+        np.testing.assert_allclose(scanned.w_plus, inversion.w_plus, rtol=1e-4, atol=1e-5)
+        expected = inversion.images[-len(scanned.images) :]
+        np.testing.assert_allclose(scanned.images, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mesh_gives_the_same_for_batches_that_it_does_not_divide(tiny_weights, model):
+    images = np.random.default_rng(5).uniform(-1, 1, (11, SIZE, SIZE, 3)).astype(np.float32)
+    spread = ij.load(tiny_weights / "inverter", mesh=make_mesh())
+    assert spread.num_devices == 8
+    for leaf in jax.tree.leaves(spread.variables):
+        assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == 8
+    with jax.transfer_guard("disallow"):
+        inversion = spread.invert(images, num_steps=2)
+        whole = spread.invert(images[:8], num_steps=2, return_images="none")
+    assert inversion.w_plus.shape == (2, 11, ROWS, W_DIM)
+    assert {shard.data.shape for shard in whole.w_plus.addressable_shards} == {(2, 1, ROWS, W_DIM)}
+    expected = model.invert(images, num_steps=2)
+    np.testing.assert_allclose(inversion.w_plus, expected.w_plus, atol=1e-5)
+    np.testing.assert_allclose(inversion.images, expected.images, atol=1e-4)
 
 
 def test_noise_of_synthesize(model):

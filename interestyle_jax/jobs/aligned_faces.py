@@ -1,0 +1,122 @@
+"""Faces of photographs on their way through a job: aligned before, pasted back after."""
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.errors import InputError
+from interestyle_jax.interest.providers import make_provider, provider_options
+from interestyle_jax.photos.alignment import align
+from interestyle_jax.photos.landmarks import find_face, make_landmarker
+from interestyle_jax.photos.paste_back import check_edge, paste_back
+
+# Providers that need nothing but the picture.
+PASTE_MASKS = ("selfie", "segformer", "detr", "graphonomy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How photographs are aligned before their inversion, and pasted back after it.
+
+    Attributes:
+      landmarks: "litert" or "dlib".
+      dlib_file: dlib's landmark file, for "dlib".
+      paste_back: also write NAME_pasted.png, the photograph with the inversion in it.
+      feather: as in `paste_back`.
+      shape: as in `paste_back`.
+      mask: mask provider whose interest region of the aligned face is pasted; None pastes all.
+      mask_weights: the provider's weights or model, where it needs other than its own.
+    """
+
+    landmarks: str = "litert"
+    dlib_file: str | Path | None = None
+    paste_back: bool = False
+    feather: float = 0.1
+    shape: str = "square"
+    mask: str | None = None
+    mask_weights: str | Path | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        paths = ("dlib_file", "mask_weights")
+        options = dataclasses.asdict(self)
+        return options | {name: str(options[name]) for name in paths if options[name] is not None}
+
+
+class AlignedFace(NamedTuple):
+    """uint8 [size, size, 3], its quad [4, 2] in the photograph, and how many faces that has."""
+
+    picture: np.ndarray
+    quad: np.ndarray
+    num_faces: int
+
+
+class Faces:
+    """Aligns the face of a photograph and pastes it back; for any number of threads.
+
+    Attributes:
+      alignment: how.
+      size: side of the aligned faces.
+    """
+
+    def __init__(self, alignment: Alignment, *, size: int):
+        """Loads what finds faces and regions.
+
+        Raises:
+          InputError: options that do not fit, or a missing package or file.
+        """
+        check_edge(alignment.feather, alignment.shape)
+        self.alignment, self.size = alignment, size
+        self._provider = _provider(alignment)
+        self._one_at_a_time = threading.Lock()
+        self._landmarker = make_landmarker(alignment.landmarks, dlib_file=alignment.dlib_file)
+
+    def align(self, file: Path) -> AlignedFace:
+        """The face of a photograph; raises InputError where it is unreadable or has none."""
+        photo = read_picture(file)
+        face, num_faces = find_face(photo, self._landmarker, name=str(file))
+        try:
+            picture, quad = align(photo, face.points, size=self.size)
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        return AlignedFace(picture, quad, num_faces)
+
+    def paste(self, file: Path, face: AlignedFace, inversion: np.ndarray) -> np.ndarray:
+        """The photograph, uint8 [H, W, 3], with an inversion, uint8 [R, R, 3], of its face in it.
+
+        The photograph is read again: in memory they would be many.
+        """
+        mask = None
+        if self._provider is not None:
+            # A provider's network is not made for several threads.
+            with self._one_at_a_time:
+                interest = self._provider(face.picture, file.stem).interest[..., 0]
+            size = inversion.shape[1::-1]
+            mask = np.asarray(Image.fromarray(interest).resize(size, Image.Resampling.BILINEAR))
+        return paste_back(
+            read_picture(file),
+            inversion,
+            face.quad,
+            mask=mask,
+            feather=self.alignment.feather,
+            shape=self.alignment.shape,
+        )
+
+
+def _provider(alignment: Alignment):
+    if alignment.mask is None:
+        return None
+    if alignment.mask not in PASTE_MASKS:
+        raise InputError(f"mask: '{alignment.mask}', expected one of {', '.join(PASTE_MASKS)}")
+    if alignment.mask_weights is None:
+        return make_provider(alignment.mask)
+    known = provider_options(alignment.mask)
+    option = next((name for name in ("weights", "model") if name in known), None)
+    if option is None:
+        raise InputError(f"mask: '{alignment.mask}' takes no weights")
+    return make_provider(alignment.mask, **{option: alignment.mask_weights})

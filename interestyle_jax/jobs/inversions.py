@@ -1,0 +1,252 @@
+"""The job behind `interestyle invert`: picture files in, inversions and latents out."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interestyle_jax.data.pictures import encode_png, read_picture, save_picture
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation import grids
+from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.inversion.refinement import pool_to
+from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
+from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces
+from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
+from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.shard import WHOLE, Shard
+from interestyle_jax.parallel.sharding import make_mesh
+
+GRID_ROWS = 16
+OWN_FILES = ("grid.png", "latents.npz", "report.json")
+# Faces are aligned to the generator's resolution, but not below what encoders see.
+SMALLEST_ALIGNED = 256
+BATCH_SIZE = 8
+# zlib's default takes twice as long for a tenth less.
+PNG_LEVEL = 2
+MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
+
+
+def invert_files(
+    weights: str,
+    source: str | Path,
+    out: str | Path,
+    *,
+    num_steps: int | None = None,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    alignment: Alignment | None = None,
+    max_skipped: float | None = None,
+    workers: int | None = None,
+    shard: Shard = WHOLE,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Inverts a picture, or every picture of a folder, on all devices of this process.
+
+    Writes NAME.png (y_hat_N) for every input NAME, then `latents.npz` (`names`, `w_plus`
+    [n, N, L, D]; where this would be above 4 GiB, `latents-00000-of-00007.npz` and so on),
+    `grid.png` (input, y_hat_1 ... y_hat_N and the error of the first 16) and `report.json`. The
+    same call goes on after a stop, see `run_job`.
+
+    With an `alignment` the input is the photograph's face, aligned. NAME_pasted.png is the
+    photograph with its inversion pasted back.
+
+    Args:
+      weights: name or directory of weights with a generator, an encoder and w_avg.
+      source: picture file or folder.
+      out: folder, made where missing.
+      num_steps: N; None as in `Model.invert`.
+      dtype: type of the networks' maps, as in `load`.
+      batch_size: pictures a compiled call, raised to a multiple of the devices; None: 8 a device.
+      alignment: None takes pictures as they are.
+      max_skipped: share of the pictures that may be skipped as unreadable, or without a face;
+        None: 0.01, and 0.5 with an alignment.
+      workers: threads that read and write, as in `run_job`.
+      shard: the part of this process.
+      command: the command line, for the report.
+
+    Returns:
+      The report.
+
+    Raises:
+      InputError: unknown weights, a part missing in them, no pictures, names that collide, too
+        many skipped pictures, weights that do not see squares, or an `out` that cannot be used.
+      MachineError: the disk is full or fails.
+    """
+    out = Path(out)
+    devices = jax.local_devices()
+    mesh = make_mesh(devices=devices) if len(devices) > 1 else None
+    model = load(weights, dtype=dtype, mesh=mesh)
+    model.require_inversion()
+    files = PictureFiles(source)
+    pasted = alignment is not None and alignment.paste_back
+    files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
+    faces = None
+    if alignment is not None:
+        shape = model.input_shape
+        if shape[0] != shape[1]:
+            raise InputError(f"--align: the weights see {shape[0]} x {shape[1]} pixels, no squares")
+        faces = Faces(alignment, size=max(model.resolution, SMALLEST_ALIGNED))
+    job = InversionJob(
+        model,
+        files,
+        source,
+        num_steps=model.iterations(num_steps),
+        batch_size=batch_size or BATCH_SIZE * len(devices),
+        faces=faces,
+    )
+    if max_skipped is None:
+        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
+    return run_job(
+        job, files, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
+    )
+
+
+class _Input(NamedTuple):
+    """float32 [*shape, 3] in [-1, 1], and the face that it shows."""
+
+    image: np.ndarray
+    face: AlignedFace | None
+
+
+class InversionJob(PictureJob):
+    """Pictures to inversions."""
+
+    command = "invert"
+    own_files = OWN_FILES
+
+    def __init__(
+        self,
+        model: Model,
+        files: PictureFiles,
+        source: str | Path,
+        *,
+        num_steps: int,
+        batch_size: int,
+        faces: Faces | None,
+    ):
+        """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
+        self._model, self._files, self._faces, self._num_steps = model, files, faces, num_steps
+        devices = model.num_devices
+        self.batch_size = -(-min(batch_size, len(files)) // devices) * devices
+        w_plus = jax.eval_shape(model.mean_latent)
+        self.latents_shape = (num_steps, *w_plus.shape[1:])
+        self._pasted = faces is not None and faces.alignment.paste_back
+        self.options = {
+            "input": str(Path(source).absolute()),
+            "weights": _digest(model.metadata),
+            "steps": num_steps,
+            "dtype": model.dtype,
+            "alignment": None if faces is None else faces.alignment.options(),
+        }
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """NAME.png and NAME_pasted.png."""
+        return (f"{name}.png", f"{name}_pasted.png") if self._pasted else (f"{name}.png",)
+
+    def load(self, item: Item) -> _Input:
+        """The picture as the encoder sees it."""
+        face = None if self._faces is None else self._faces.align(item.source)
+        picture = read_picture(item.source) if face is None else face.picture
+        image = encoder_input(picture, self._model.input_shape)
+        needs_face = self._pasted and self._faces.alignment.mask is not None
+        if face is not None and not needs_face:
+            face = face._replace(picture=None)
+        return _Input(image, face)
+
+    def compute(self, rows: Sequence[_Input | None]) -> dict[str, jax.Array]:
+        """Starts the inversion of a batch."""
+        images = np.zeros((self.batch_size, *self._model.input_shape, 3), np.float32)
+        for image, row in zip(images, rows, strict=True):
+            if row is not None:
+                image[:] = row.image
+        inversion = self._model.invert(images, self._num_steps, return_images="last")
+        return _to_save(inversion.w_plus, inversion.images)
+
+    def save(self, item: Item, loaded: _Input, row: dict[str, np.ndarray]) -> Result:
+        """The files of a picture."""
+        files = {f"{item.name}.png": encode_png(row["image"], compress_level=PNG_LEVEL)}
+        facts = {}
+        if loaded.face is not None:
+            facts = {
+                "quad": loaded.face.quad.round(3).tolist(),
+                "num_faces": loaded.face.num_faces,
+            }
+        if self._pasted:
+            pasted = self._faces.paste(item.source, loaded.face, row["image"])
+            files[f"{item.name}_pasted.png"] = encode_png(pasted, compress_level=PNG_LEVEL)
+        return Result(files, facts, row["w_plus"])
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Draws `grid.png`."""
+        labels = [grids.iteration_label(i + 1) for i in range(self._num_steps)]
+        rows = self._grid_rows(out, finished)
+        names = [name for name, _ in rows]
+        if rows:
+            grid = grids.draw_grid([row for _, row in rows], ["input", *labels, "error"], names)
+            save_picture(out / "grid.png", grid)
+        report = {
+            "num_steps": self._num_steps,
+            "inputs": {record["name"]: record["file"] for record in finished.records},
+            "weights": str(self._model.directory),
+            "input_shape": list(self._model.input_shape),
+            "dtype": self._model.dtype,
+            "resolution": self._model.resolution,
+            "w_plus_shape": list(finished.latents.shape),
+            "latents": [path.name for path in finished.latents.paths],
+            "grid_rows": len(rows),
+            "batch_size": self.batch_size,
+            "num_devices": self._model.num_devices,
+            "seconds_per_image": finished.seconds_per_image,
+        }
+        if self._faces is not None:
+            records = list(finished.records)
+            report["alignment"] = {
+                **self._faces.alignment.options(),
+                "size": self._faces.size,
+                "num_faces": {r["file"]: r["num_faces"] for r in records},
+                "quads": {r["name"]: r["quad"] for r in records},
+                "skipped": {r.get("file", r["name"]): r["skipped"] for r in finished.skipped},
+            }
+        return report
+
+    def _grid_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
+        """Names and pictures of the first inputs; drawn from latents, so that a stop loses none."""
+        rows = []
+        shape = self._model.input_shape
+        for record in finished.records:
+            if len(rows) == GRID_ROWS:
+                break
+            name, file = record["name"], Path(record["file"])
+            try:
+                image = self.load(Item(0, name, file)).image
+            except InputError:
+                # The picture is gone, its inversion is not.
+                continue
+            drawn = self._model.synthesize(jax.device_put(finished.latents[name]))
+            images = list(jax.device_get(crop_to_shape(drawn, shape)))
+            images[-1] = read_picture(out / f"{name}.png").astype(np.float32) / 127.5 - 1
+            small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
+            rows.append((name, [image, *images, grids.error_picture(image, small)]))
+        return rows
+
+
+@jax.jit
+def _to_save(w_plus: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
+    """w_plus [N, B, L, D], images [1, B, R, R, 3] -> what is saved, rows first: 8-bit pictures."""
+    scaled = jnp.clip(images[-1] * 127.5 + 127.5, 0, 255)
+    return {"w_plus": w_plus.swapaxes(0, 1), "image": jnp.rint(scaled).astype(jnp.uint8)}
+
+
+def _digest(metadata: dict[str, Any]) -> str:
+    """What tells weights apart: metadata holds the digests of all their files."""
+    text = json.dumps(metadata, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

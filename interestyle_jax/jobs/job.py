@@ -1,0 +1,118 @@
+"""What a command declares of itself to be run as a picture job."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from interestyle_jax.jobs.latents import LatentFile
+
+
+class Item(NamedTuple):
+    """One picture of a source.
+
+    Attributes:
+      index: its place among all pictures, 0, 1, ...
+      name: of its results, unique.
+      source: what `PictureJob.load` reads, as a file's path.
+    """
+
+    index: int
+    name: str
+    source: Any
+
+
+class Source(Protocol):
+    """Pictures in a fixed order, cheap to list; what is in them is read by `PictureJob.load`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+    def state(self, item: Item) -> dict[str, Any]:
+        """What changes when the picture changes, as JSON; raises InputError where it is gone."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a picture leaves behind.
+
+    Attributes:
+      files: {path below the output folder: content}.
+      facts: what the report needs, as JSON; a line of `progress.jsonl` holds it.
+      latents: float32 of the job's `latents_shape`, or None.
+    """
+
+    files: Mapping[str, bytes]
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    latents: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """All pictures of a job when the last process has done its part.
+
+    Attributes:
+      records: {name, "file" and what else `Source.state` and `Result.facts` hold} of every picture
+        that was done, in the source's order; an iterable to be read again, not a list.
+      num_done: how many these are.
+      skipped: {"name", "file", "skipped": reason} of the others.
+      latents: the joined latents, or None where the job has none.
+      num_new: pictures that this process did.
+      seconds_per_image: of this process, after its first batch; None for one batch.
+    """
+
+    records: Iterable[dict[str, Any]]
+    num_done: int
+    skipped: Sequence[dict[str, Any]]
+    latents: LatentFile | None
+    num_new: int
+    seconds_per_image: float | None
+
+
+class PictureJob:
+    """A command on many pictures: `load` -> `compute` -> `save` of each, `finish` of all.
+
+    `load` and `save` run in a pool of threads; `compute` only starts the work of a batch, which is
+    fetched while the next one runs. A batch is always the same pictures in the same rows, whoever
+    computes it: results do not depend on what was done before a stop, nor on the shards.
+
+    Attributes:
+      command: name of the command; an output folder belongs to one.
+      options: all that results depend on, as JSON; an output folder belongs to one set.
+      batch_size: pictures a call of `compute`.
+      latents_shape: shape of `Result.latents`, or None.
+      own_files: names in the output folder that `finish` writes.
+    """
+
+    command: str
+    options: Mapping[str, Any]
+    batch_size: int = 1
+    latents_shape: tuple[int, ...] | None = None
+    own_files: tuple[str, ...] = ("report.json",)
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """Paths below the output folder that the picture of this name may leave."""
+        raise NotImplementedError
+
+    def load(self, item: Item) -> Any:
+        """Reads a picture; InputError skips it."""
+        raise NotImplementedError
+
+    def compute(self, rows: Sequence[Any | None]) -> Any:
+        """Starts a batch: what `load` gave, None in rows without a picture.
+
+        Returns arrays with a leading axis of rows, on the device; or None without a device's work.
+        """
+        del rows
+
+    def save(self, item: Item, loaded: Any, row: Any) -> Result:
+        """What the picture leaves; `row` is its row of what `compute` returned, as NumPy arrays."""
+        raise NotImplementedError
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Writes what all pictures share, other than `report.json`; returns the report."""
+        raise NotImplementedError

@@ -1,0 +1,236 @@
+"""Latents on their way to disk: rows appended while a job runs, then one file, or one a shard.
+
+A job appends rows of float32 to a hidden file of its own; where they lie is noted in its progress.
+The end is `latents.npz` (`names`, `w_plus` [n, N, L, D]), or, above LARGEST_JOINED bytes,
+`latents-00000-of-00007.npz` and so on, of the same content. Nothing is in memory but a row.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.jobs.whole_files import whole_file
+
+JOINED = "latents.npz"
+LARGEST_JOINED = 4 * 2**30
+SHARD_BYTES = 2**28
+_SHARD = re.compile(r"latents-(\d{5,})-of-(\d{5,})\.npz")
+_ROWS = re.compile(r"\.latents-[0-9a-f]{16}\.rows")
+
+
+class LatentWriter:
+    """Appends rows to a new hidden file of a folder."""
+
+    def __init__(self, folder: Path):
+        """Nothing is written before the first row."""
+        self.name = f".latents-{secrets.token_hex(8)}.rows"
+        self._path, self._file, self._count = folder / self.name, None, 0
+
+    def add(self, latents: np.ndarray) -> int:
+        """Appends one picture's latents; returns their row."""
+        with self._told():
+            if self._file is None:
+                self._file = self._path.open("xb")
+            self._file.write(np.ascontiguousarray(latents, "<f4").data)
+        self._count += 1
+        return self._count - 1
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        if self._file is not None:
+            with self._told():
+                self._file.flush()
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            with self._told():
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _told(self):
+        try:
+            yield
+        except OSError as error:
+            raise file_error(error, f"{self._path}: cannot be written") from error
+
+
+def rows_of(folder: Path, name: str, shape: Sequence[int]) -> np.ndarray | None:
+    """The rows [n, *shape] of a writer's file, mapped; None where it is gone. Name as in progress.
+
+    Raises InputError for a name that no writer gave.
+    """
+    if not _ROWS.fullmatch(name):
+        raise InputError(f"{folder}: progress names {name!r}, which holds no latents")
+    try:
+        count = (folder / name).stat().st_size // (4 * int(np.prod(shape)))
+    except OSError:
+        return None
+    if count == 0:
+        return None
+    return np.memmap(folder / name, "<f4", "r", shape=(count, *shape))
+
+
+class LatentFile:
+    """`names` and `w_plus` of an output folder or a file, read when asked for.
+
+    Attributes:
+      names: the pictures' names, in order.
+      paths: the files they lie in.
+    """
+
+    def __init__(self, path: str | Path):
+        """Opens `latents.npz`, one shard, or whatever of them lies in a folder.
+
+        Raises:
+          InputError: no latents there, damaged ones, or a shard that is missing.
+        """
+        path = Path(path)
+        self.paths = _latent_files(path) if path.is_dir() else [path]
+        if not self.paths:
+            raise InputError(f"{path}: holds no {JOINED}")
+        parts = [_map_npz(file) for file in self.paths]
+        self._parts = [w_plus for _, w_plus in parts]
+        if len({part.shape[1:] for part in self._parts}) > 1:
+            raise InputError(f"{path}: its latents have several shapes")
+        self.names: list[str] = [name for names, _ in parts for name in names.tolist()]
+        self._firsts = np.cumsum([0, *(len(part) for part in self._parts)])
+        self._index = {name: i for i, name in enumerate(self.names)}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, N, L, D)."""
+        return (len(self.names), *self._parts[0].shape[1:])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """w_plus [N, L, D] of a picture, float32."""
+        i = self._index[name]
+        part = int(np.searchsorted(self._firsts, i, "right")) - 1
+        return np.array(self._parts[part][i - self._firsts[part]], np.float32)
+
+
+def write_latents(
+    folder: Path, names: Sequence[str], read: Callable[[str], np.ndarray], shape: Sequence[int]
+) -> LatentFile:
+    """Writes the latents of `names` in order, then deletes what they were gathered from.
+
+    Args:
+      folder: where to.
+      names: the pictures.
+      read: name -> float32 of `shape`; may read the files that are replaced.
+      shape: (N, L, D).
+
+    Returns:
+      The new file or files.
+
+    Raises:
+      InputError: the files may not be written.
+      MachineError: the disk is full or fails.
+    """
+    old = _latent_files(folder, whole=False)
+    row = 4 * int(np.prod(shape))
+    if row * len(names) <= LARGEST_JOINED:
+        parts = {JOINED: names}
+    else:
+        size = max(1, SHARD_BYTES // row)
+        count = -(-len(names) // size)
+        parts = {
+            f"latents-{k:05d}-of-{count:05d}.npz": names[k * size : (k + 1) * size]
+            for k in range(count)
+        }
+    # Later parts of the old files are still read while the first ones are replaced.
+    with contextlib.ExitStack() as files:
+        for name, own in parts.items():
+            file = files.enter_context(whole_file(folder / name))
+            _write_npz(file, own, (read(picture) for picture in own), shape)
+    for path in old:
+        if path.name not in parts:
+            path.unlink(missing_ok=True)
+    for path in folder.glob(".latents-*.rows"):
+        if _ROWS.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    return LatentFile(folder)
+
+
+def _write_npz(
+    file, names: Sequence[str], rows: Iterable[np.ndarray], shape: Sequence[int]
+) -> None:
+    """As `np.savez(file, names=..., w_plus=...)`, a row at a time."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(zipfile.ZipInfo("names.npy"), "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, np.array(names, np.str_), allow_pickle=False)
+        with archive.open(zipfile.ZipInfo("w_plus.npy"), "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), *shape)}
+            np.lib.format.write_array_header_1_0(member, header)
+            for row in rows:
+                member.write(np.ascontiguousarray(row, "<f4").data)
+
+
+def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Names [n] and w_plus [n, N, L, D] of an .npz file, the latter mapped where it is stored."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = file["names"]
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("w_plus.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            with np.load(path, allow_pickle=False) as file:
+                w_plus = file["w_plus"]
+        else:
+            w_plus = _map_member(path, info)
+    except KeyError as error:
+        raise InputError(f"{path}: holds no {error}, expected names and w_plus") from error
+    except Exception as error:
+        raise file_error(error, f"{path}: latents cannot be read") from error
+    if names.ndim != 1 or w_plus.ndim != 4 or len(names) != len(w_plus) or names.dtype.kind != "U":
+        raise InputError(
+            f"{path}: names {list(names.shape)} and w_plus {list(w_plus.shape)}, expected [n] and "
+            "[n, N, L, D]"
+        )
+    return names, w_plus
+
+
+def _map_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray:
+    with path.open("rb") as file:
+        # Lengths of the name and of the extra field end the local header of 30 bytes.
+        file.seek(info.header_offset + 26)
+        lengths = np.frombuffer(file.read(4), "<u2")
+        file.seek(info.header_offset + 30 + int(lengths.sum()))
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(
+            version, np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(file)
+        if fortran or dtype.kind != "f":
+            raise ValueError(f"w_plus is {dtype}, expected floats in C order")
+        if file.tell() + int(np.prod(shape)) * dtype.itemsize > path.stat().st_size:
+            raise ValueError("w_plus is cut off")
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape)
+
+
+def _latent_files(folder: Path, *, whole: bool = True) -> list[Path]:
+    """The files of a folder that hold its latents; with `whole`, none where a shard is missing."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.glob("latents-*.npz")):
+        match = _SHARD.fullmatch(path.name)
+        if match:
+            found.setdefault(int(match[2]), []).append(path)
+    joined = [folder / JOINED] if (folder / JOINED).is_file() else []
+    if not whole:
+        return joined + [path for paths in found.values() for path in paths]
+    if joined:
+        return joined
+    return next((paths for count, paths in found.items() if len(paths) == count), [])

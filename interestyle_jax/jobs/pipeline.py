@@ -1,0 +1,166 @@
+"""Loading, computing and saving at the same time, with a bounded number of pictures in between."""
+
+import collections
+import concurrent.futures
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from interestyle_jax.errors import InputError, is_machine_failure
+from interestyle_jax.jobs.job import Item, PictureJob, Result, Source
+from interestyle_jax.jobs.whole_files import write_whole
+
+MOST_WORKERS = 16
+# Batches that are loaded ahead, on the device, and being saved: more would only take memory.
+AHEAD, ON_DEVICE, SAVING = 2, 2, 2
+
+
+class Outcome(NamedTuple):
+    """What became of a picture.
+
+    Attributes:
+      item: the picture.
+      state: `Source.state` before it was read.
+      result: what it left, its files written; None where it was skipped.
+      reason: why it was skipped.
+    """
+
+    item: Item
+    state: dict[str, Any]
+    result: Result | None
+    reason: str
+
+
+class _Loaded(NamedTuple):
+    item: Item
+    state: dict[str, Any]
+    content: Any
+    reason: str
+
+
+class Batch(NamedTuple):
+    """The pictures of a batch by row, None where a row has none to do."""
+
+    rows: tuple[Item | None, ...]
+
+
+def default_workers() -> int:
+    """A thread a core that this process may use, at most MOST_WORKERS."""
+    is_known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
+def run_batches(
+    job: PictureJob, source: Source, batches: Iterable[Batch], out: Path, *, workers: int
+) -> Iterator[tuple[list[Outcome], float]]:
+    """Yields the outcomes of every batch, in order, and the time at which the device was done.
+
+    Pictures are loaded and saved by `workers` threads. The device works on batch k + 1 before the
+    results of batch k are fetched.
+
+    Raises what the job raises; InputError of one picture skips it, as does a file that the system
+    will not give.
+    """
+    batches = iter(batches)
+    # Jobs of one picture a batch keep all threads busy too.
+    more = math.ceil(workers / job.batch_size)
+    loading, computing, saving = (collections.deque() for _ in range(3))
+    pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="job")
+
+    def load_ahead():
+        while len(loading) < AHEAD + more:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            loading.append(
+                [
+                    None if item is None else pool.submit(_load, job, source, item)
+                    for item in batch.rows
+                ]
+            )
+
+    def start():
+        loaded = [None if row is None else row.result() for row in loading.popleft()]
+        load_ahead()
+        rows = [None if row is None or row.reason else row.content for row in loaded]
+        has_work = any(row is not None for row in rows)
+        computing.append((loaded, job.compute(rows) if has_work else None))
+
+    def fetch():
+        loaded, computed = computing.popleft()
+        computed = jax.device_get(computed)
+        done = time.perf_counter()
+        tasks = [
+            pool.submit(_save, job, out, row, jax.tree.map(lambda a, i=i: a[i], computed))
+            for i, row in enumerate(loaded)
+            if row is not None
+        ]
+        saving.append((tasks, done))
+
+    def is_saved(batch):
+        return all(task.done() for task in batch[0])
+
+    def saved():
+        tasks, done = saving.popleft()
+        return [task.result() for task in tasks], done
+
+    try:
+        load_ahead()
+        while loading or computing:
+            while loading and len(computing) < ON_DEVICE:
+                start()
+            fetch()
+            while saving and (len(saving) > SAVING + more or is_saved(saving[0])):
+                yield saved()
+        while saving:
+            yield saved()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _load(job: PictureJob, source: Source, item: Item) -> _Loaded:
+    state: dict[str, Any] = {"file": str(item.source)}
+    try:
+        state = source.state(item)
+        return _Loaded(item, state, job.load(item), "")
+    except (InputError, OSError) as error:
+        if is_machine_failure(error):
+            raise
+        return _Loaded(item, state, None, str(error))
+
+
+def _save(job: PictureJob, out: Path, loaded: _Loaded, row: Any) -> Outcome:
+    item, state, content, reason = loaded
+    result = None
+    if not reason:
+        try:
+            result = job.save(item, content, row)
+        except (InputError, OSError) as error:
+            if is_machine_failure(error):
+                raise
+            reason = str(error)
+    if result is None:
+        # Of a run before, when the picture could be used.
+        for name in job.outputs(item.name):
+            (out / name).unlink(missing_ok=True)
+        return Outcome(item, state, None, reason)
+    for name, content in result.files.items():
+        if "/" in name:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+        # Not synchronised: a file that a power failure cut has another size than its line says.
+        write_whole(out / name, content, sync=False)
+    return Outcome(item, state, result, "")
+
+
+def make_batches(items: Sequence[Item | None], size: int) -> Batch:
+    """Items that lie in one batch, each in its row: `index` modulo `size`."""
+    rows: list[Item | None] = [None] * size
+    for item in items:
+        rows[item.index % size] = item
+    return Batch(tuple(rows))

@@ -1,0 +1,347 @@
+"""Runs a picture job: what is left to do, the work, the latents, the report."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.jobs import latents as latent_files
+from interestyle_jax.jobs.job import Finished, Item, PictureJob, Source
+from interestyle_jax.jobs.pipeline import Batch, Outcome, default_workers, make_batches, run_batches
+from interestyle_jax.jobs.progress import Progress
+from interestyle_jax.jobs.shard import WHOLE, Shard
+from interestyle_jax.jobs.whole_files import sync_folder, write_whole
+from interestyle_jax.library_versions import library_versions
+
+REPORT = "report.json"
+# Finished pictures are noted this often: what a kill may cost.
+COMMIT_SECONDS = 1.0
+LISTED = 3
+MOST_TOLD = 10
+
+
+def run_job(
+    job: PictureJob,
+    source: Source,
+    out: Path,
+    *,
+    shard: Shard = WHOLE,
+    max_skipped: float = 0.01,
+    workers: int | None = None,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Does this process' part of a job; the process that ends the last part writes the report.
+
+    The same call goes on after a stop: pictures that `progress.jsonl` knows, and whose source and
+    files are as it says, are not done again. Results are the same as without the stop.
+
+    Args:
+      job: what to do.
+      source: the pictures; all processes see the same.
+      out: the output folder, which all processes share.
+      shard: the part of this process.
+      max_skipped: share of the pictures that may be skipped.
+      workers: threads that load and save; None: one a core.
+      command: the command line, for the report.
+
+    Returns:
+      The report, with "status" "done"; "part done" where other processes have not ended theirs.
+
+    Raises:
+      InputError: too many pictures skipped, an `out` of another command or other options, or of a
+        running process, or what the job raises.
+      MachineError: the disk is full or fails. What is finished stays; the same call goes on.
+    """
+    if not 0 <= max_skipped <= 1:
+        raise InputError(f"--max-skipped: {max_skipped:g}, expected a share from 0 to 1")
+    started = time.perf_counter()
+    with Progress(out, command=job.command, options=job.options, shard=shard) as progress:
+        run = _Run(job, source, progress, max_skipped, workers or default_workers())
+        if progress.is_new:
+            run.refuse_foreign_files()
+        waiting = run.waiting(shard)
+        seconds = run.work(waiting, run.part_size(shard))
+        with progress.alone():
+            return run.finish(seconds, started, command)
+
+
+class _Run:
+    def __init__(self, job, source, progress, max_skipped, workers):
+        self.job: PictureJob = job
+        self.source: Source = source
+        self.progress: Progress = progress
+        self.out: Path = progress.out
+        self.max_skipped: float = max_skipped
+        self.workers: int = workers
+        self._joined = _open_joined(self.out) if job.latents_shape else None
+        self.num_new = 0
+
+    def refuse_foreign_files(self) -> None:
+        names = [name for name in self.job.own_files if (self.out / name).exists()]
+        if names:
+            raise InputError(
+                f"{self.out / names[0]}: exists already and is not of this command, choose "
+                "another --out"
+            )
+
+    def part(self, shard: Shard) -> Iterator[Item]:
+        """The pictures of a shard."""
+        size = self.job.batch_size
+        for first in range(shard.index * size, len(self.source), shard.count * size):
+            for index in range(first, min(first + size, len(self.source))):
+                yield self.source[index]
+
+    def part_size(self, shard: Shard) -> int:
+        size = self.job.batch_size
+        firsts = range(shard.index * size, len(self.source), shard.count * size)
+        return sum(min(size, len(self.source) - first) for first in firsts)
+
+    def waiting(self, shard: Shard) -> list[int]:
+        """Indices of the pictures that are left to do, whose names are noted as planned."""
+        left = [item.index for item in self.part(shard) if not self.is_done(item)]
+        self.progress.plan((self.source[index].name for index in left), self.job.outputs)
+        self._remove_unfinished(
+            {name for i in left for name in self.job.outputs(self.source[i].name)}
+        )
+        return left
+
+    def _remove_unfinished(self, names: set[str]) -> None:
+        """Deletes what a process was writing (".NAME.png.PROCESS") when it was killed."""
+        for folder in {(self.out / name).parent for name in names}:
+            for path in folder.glob(".*"):
+                own = path.name[1:].rpartition(".")[0]
+                if (folder / own).relative_to(self.out).as_posix() in names:
+                    path.unlink(missing_ok=True)
+
+    def is_done(self, item: Item) -> bool:
+        """Whether the picture is as its line says, and so are its files and latents."""
+        record = self.progress.find(item.name)
+        if record is None or "skipped" in record or not self._is_same(item, record):
+            return False
+        return record["latents"] is None or self._has_latents(record)
+
+    def is_skipped(self, item: Item) -> bool:
+        record = self.progress.find(item.name)
+        return record is not None and "skipped" in record
+
+    def _is_same(self, item: Item, record: Mapping[str, Any]) -> bool:
+        try:
+            if not self.source.state(item).items() <= record.items():
+                return False
+            sizes = record["outputs"].items()
+            return all((self.out / name).stat().st_size == size for name, size in sizes)
+        except (InputError, OSError):
+            return False
+
+    def _has_latents(self, record: Mapping[str, Any]) -> bool:
+        file, row = record["latents"]
+        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
+        if rows is not None:
+            return row < len(rows)
+        return self._joined is not None and record["name"] in self._joined
+
+    def work(self, waiting: Sequence[int], total: int) -> float | None:
+        """Does the pictures; returns seconds a picture after the first batch."""
+        if not waiting:
+            return None
+        writer = latent_files.LatentWriter(self.out) if self.job.latents_shape else None
+        records: list[dict[str, Any]] = []
+        skipped: list[dict[str, Any]] = []
+        times: list[float] = []
+        counts = [0, 0]
+
+        def commit():
+            if writer is not None:
+                writer.sync()
+            sync_folder(self.out)
+            self.progress.add(records)
+            records.clear()
+
+        last = time.monotonic()
+        done = total - len(waiting)
+        try:
+            with tqdm(
+                total=total, initial=done, desc=self.job.command, unit="picture", smoothing=0.05
+            ) as bar:
+                outcomes = run_batches(
+                    self.job, self.source, self._batches(waiting), self.out, workers=self.workers
+                )
+                for batch, at in outcomes:
+                    times = [*times[:1], at]
+                    for outcome in batch:
+                        record = self._record(outcome, writer)
+                        if outcome.result is None:
+                            skipped.append(record)
+                            _tell(outcome.reason, len(skipped))
+                            if self._is_known(record):
+                                continue
+                        records.append(record)
+                    counts = [counts[0] or len(batch), counts[1] + len(batch)]
+                    bar.update(len(batch))
+                    self.num_new += sum(outcome.result is not None for outcome in batch)
+                    self._check_skipped(skipped, total)
+                    if time.monotonic() - last >= COMMIT_SECONDS:
+                        commit()
+                        last = time.monotonic()
+        finally:
+            # Also after an error: what is finished stays.
+            if records and any("skipped" not in record for record in records):
+                commit()
+            if writer is not None:
+                writer.close()
+        if records:
+            commit()
+        rest = counts[1] - counts[0]
+        return (times[1] - times[0]) / rest if rest else None
+
+    def _batches(self, waiting: Sequence[int]) -> Iterator[Batch]:
+        size = self.job.batch_size
+        items: list[Item] = []
+        for index in waiting:
+            if items and items[0].index // size != index // size:
+                yield make_batches(items, size)
+                items = []
+            items.append(self.source[index])
+        yield make_batches(items, size)
+
+    def _is_known(self, record: Mapping[str, Any]) -> bool:
+        """Whether the picture's last line says the same."""
+        return record.items() <= (self.progress.find(record["name"]) or {}).items()
+
+    def _record(self, outcome: Outcome, writer) -> dict[str, Any]:
+        """A line of progress."""
+        item, state, result, reason = outcome
+        if result is None:
+            return {"name": item.name, **state, "skipped": reason}
+        latents = None
+        if result.latents is not None:
+            latents = [writer.name, writer.add(result.latents)]
+        return {
+            "name": item.name,
+            **state,
+            "outputs": {name: len(content) for name, content in result.files.items()},
+            "latents": latents,
+            **result.facts,
+        }
+
+    def _check_skipped(self, skipped: Sequence[Mapping[str, Any]], total: int) -> None:
+        if len(skipped) <= self.max_skipped * total:
+            return
+        reasons = "; ".join(record["skipped"] for record in skipped[:LISTED])
+        if total == 1:
+            raise InputError(reasons)
+        more = f" and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
+        raise InputError(
+            f"{len(skipped)} of {total} pictures cannot be used, more than "
+            f"--max-skipped={self.max_skipped:g} allows: {reasons}{more}"
+        )
+
+    def finish(self, seconds: float | None, started: float, command: Sequence[str]) -> dict:
+        """Joins and reports where all parts are done."""
+        self.progress.refresh()
+        # Another process may have joined since.
+        self._joined = _open_joined(self.out) if self.job.latents_shape else None
+        done, skipped, num_left = [], [], 0
+        for index in range(len(self.source)):
+            item = self.source[index]
+            if self.is_done(item):
+                done.append(index)
+            elif self.is_skipped(item):
+                skipped.append(self.progress.find(item.name))
+            else:
+                num_left += 1
+        if num_left:
+            return {"status": "part done", "num_images": self.num_new, "num_left": num_left}
+        self._check_skipped(skipped, len(self.source))
+        if not done:
+            raise InputError(f"no picture can be used: {skipped[0]['skipped']}")
+        before = self._report_before(done, len(skipped))
+        if before is not None:
+            return before | {"num_new": self.num_new}
+        joined = None
+        if self.job.latents_shape:
+            names = [self.source[index].name for index in done]
+            joined = latent_files.write_latents(
+                self.out, names, self._read_latents, self.job.latents_shape
+            )
+        report = self.job.finish(
+            self.out,
+            Finished(
+                records=_Records(self, done),
+                num_done=len(done),
+                skipped=skipped,
+                latents=joined,
+                num_new=self.num_new,
+                seconds_per_image=seconds,
+            ),
+        )
+        report = {
+            "status": "done",
+            "num_images": len(done),
+            "num_new": self.num_new,
+            "num_skipped": len(skipped),
+            **report,
+            "skipped": {r.get("file", r["name"]): r["skipped"] for r in skipped},
+            "seconds": round(time.perf_counter() - started, 3),
+            "versions": library_versions(),
+            "command": list(command),
+        }
+        content = json.dumps(report, indent=1) + "\n"
+        write_whole(self.out / REPORT, content.encode())
+        sync_folder(self.out)
+        return report
+
+    def _report_before(self, done: Sequence[int], num_skipped: int) -> dict[str, Any] | None:
+        """The report of an earlier run or another process that knew all that is done now."""
+        if self.job.latents_shape:
+            names = [self.source[index].name for index in done]
+            if self._joined is None or self._joined.names != names:
+                return None
+        try:
+            is_newer = (self.out / REPORT).stat().st_mtime_ns >= self.progress.changed()
+            # Latents may lie in several files.
+            own = set(self.job.own_files) - {latent_files.JOINED}
+            there = all((self.out / name).exists() for name in own)
+            if not (is_newer and there):
+                return None
+            report = json.loads((self.out / REPORT).read_text(encoding="utf-8"))
+            counts = (report["num_images"], report["num_skipped"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+        return report if counts == (len(done), num_skipped) else None
+
+    def _read_latents(self, name: str):
+        file, row = self.progress.find(name)["latents"]
+        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
+        return self._joined[name] if rows is None else rows[row]
+
+
+class _Records:
+    """Lines of pictures, read anew at every pass."""
+
+    def __init__(self, run: _Run, indices: Sequence[int]):
+        self._run, self._indices = run, indices
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index in self._indices:
+            yield self._run.progress.find(self._run.source[index].name)
+
+
+def _open_joined(out: Path) -> latent_files.LatentFile | None:
+    try:
+        return latent_files.LatentFile(out)
+    except InputError:
+        return None
+
+
+def _tell(reason: str, count: int) -> None:
+    """Says on stderr that a picture is skipped, of the first MOST_TOLD."""
+    if count <= MOST_TOLD:
+        tqdm.write(f"interestyle: skipped: {reason}", file=sys.stderr)
+    elif count == MOST_TOLD + 1:
+        tqdm.write("interestyle: more are skipped, as the report says", file=sys.stderr)

@@ -1,0 +1,77 @@
+"""Latents on disk: appended, joined, split, and read one at a time."""
+
+import numpy as np
+import pytest
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.jobs import latents as latent_files
+from interestyle_jax.jobs.latents import LatentFile, LatentWriter, rows_of, write_latents
+
+SHAPE = (2, 3, 4)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A folder with 7 rows in a writer's file, and the rows by name."""
+    values = np.random.default_rng(0).normal(size=(7, *SHAPE)).astype(np.float32)
+    writer = LatentWriter(tmp_path)
+    rows = {f"p{i}": writer.add(values[i]) for i in range(7)}
+    writer.close()
+    assert list(rows.values()) == list(range(7))
+    return tmp_path, writer.name, dict(zip(rows, values, strict=True)), rows
+
+
+def test_small_latents_become_one_file_as_savez_writes_it(written):
+    folder, name, values, rows = written
+    names = sorted(values, reverse=True)
+    mapped = rows_of(folder, name, SHAPE)
+    latents = write_latents(folder, names, lambda picture: mapped[rows[picture]], SHAPE)
+    assert [path.name for path in folder.iterdir()] == ["latents.npz"]
+    with np.load(folder / "latents.npz", allow_pickle=False) as file:
+        assert file["names"].tolist() == names == latents.names
+        np.testing.assert_array_equal(file["w_plus"], [values[n] for n in names])
+        assert file["w_plus"].dtype == np.float32
+    assert latents.shape == (7, *SHAPE) and "p3" in latents and "p9" not in latents
+    np.testing.assert_array_equal(latents["p3"], values["p3"])
+    own = folder / "own.npz"
+    np.savez_compressed(own, names=np.array(["a"]), w_plus=np.ones((1, *SHAPE)))
+    np.testing.assert_array_equal(LatentFile(own)["a"], np.ones(SHAPE))
+
+
+def test_large_latents_become_shards_and_back(written, monkeypatch):
+    folder, name, values, rows = written
+    mapped = rows_of(folder, name, SHAPE)
+    row = 4 * np.prod(SHAPE)
+    monkeypatch.setattr(latent_files, "LARGEST_JOINED", 6 * row)
+    monkeypatch.setattr(latent_files, "SHARD_BYTES", 3 * row)
+    latents = write_latents(folder, list(values), lambda picture: mapped[rows[picture]], SHAPE)
+    shards = [f"latents-{k:05d}-of-00003.npz" for k in range(3)]
+    assert sorted(path.name for path in folder.iterdir()) == shards
+    assert latents.names == list(values) and latents.shape == (7, *SHAPE)
+    for picture, value in values.items():
+        np.testing.assert_array_equal(latents[picture], value)
+
+    again = write_latents(folder, ["p6", "p1"], latents.__getitem__, SHAPE)
+    assert [path.name for path in folder.iterdir()] == ["latents.npz"]
+    np.testing.assert_array_equal(again["p6"], values["p6"])
+
+
+def test_latents_that_are_not_there(written):
+    folder, name, _, _ = written
+    with pytest.raises(InputError, match=r"holds no latents\.npz"):
+        LatentFile(folder)
+    (folder / "latents-00000-of-00002.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds no latents\.npz"):
+        LatentFile(folder)
+    (folder / "latents.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="latents cannot be read"):
+        LatentFile(folder)
+    np.savez(folder / "latents.npz", names=np.array(["a"]))
+    with pytest.raises(InputError, match=r"w_plus"):
+        LatentFile(folder)
+    np.savez(folder / "latents.npz", names=np.array(["a"]), w_plus=np.ones((2, *SHAPE)))
+    with pytest.raises(InputError, match=r"names \[1\] and w_plus \[2, 2, 3, 4\]"):
+        LatentFile(folder)
+    with pytest.raises(InputError, match="which holds no latents"):
+        rows_of(folder, "../" + name, SHAPE)
+    assert rows_of(folder, ".latents-0000000000000000.rows", SHAPE) is None
