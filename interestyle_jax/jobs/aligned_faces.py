@@ -1,7 +1,9 @@
 """Faces of photographs on their way through a job: aligned before, pasted back after."""
 
 import dataclasses
+import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from interestyle_jax.photos.alignment import align
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
 from interestyle_jax.photos.paste_back import check_edge, paste_back
 
+MOST_TOLD = 10
 # Providers that need nothing but the picture.
 PASTE_MASKS = ("selfie", "segformer", "detr", "graphonomy")
 
@@ -106,6 +109,16 @@ class Faces:
             feather=self.alignment.feather,
             shape=self.alignment.shape,
         )
+
+
+def tell_of_several(num_faces: Mapping[str, int]) -> None:
+    """Says on stderr in which photographs one of several faces was chosen, the first MOST_TOLD."""
+    several = [f"{file}: {count} faces" for file, count in num_faces.items() if count > 1]
+    for line in several[:MOST_TOLD]:
+        print(f"interestyle: notice: {line}, took the largest", file=sys.stderr)
+    if len(several) > MOST_TOLD:
+        more = len(several) - MOST_TOLD
+        print(f"interestyle: ... and {more} more, as the report says", file=sys.stderr)
 
 
 def _provider(alignment: Alignment):

@@ -16,7 +16,7 @@ from interestyle_jax.evaluation import grids
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
-from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces
+from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
 from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
 from interestyle_jax.jobs.picture_files import PictureFiles
 from interestyle_jax.jobs.run import run_job
@@ -209,10 +209,12 @@ class InversionJob(PictureJob):
         }
         if self._faces is not None:
             records = list(finished.records)
+            num_faces = {record["file"]: record["num_faces"] for record in records}
+            tell_of_several(num_faces)
             report["alignment"] = {
                 **self._faces.alignment.options(),
                 "size": self._faces.size,
-                "num_faces": {r["file"]: r["num_faces"] for r in records},
+                "num_faces": num_faces,
                 "quads": {r["name"]: r["quad"] for r in records},
                 "skipped": {r.get("file", r["name"]): r["skipped"] for r in finished.skipped},
             }

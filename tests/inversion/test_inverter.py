@@ -106,12 +106,12 @@ def test_a_mesh_gives_the_same_for_batches_that_it_does_not_divide(tiny_weights,
     assert spread.num_devices == 8
     for leaf in jax.tree.leaves(spread.variables):
         assert leaf.sharding.is_fully_replicated and len(leaf.devices()) == 8
+    rows = spread._put_rows(images)
+    assert {shard.data.shape for shard in rows.addressable_shards} == {(2, SIZE, SIZE, 3)}
     with jax.transfer_guard("disallow"):
-        inversion = spread.invert(images, num_steps=2)
-        whole = spread.invert(images[:8], num_steps=2, return_images="none")
-    assert inversion.w_plus.shape == (2, 11, ROWS, W_DIM)
-    assert {shard.data.shape for shard in whole.w_plus.addressable_shards} == {(2, 1, ROWS, W_DIM)}
-    expected = model.invert(images, num_steps=2)
+        inversion = spread.invert(images, num_steps=1)
+    assert inversion.w_plus.shape == (1, 11, ROWS, W_DIM)
+    expected = model.invert(images, num_steps=1)
     np.testing.assert_allclose(inversion.w_plus, expected.w_plus, atol=1e-5)
     np.testing.assert_allclose(inversion.images, expected.images, atol=1e-4)
 
