@@ -152,6 +152,8 @@ def damaged(tmp_path, name):
         "several_disks.pt": buffer.getvalue()[:-42]
         + struct.pack("<4sIQI", b"PK\x06\x07", 1, 0, 2)
         + buffer.getvalue()[-22:],
+        "length.pkl": b"\x80\x04\x96" + struct.pack("<Q", 1 << 44) + b"x.",
+        "place.pkl": b"\x80\x02}r" + struct.pack("<I", 1 << 31) + b".",
         "page.pt": b"\n <!DOCTYPE html><html>Quota exceeded</html>",
         "pointer.pkl": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         "answer.pt": b'{"error": "not found"}',
@@ -182,6 +184,9 @@ def damaged(tmp_path, name):
         ("head.safetensors", "is cut off, copy or download it again"),
         ("opcode.pt", "not a readable PyTorch file: Unsupported operand 150"),
         ("several_disks.pt", "not a readable PyTorch file: zipfiles that span multiple disks"),
+        # Without a look ahead these take the memory that they name.
+        ("length.pkl", "not a readable pickle of arrays: expected 17592186044416 bytes"),
+        ("place.pkl", "not a readable pickle of arrays: object 2,147,483,648 is named at byte 3"),
         ("picture.pt", "is a PNG picture, expected a checkpoint"),
         ("picture.bin", "is a PNG picture, expected a checkpoint"),
         ("page.pt", "is a web page, as a failed download leaves it, .*download it again"),

@@ -5,7 +5,9 @@ those names resolve to inert stand-ins, and the arrays are rebuilt from their ra
 Any other name is refused. The one function that runs is `_latin1`, which turns text into bytes.
 """
 
+import mmap
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +21,8 @@ from .torch_file import MOST_VALUES, network_object
 
 READ = "only arrays, tensors and stylegan2-ada-pytorch's networks are read"
 TENSORFLOW = "it is of TensorFlow's StyleGAN2, expected stylegan2-ada-pytorch's own (its legacy.py)"
+# Opcodes that give an object a place in the memo.
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 PLAIN = (str, bytes, int, float, bool, type(None))
 
 
@@ -57,7 +61,10 @@ def read_npy(path: Path) -> Any:
 
 
 def _load(file: BinaryIO, path: Path) -> Any:
+    start = file.tell()
     try:
+        _check_opcodes(file)
+        file.seek(start)
         content = _Building(path).build(_stand_in_unpickler(path)(file).load(), "")
     except InputError:
         raise
@@ -71,6 +78,19 @@ def _load(file: BinaryIO, path: Path) -> Any:
             f"{path}: holds a {type(content).__name__}, expected a dict of arrays or an array"
         )
     return content
+
+
+def _check_opcodes(file: BinaryIO) -> None:
+    """Raises ValueError where a pickle would take far more memory than it has bytes.
+
+    The C reader makes room for a length or a place in its memo before it looks at what follows.
+    """
+    # A map gives no more than there is, where a file makes room first.
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        content.seek(file.tell())
+        for opcode, argument, at in pickletools.genops(content):
+            if opcode.name in PUTS and argument > at:
+                raise ValueError(f"object {argument:,} is named at byte {at:,}")
 
 
 def _latin1(text: str, encoding: str) -> bytes:
