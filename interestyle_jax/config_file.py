@@ -16,7 +16,7 @@ from interestyle_jax.training.presets import set_preset
 _CONFIGS = [Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs"]
 
 
-def read_config(path: str, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
+def read_config(path: str, *, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:
     """The config of a file, with fields changed from the command line.
 
     Args:
@@ -65,7 +65,7 @@ def load_config(path: str) -> config_dict.ConfigDict:
     name, colon, argument = path.partition(":")
     file = _find(name)
     spec = importlib.util.spec_from_file_location(f"interestyle_config_{file.stem}", file)
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise InputError(f"{name}: expected a Python file with get_config()")
     module = importlib.util.module_from_spec(spec)
     try:
@@ -91,13 +91,13 @@ def load_config(path: str) -> config_dict.ConfigDict:
     return config
 
 
-def field_names(config: config_dict.ConfigDict, prefix: str = "") -> list[str]:
+def field_names(config: config_dict.ConfigDict, *, prefix: str = "") -> list[str]:
     """Dotted names of every field, sections included ("data", "data.dir", ...)."""
     names = []
     for key in config:
         names.append(prefix + key)
         if isinstance(config[key], config_dict.ConfigDict):
-            names += field_names(config[key], f"{prefix}{key}.")
+            names += field_names(config[key], prefix=f"{prefix}{key}.")
     return names
 
 

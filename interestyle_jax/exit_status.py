@@ -48,11 +48,11 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
         print(f"{program}: stopped", file=sys.stderr)
         return STOPPED
     except Exception as error:
-        status = status_of(error)
-        if status is None:
+        failed = status_of(error)
+        if failed is None:
             raise
         tell(error, program=program)
-        return status
+        return failed
 
 
 def _debugging() -> bool:

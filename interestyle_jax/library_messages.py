@@ -35,5 +35,5 @@ def _drop_closed_loops() -> None:
         if not (isinstance(error, RuntimeError) and CLOSED_LOOP in str(error)):
             show(unraisable)
 
-    show_others.drops_closed_loops = True
+    show_others.drops_closed_loops = True  # type: ignore[attr-defined]
     sys.unraisablehook = show_others

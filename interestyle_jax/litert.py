@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
 
@@ -61,7 +62,7 @@ class LiteRTModel:
         self.input_shape = tuple(int(n) for n in inputs[0]["shape"])
         self.output_shapes = [tuple(int(n) for n in output["shape"]) for output in outputs]
 
-    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, x: Float[np.ndarray, "*shape"]) -> list[Float[np.ndarray, "..."]]:
         """Runs the network on an array of `input_shape`; returns its outputs as float32 copies.
 
         Raises:

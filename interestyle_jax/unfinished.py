@@ -15,7 +15,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 MARK = ".interestyle-"
 # Hidden, with the mark, and an end as `tempfile` draws it.
@@ -23,7 +23,7 @@ NAME = re.compile(r"(\..+)?" + re.escape(MARK) + r"[a-z0-9_]{8}", re.DOTALL)
 
 
 @contextlib.contextmanager
-def unfinished_folder(parent: Path, name: str = "") -> Iterator[Path]:
+def unfinished_folder(parent: Path, *, name: str = "") -> Iterator[Path]:
     """A new hidden folder in `parent`, deleted at the end if it is still there.
 
     Args:
@@ -41,7 +41,7 @@ def unfinished_folder(parent: Path, name: str = "") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def unfinished_file(parent: Path, name: str = "") -> Iterator[Path]:
+def unfinished_file(parent: Path, *, name: str = "") -> Iterator[Path]:
     """A new hidden empty file in `parent`, as `unfinished_folder`."""
     remove_leftovers(parent)
     path, lock = _made(parent, name, is_folder=False)

@@ -63,7 +63,7 @@ def move_into_place(temporary: Path, directory: Path) -> None:
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if directory.exists():
-        with unfinished_folder(directory.parent, directory.name) as folder:
+        with unfinished_folder(directory.parent, name=directory.name) as folder:
             os.replace(directory, folder / "old")
             try:
                 os.replace(temporary, directory)

@@ -120,7 +120,7 @@ def save_weights(
     }
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished_folder(directory.parent, directory.name) as folder:
+        with unfinished_folder(directory.parent, name=directory.name) as folder:
             metadata["files"] = weight_files.write_tree(folder / VARIABLES, tree)
             text = json.dumps(metadata, indent=1) + "\n"
             (folder / METADATA).write_text(text, encoding="utf-8")

@@ -67,7 +67,7 @@ def train_row(row: str, seed: int, args: argparse.Namespace) -> Path:
         *args.overrides,
     ]
     config = f"{CONFIG}:{row}"
-    wanted = json.loads(read_config(config, overrides).to_json())
+    wanted = json.loads(read_config(config, overrides=overrides).to_json())
     if (workdir / "config.json").is_file():
         saved = read_json(workdir / "config.json")
         check_same_run(saved, wanted, workdir)

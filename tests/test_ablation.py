@@ -146,7 +146,7 @@ def script(monkeypatch, tmp_path):
         if command == "train":
             workdir = Path(options.pop("workdir"))
             overrides = [f"--{k}={v}" for k, v in options.items() if k != "config"]
-            config = module.read_config(options["config"], overrides)
+            config = module.read_config(options["config"], overrides=overrides)
             (workdir / "weights").mkdir(parents=True, exist_ok=True)
             (workdir / "config.json").write_text(config.to_json())
             (workdir / "weights" / "metadata.json").write_text("{}")

@@ -34,7 +34,7 @@ def config_path(tmp_path):
 def test_overrides_take_the_fields_types(config_path):
     config = read_config(
         config_path + ":smoke",
-        [
+        overrides=[
             "--config.seed=3",
             "--config.data.dir=some where",
             "--noconfig.data.flip",
@@ -75,7 +75,7 @@ def test_a_config_without_argument_is_its_default(config_path):
 )
 def test_a_wrong_override_is_named_in_one_line(config_path, override, message):
     with pytest.raises(InputError) as caught:
-        read_config(config_path, [override])
+        read_config(config_path, overrides=[override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -129,11 +129,11 @@ def test_shipped_config_is_found_by_name(name, tmp_path, monkeypatch):
 def test_preset_brings_its_method_and_single_fields_come_after_it(words):
     path = str(Path(__file__).resolve().parents[1] / "configs" / "demo.py")
     ours = read_config(path)
-    config = read_config(path, ["--config.method.gradient=through", *words])
+    config = read_config(path, overrides=["--config.method.gradient=through", *words])
     assert ours.preset == "interestyle" and ours.method.interest_loss
     assert config.preset == "restyle_psp" and not config.method.interest_loss
     assert config.method.disentangle_weight == 0.0
     assert config.method.gradient == "through"
     assert config.encoder == ours.encoder
     with pytest.raises(InputError, match="config.preset: expected one of interestyle, restyle_psp"):
-        read_config(path, ["--config.preset=restile"])
+        read_config(path, overrides=["--config.preset=restile"])

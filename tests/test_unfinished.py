@@ -13,7 +13,7 @@ MAKE = """
 import os, sys
 from pathlib import Path
 from interestyle_jax.unfinished import unfinished_file, unfinished_folder
-with unfinished_folder(Path("."), "out") as folder, unfinished_file(Path("."), "x.pt"):
+with unfinished_folder(Path("."), name="out") as folder, unfinished_file(Path("."), name="x.pt"):
     (folder / "half").write_text("half")
     print("made", flush=True)
     sys.stdin.read()
@@ -36,13 +36,16 @@ def test_only_what_killed_processes_left_is_removed(tmp_path):
     assert process.returncode == -9
     assert {p.name for p in tmp_path.iterdir()} == {*mine, *living}
     # Whatever the work of the next process is called.
-    with unfinished_folder(tmp_path, "other") as folder:
+    with unfinished_folder(tmp_path, name="other") as folder:
         assert {p.name for p in tmp_path.iterdir()} == {*mine, folder.name}
     assert {p.name for p in tmp_path.iterdir()} == set(mine)
 
 
 def test_what_is_finished_has_its_name_and_its_rights(tmp_path):
-    with unfinished_folder(tmp_path, "out") as folder, unfinished_file(tmp_path, "x") as file:
+    with (
+        unfinished_folder(tmp_path, name="out") as folder,
+        unfinished_file(tmp_path, name="x") as file,
+    ):
         assert folder.name.startswith(".out.") and file.name.startswith(".x.")
         os.replace(folder, tmp_path / "out")
         os.replace(file, tmp_path / "x")

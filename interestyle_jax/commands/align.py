@@ -6,7 +6,7 @@ from pathlib import Path
 from interestyle_jax.commands.options import add_landmark_options, count
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "align",

@@ -9,7 +9,7 @@ from interestyle_jax.errors import InputError
 DTYPES = ("float32", "float16", "bfloat16")
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "convert",

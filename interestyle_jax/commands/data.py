@@ -18,7 +18,7 @@ _OPTION_TYPES = {
 }  # fmt: skip
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`.
 
     Pictures are the command itself; `avatars` is a sub-command of it.

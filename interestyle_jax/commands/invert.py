@@ -12,7 +12,7 @@ from interestyle_jax.commands.options import (
 from interestyle_jax.errors import InputError
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "invert",

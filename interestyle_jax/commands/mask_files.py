@@ -153,7 +153,7 @@ def _write_one(provider: MaskProvider, file: Path, out: Path) -> dict[str, Any]:
     try:
         state = file_state(file)
         picture = read_picture(file)
-        masks = provider(picture, file.stem)
+        masks = provider(picture, name=file.stem)
     except (InputError, OSError) as error:
         if is_machine_failure(error):
             raise

@@ -36,7 +36,9 @@ class Progress:
           InputError: `out` is no folder or not writable, belongs to another provider or other
             options, or holds things under the names that the command writes.
         """
-        self.out, self._planned, self._done, self._whole = out, set(), {}, 0
+        self.out, self._whole = out, 0
+        self._planned: set[str] = set()
+        self._done: dict[str, Any] = {}
         header = {
             "format": FORMAT,
             "provider": provider,

@@ -6,7 +6,7 @@ from pathlib import Path
 from interestyle_jax.commands.options import numbers, words
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     from interestyle_jax.interest.providers import PROVIDERS
 

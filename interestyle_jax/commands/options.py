@@ -15,7 +15,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_job_options(parser) -> None:
+def add_job_options(parser: argparse._ActionsContainer) -> None:
     """What every picture job takes."""
     parser.add_argument(
         "--max-skipped",
@@ -32,7 +32,7 @@ def add_job_options(parser) -> None:
     )
 
 
-def add_landmark_options(parser) -> None:
+def add_landmark_options(parser: argparse._ActionsContainer) -> None:
     """What `align` and `invert --align` say of landmarks."""
     parser.add_argument(
         "--landmarks", choices=("litert", "dlib"), help="what finds eyes and mouth (default litert)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from interestyle_jax.commands.options import count
 
 
-def add(commands) -> None:
+def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "train",
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.config_file import read_config
 
     # Before JAX is imported: a wrong field is told at once.
-    config = read_config(args.config, args.overrides)
+    config = read_config(args.config, overrides=args.overrides)
     from interestyle_jax.training.processes import Address, connected, find_address, is_first
     from interestyle_jax.training.train_loop import train
 

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps
 
 from interestyle_jax.errors import InputError, file_error
@@ -42,7 +43,7 @@ def list_pictures(path: str | Path) -> list[Path]:
     return found
 
 
-def read_picture(path: str | Path) -> np.ndarray:
+def read_picture(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """Reads a picture as uint8 RGB [H, W, 3].
 
     Grayscale is repeated to three channels; transparency is laid over white; 16-bit grayscale is
@@ -59,7 +60,7 @@ def read_picture(path: str | Path) -> np.ndarray:
     return np.array(picture.convert("RGB"))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path) -> UInt8[np.ndarray, "H W 1"]:
     """Reads a mask as uint8 [H, W, 1], 255 = inside.
 
     Grayscale of 8 or 16 bits, black and white, and colour with three equal channels are taken; a
@@ -79,7 +80,9 @@ def read_mask(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(mask * 255 if mask.max() == 1 else mask)
 
 
-def resize_picture(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resize_picture(
+    picture: UInt8[np.ndarray, "H W C"], shape: tuple[int, int]
+) -> UInt8[np.ndarray, "h w C"]:
     """uint8 [H, W, 1 or 3] -> uint8 [*shape, 1 or 3] (height, width), by PIL's bilinear filter.
 
     The one resize of data sets, encoders' inputs and measurements, as all official code has it
@@ -94,7 +97,7 @@ def resize_picture(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return resized.reshape(height, width, picture.shape[-1])
 
 
-def central_square(picture: np.ndarray) -> np.ndarray:
+def central_square(picture: Shaped[np.ndarray, "H W C"]) -> Shaped[np.ndarray, "S S C"]:
     """The largest square in the middle of [H, W, C]."""
     height, width = picture.shape[:2]
     side = min(height, width)
@@ -102,7 +105,7 @@ def central_square(picture: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
-def save_picture(path: str | Path, picture: np.ndarray) -> None:
+def save_picture(path: str | Path, picture: UInt8[np.ndarray, "H W C"]) -> None:
     """Writes uint8 [H, W, 3] or [H, W, 1] to `path`, in the format of its suffix, whole or not.
 
     Raises InputError naming the file when it cannot be written; nothing half-written remains.
@@ -131,7 +134,7 @@ def save_picture(path: str | Path, picture: np.ndarray) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def encode_png(picture: np.ndarray, *, compress_level: int = 6) -> bytes:
+def encode_png(picture: UInt8[np.ndarray, "H W C"], *, compress_level: int = 6) -> bytes:
     """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes; `compress_level` is zlib's, 0 ... 9."""
     buffer = io.BytesIO()
     Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
@@ -140,14 +143,14 @@ def encode_png(picture: np.ndarray, *, compress_level: int = 6) -> bytes:
     return buffer.getvalue()
 
 
-def encode_jpeg(picture: np.ndarray) -> bytes:
+def encode_jpeg(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
     """uint8 [H, W, 3] -> JPEG bytes of quality 95, colours at full resolution (4:4:4)."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
-def decode_png(encoded: bytes) -> np.ndarray:
+def decode_png(encoded: bytes) -> UInt8[np.ndarray, "H W C"]:
     """PNG (or JPEG) bytes of our own data sets -> uint8 [H, W, 3] or [H, W, 1]."""
     picture = np.array(Image.open(io.BytesIO(encoded)))
     return picture[..., None] if picture.ndim == 2 else picture

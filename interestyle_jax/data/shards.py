@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from jaxtyping import UInt8
 from tensorflow_datasets.core import example_serializer
 
 from interestyle_jax import __version__
@@ -161,7 +162,9 @@ def write_shard(
     return record
 
 
-def check_picture(picture: np.ndarray, size: int, channels: int, what: str) -> np.ndarray:
+def check_picture(
+    picture: UInt8[np.ndarray, "S S C"], size: int, channels: int, what: str
+) -> UInt8[np.ndarray, "S S C"]:
     """Returns the picture; TFDS itself does not look at the shape of encoded pictures.
 
     Raises ValueError where it is not uint8 [size, size, channels].

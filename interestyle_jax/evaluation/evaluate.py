@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
@@ -108,7 +109,7 @@ def evaluate(
     return metrics
 
 
-def encoder_names(weights: Sequence[str | Path], names: Sequence[str] | None = None) -> list[str]:
+def encoder_names(weights: Sequence[str | Path], names: Sequence[str] | None) -> list[str]:
     """A name for every weight directory: the given ones, or the directories' own.
 
     A directory called "weights" is named after its parent, the run. Equal names get a number.
@@ -164,7 +165,9 @@ def load_identity(identity: str | Path | None, face_detector: str | Path | None)
 
 
 def collect_metrics(
-    data: str, measurements: Mapping[str, Measurement], average: Mapping[str, np.ndarray]
+    data: str,
+    measurements: Mapping[str, Measurement],
+    average: Mapping[str, Float[np.ndarray, " n"]],
 ) -> dict[str, Any]:
     """The content of metrics.json; null for what was not measured.
 
@@ -229,7 +232,7 @@ def draw_figures(measurements: Mapping[str, Measurement], folder: Path) -> None:
         _save(comparison_grid(measurements), folder / "comparison.png")
 
 
-def refinement_grid(measurement: Measurement) -> np.ndarray:
+def refinement_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
     """input | interest mask | y_hat_1 ... y_hat_N | error, uint8 [H, W, 3]."""
     examples = measurement.examples
     labels = _input_labels(examples.samples)
@@ -243,7 +246,7 @@ def refinement_grid(measurement: Measurement) -> np.ndarray:
     return grids.draw_grid(rows, [*labels, "error"])
 
 
-def leakage_grid(measurement: Measurement) -> np.ndarray:
+def leakage_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
     """input | clean | inversion of input | inversion of clean | their difference."""
     examples = measurement.examples
     labels = ["input", "clean picture", "inversion of input", "inversion of clean", "difference"]
@@ -260,7 +263,7 @@ def leakage_grid(measurement: Measurement) -> np.ndarray:
     return grids.draw_grid(rows, labels)
 
 
-def comparison_grid(measurements: Mapping[str, Measurement]) -> np.ndarray:
+def comparison_grid(measurements: Mapping[str, Measurement]) -> UInt8[np.ndarray, "H W 3"]:
     """input | interest mask | y_hat_N of every encoder, uint8 [H, W, 3]."""
     first = next(iter(measurements.values())).examples
     rows = [

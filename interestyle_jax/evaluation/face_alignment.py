@@ -4,6 +4,7 @@ Source: the `align_trans.py` that the official ID metric carries.
 """
 
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 
 from interestyle_jax.errors import InputError
 
@@ -21,7 +22,9 @@ REFERENCE = np.array(
 )
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def similarity(
+    source: Num[np.ndarray, "n 2"], target: Num[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "2 3"]:
     """The rotation, scale and shift (no mirroring) that bring points nearest to others.
 
     Args:
@@ -48,7 +51,9 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
-def align_face(picture: np.ndarray, landmarks: np.ndarray, *, size: int = SIZE) -> np.ndarray:
+def align_face(
+    picture: UInt8[np.ndarray, "H W 3"], landmarks: Num[np.ndarray, "5 2"], *, size: int = SIZE
+) -> UInt8[np.ndarray, "S S 3"]:
     """A face moved onto the reference points: uint8 [H, W, 3] -> uint8 [size, size, 3].
 
     The similarity is fitted from the reference to the landmarks, that is in pixels of the picture,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from jaxtyping import Int, Num, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
@@ -64,7 +65,7 @@ class FaceDetector:
         self.networks = {name: weights.part(name) for name in ("pnet", "rnet", "onet")}
         self.min_face_size = min_face_size
 
-    def __call__(self, picture: np.ndarray) -> list[Face]:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """The faces of a picture, the likeliest first.
 
         Args:
@@ -133,7 +134,7 @@ def _normalized(picture: np.ndarray) -> np.ndarray:
     return (picture.astype(np.float32) - 127.5) / 128
 
 
-def pyramid(height: int, width: int, min_face_size: float = MIN_FACE_SIZE) -> Iterator[float]:
+def pyramid(height: int, width: int, min_face_size: float) -> Iterator[float]:
     """Scales at which P-Net's cell covers faces from the smallest to the whole picture."""
     scale = CELL / min_face_size
     while min(height, width) * scale > CELL:
@@ -152,8 +153,12 @@ def _cells(
 
 
 def non_maximum_suppression(
-    boxes: np.ndarray, scores: np.ndarray, overlap: float, *, of_smaller: bool = False
-) -> np.ndarray:
+    boxes: Num[np.ndarray, "n 4"],
+    scores: Num[np.ndarray, " n"],
+    overlap: float,
+    *,
+    of_smaller: bool = False,
+) -> Int[np.ndarray, " m"]:
     """Indices of the boxes to keep, best first: none overlaps a better one by more than `overlap`.
 
     Args:
@@ -177,13 +182,15 @@ def non_maximum_suppression(
     return np.asarray(keep, int)
 
 
-def shifted(boxes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def shifted(
+    boxes: Num[np.ndarray, "n 4"], offsets: Num[np.ndarray, "n 4"]
+) -> Num[np.ndarray, "n 4"]:
     """Boxes [n, 4] moved by a network's offsets [n, 4], in units of their sides."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     return boxes + np.hstack([sides, sides]) * offsets
 
 
-def squares(boxes: np.ndarray) -> np.ndarray:
+def squares(boxes: Num[np.ndarray, "n 4"]) -> Num[np.ndarray, "n 4"]:
     """The smallest squares around boxes [n, 4] with their centres, rounded to pixels."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     side = sides.max(axis=1, keepdims=True)
@@ -192,7 +199,9 @@ def squares(boxes: np.ndarray) -> np.ndarray:
     return rounded[rounded[:, 2] >= rounded[:, 0]]
 
 
-def patch(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
+def patch(
+    picture: UInt8[np.ndarray, "H W 3"], box: Num[np.ndarray, "4"], size: int
+) -> UInt8[np.ndarray, "S S 3"]:
     """The box of a picture, black where it reaches outside, resized to uint8 [size, size, 3]."""
     left, top, right, bottom = (int(x) for x in box)
     cut = Image.fromarray(picture).crop((left, top, right + 1, bottom + 1))

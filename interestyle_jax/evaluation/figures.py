@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -32,7 +33,7 @@ def plot_latent_variance(variances: Mapping[str, Sequence[float]], path: Path) -
     _finish(figure, axes, path)
 
 
-def plot_variance_histogram(variances: Mapping[str, np.ndarray], path: Path) -> None:
+def plot_variance_histogram(variances: Mapping[str, Float[np.ndarray, " n"]], path: Path) -> None:
     """Draws how the pictures' latent variances spread, a histogram an encoder (Fig. 3).
 
     The x axis is logarithmic, with the same bins for all encoders. Variances of zero (latents in W)

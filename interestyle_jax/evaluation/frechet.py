@@ -12,11 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.models.lpips import LPIPS
 
 
-def gaussian_fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gaussian_fit(
+    features: Float[np.ndarray, "n D"],
+) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
     """Mean [D] and unbiased covariance [D, D] of features [n, D], in float64.
 
     Raises:
@@ -31,10 +34,14 @@ def gaussian_fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet_distance(
-    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
+    mean_a: Float[np.ndarray, " D"],
+    covariance_a: Float[np.ndarray, "D D"],
+    mean_b: Float[np.ndarray, " D"],
+    covariance_b: Float[np.ndarray, "D D"],
 ) -> float:
     """Squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson & Landau 1982).
 
+    Means are [D], covariances [D, D].
     ||m_a - m_b||^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). The square roots come from the
     eigenvalues of symmetric matrices, so singular covariances (fewer pictures than features) are
     sound and nothing turns complex.
@@ -49,7 +56,9 @@ def frechet_distance(
     return float(max(distance, 0.0))
 
 
-def feature_frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
+def feature_frechet_distance(
+    features_a: Float[np.ndarray, "n D"], features_b: Float[np.ndarray, "m D"]
+) -> float:
     """Fréchet distance of the Gaussians fitted to features [n, D] and [m, D].
 
     Raises:
@@ -61,8 +70,12 @@ def feature_frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> 
 
 
 def pooled_features(
-    lpips: LPIPS, variables: Mapping[str, Any], pictures: jax.Array, layers: Sequence[int] = (-1,)
-) -> jax.Array:
+    lpips: LPIPS,
+    variables: Mapping[str, Any],
+    pictures: Float[jax.Array, "B H W 3"],
+    *,
+    layers: Sequence[int] = (-1,),
+) -> Float[jax.Array, "B D"]:
     """Spatial means of the compared ReLU maps, not normalised, concatenated: [B, D].
 
     Args:
@@ -75,14 +88,14 @@ def pooled_features(
     return jnp.concatenate([maps[i].mean(axis=(1, 2)) for i in layers], axis=-1)
 
 
-_compiled_features = jax.jit(pooled_features, static_argnums=(0, 3))
+_compiled_features = jax.jit(pooled_features, static_argnames=("lpips", "layers"))
 
 
 def picture_frechet_distance(
     lpips: LPIPS,
     variables: Mapping[str, Any],
-    pictures_a: Iterable[np.ndarray],
-    pictures_b: Iterable[np.ndarray],
+    pictures_a: Iterable[Float[np.ndarray, "_ H W 3"]],
+    pictures_b: Iterable[Float[np.ndarray, "_ H W 3"]],
     *,
     layers: Sequence[int] = (-1,),
 ) -> float:
@@ -101,7 +114,9 @@ def picture_frechet_distance(
 
     def collect(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
         features = [
-            np.asarray(_compiled_features(lpips, variables, jnp.asarray(batch), tuple(layers)))
+            np.asarray(
+                _compiled_features(lpips, variables, jnp.asarray(batch), layers=tuple(layers))
+            )
             for batch in batches
         ]
         if not features:

@@ -14,13 +14,14 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.data.fingerprint import fingerprint
@@ -141,7 +142,9 @@ def generator_report(
     return report
 
 
-def draw_samples(model: Model, count: int, *, seed: int, batch_size: int) -> np.ndarray:
+def draw_samples(
+    model: Model, count: int, *, seed: int, batch_size: int
+) -> UInt8[np.ndarray, "n R R 3"]:
     """uint8 [count, R, R, 3]: samples with truncation_psi 1 and the stored noise."""
     generator = build(model.metadata["architectures"]["generator"])
     z = jax.random.normal(jax.random.key(seed), (count, generator.z_dim))
@@ -154,7 +157,7 @@ def draw_samples(model: Model, count: int, *, seed: int, batch_size: int) -> np.
     return np.concatenate(drawn)[:count]
 
 
-def load_features(lpips: str | Path):
+def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
     """A function (pictures uint8 [n, H, W, 3], batch_size) -> features [n, D].
 
     Raises:
@@ -176,7 +179,7 @@ def load_features(lpips: str | Path):
     return extract
 
 
-def frechet_figures(features: dict[str, np.ndarray]) -> dict[str, Any]:
+def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, Any]:
     """Distances at the full and at half the number of pictures, samples beside real ones.
 
     Args:
@@ -209,22 +212,26 @@ def frechet_figures(features: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def samples_grid(samples: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+def samples_grid(
+    samples: UInt8[np.ndarray, "n R R 3"], held_out: UInt8[np.ndarray, "m R R 3"]
+) -> UInt8[np.ndarray, "H W 3"]:
     """A row of held-out pictures above rows of samples, the first of each; uint8 [H, W, 3]."""
     columns = min(COLUMNS, len(samples))
     rows = [held_out[:columns]]
     for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
         rows.append(samples[k * columns : (k + 1) * columns])
     labels = ["held-out pictures"] + ["samples"] + [""] * (len(rows) - 2)
-    return grids.draw_grid([_floats(row) for row in rows], [""] * columns, labels)
+    return grids.draw_grid([_floats(row) for row in rows], [""] * columns, row_labels=labels)
 
 
-def nearest_grid(samples: np.ndarray, nearest: Nearest) -> np.ndarray:
+def nearest_grid(
+    samples: UInt8[np.ndarray, "n R R 3"], nearest: Nearest
+) -> UInt8[np.ndarray, "H W 3"]:
     """The samples most like a training picture, each above that picture; uint8 [H, W, 3]."""
     order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
     rows = [_floats(samples[order]), _floats(nearest.picture[order])]
     labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
-    return grids.draw_grid(rows, labels, ["sample", "nearest training picture"])
+    return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training picture"])
 
 
 def markdown(report: dict[str, Any]) -> str:

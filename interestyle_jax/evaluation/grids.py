@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 FONT_SIZE = 13
@@ -14,18 +15,20 @@ SMALLEST_CELL, LARGEST_CELL = 128, 256
 FULL_RED = 0.5
 
 
-def to_uint8(picture: np.ndarray) -> np.ndarray:
+def to_uint8(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest."""
     scaled = np.clip(np.asarray(picture, np.float32) * 127.5 + 127.5, 0, 255)
     return np.rint(scaled).astype(np.uint8)
 
 
-def mask_picture(mask: np.ndarray) -> np.ndarray:
+def mask_picture(mask: Float[np.ndarray, "H W 1"]) -> Float[np.ndarray, "H W 3"]:
     """[H, W, 1] in [0, 1] -> grey [H, W, 3] in [-1, 1]."""
     return np.repeat(np.asarray(mask, np.float32) * 2 - 1, 3, axis=-1)
 
 
-def error_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def error_picture(
+    a: Float[np.ndarray, "H W 3"], b: Float[np.ndarray, "H W 3"]
+) -> Float[np.ndarray, "H W 3"]:
     """How far two pictures [H, W, 3] differ as shown (clipped): white where equal, red where far.
 
     Colours as in the paper's Fig. 1; full red from FULL_RED, the mean over the channels of the
@@ -37,10 +40,11 @@ def error_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def draw_grid(
-    rows: Sequence[Sequence[np.ndarray]],
+    rows: Sequence[Sequence[Float[np.ndarray, "_ _ 3"]]],
     column_labels: Sequence[str],
+    *,
     row_labels: Sequence[str] | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "H W 3"]:
     """Draws pictures in rows under column labels.
 
     Args:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from interestyle_jax.evaluation.face_alignment import align_face
 from interestyle_jax.evaluation.face_detection import Face
@@ -12,7 +13,9 @@ Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]
 
 
-def aligned_face(detect: Detect, picture: np.ndarray) -> np.ndarray | None:
+def aligned_face(
+    detect: Detect, picture: UInt8[np.ndarray, "H W 3"]
+) -> Float[np.ndarray, "112 112 3"] | None:
     """The likeliest face of a picture, as embedders take it; None where no face is found.
 
     Args:
@@ -29,8 +32,11 @@ def aligned_face(detect: Detect, picture: np.ndarray) -> np.ndarray | None:
 
 
 def id_similarity(
-    detect: Detect, embed: Embed, a: Sequence[np.ndarray], b: Sequence[np.ndarray]
-) -> np.ndarray:
+    detect: Detect,
+    embed: Embed,
+    a: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    b: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+) -> Float[np.ndarray, " n"]:
     """Cosine of the embeddings of each pair's faces: [n], NaN where either has no face.
 
     The official metric leaves such pairs out: take `np.nanmean`, and say how many there were.

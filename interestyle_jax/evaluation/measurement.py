@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from interestyle_jax.evaluation.grids import to_uint8
@@ -61,7 +62,9 @@ class Measurement:
         return len(self.values["latent_variance"])
 
 
-def as_measured(images: jax.Array, shape: Shape) -> np.ndarray:
+def as_measured(
+    images: Float[jax.Array | np.ndarray, "*B H W 3"], shape: Shape
+) -> Float[np.ndarray, "*B h w 3"]:
     """Inversions as the official scripts see them: saved as 8 bits, then resized by PIL.
 
     [..., H, W, 3], not clipped -> float32 [..., *shape, 3] in [-1, 1]. Saving clips and rounds to
@@ -139,7 +142,9 @@ def measure_encoder(
     )
 
 
-def measure_mean_latent(model: Model, samples: Samples, lpips: Distance) -> dict[str, np.ndarray]:
+def measure_mean_latent(
+    model: Model, samples: Samples, lpips: Distance
+) -> dict[str, Float[np.ndarray, " n"]]:
     """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
     values = defaultdict(list)
     shape = model.input_shape

@@ -4,18 +4,23 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def l2(a: jax.Array, b: jax.Array) -> jax.Array:
+def l2(a: Float[jax.Array, "B H W 3"], b: Float[jax.Array, "B H W 3"]) -> Float[jax.Array, " B"]:
     """Mean squared difference over all pixels and channels; [B, H, W, 3] twice -> [B]."""
     return jnp.mean(jnp.square(a - b), axis=(1, 2, 3))
 
 
 def region_distances(
-    a: jax.Array, b: jax.Array, mask: jax.Array | None, *, lpips: Distance
-) -> dict[str, jax.Array]:
+    a: Float[jax.Array, "B H W 3"],
+    b: Float[jax.Array, "B H W 3"],
+    mask: Float[jax.Array, "B H W 1"] | None,
+    *,
+    lpips: Distance,
+) -> dict[str, Float[jax.Array, " B"]]:
     """L2 and LPIPS of two batches on a region, the paper's way (Table 1).
 
     Both pictures are multiplied by the mask first, and the mean runs over *all* pixels: outside
@@ -34,7 +39,7 @@ def region_distances(
     return {"l2": l2(a, b), "lpips": lpips(a, b)}
 
 
-def latent_variance(w_plus: jax.Array) -> jax.Array:
+def latent_variance(w_plus: Float[jax.Array, "*B L D"]) -> Float[jax.Array, "*B"]:
     """Variance of a latent over its layers, averaged over its dimensions (Fig. 3, 10).
 
     Zero where all rows agree, as in W: the paper's measure of the distance from W (§2).

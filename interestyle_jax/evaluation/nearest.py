@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import UInt8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Nearest:
     picture: np.ndarray
 
 
-def nearest_pictures(queries: np.ndarray, batches: Iterable[np.ndarray]) -> Nearest:
+def nearest_pictures(
+    queries: UInt8[np.ndarray, "n H W 3"], batches: Iterable[UInt8[np.ndarray, "_ H W 3"]]
+) -> Nearest:
     """Compares every query with every picture and with its mirror image, by L2.
 
     Args:

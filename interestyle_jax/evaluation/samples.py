@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float
 
 from interestyle_jax.data.data_set import open_data_set
 from interestyle_jax.data.locate import locate_data_set
@@ -37,7 +38,9 @@ class Samples:
     fields: tuple[str, ...]
     files: tuple[Path, ...] | None
 
-    def batches(self, shape: Shape) -> Iterator[tuple[dict[str, jax.Array], np.ndarray]]:
+    def batches(
+        self, shape: Shape
+    ) -> Iterator[tuple[dict[str, Float[jax.Array, "B H W _"]], Bool[np.ndarray, " B"]]]:
         """Yields (batch, valid) at `shape` (height, width) pixels, by `resize_picture`.
 
         The batch maps each field to [B, *shape, 3] in [-1, 1], or [B, *shape, 1] in [0, 1] for

@@ -4,11 +4,12 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError
 
 
-def dilate(mask: jax.Array, radius: float) -> jax.Array:
+def dilate(mask: Float[jax.Array, "B H W C"], radius: float) -> Float[jax.Array, "B H W C"]:
     """Grey dilation by a disk: each pixel becomes the largest value within `radius` pixels of it.
 
     The interest region must reach a little over the boundary of the face, or the loss cannot

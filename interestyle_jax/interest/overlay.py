@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS, ROWS = 5, 4
@@ -21,7 +22,9 @@ class Tile(NamedTuple):
     caption: str
 
 
-def draw_over(picture: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> np.ndarray:
+def draw_over(
+    picture: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W 1"], colour: Sequence[int]
+) -> UInt8[np.ndarray, "H W 3"]:
     """Tints a mask's inside and draws its outline, two pixels wide.
 
     Args:
@@ -39,7 +42,7 @@ def draw_over(picture: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> n
     return np.round(result).astype(np.uint8)
 
 
-def outline(inside: np.ndarray) -> np.ndarray:
+def outline(inside: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """Pixels [H, W] inside a region whose neighbour within two pixels is outside it."""
     core = np.pad(inside, 2, mode="edge")
     height, width = inside.shape
@@ -49,7 +52,7 @@ def outline(inside: np.ndarray) -> np.ndarray:
     return inside & ~kept
 
 
-def sheets(tiles: Sequence[Tile]) -> Iterator[np.ndarray]:
+def sheets(tiles: Sequence[Tile]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Sheets of 5 x 4 tiles, uint8 [H, W, 3]; the last one has as many rows as it needs."""
     for start in range(0, len(tiles), COLUMNS * ROWS):
         yield _sheet(tiles[start : start + COLUMNS * ROWS])

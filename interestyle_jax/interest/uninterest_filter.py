@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import dm_pix as pix
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError
 
@@ -13,7 +14,7 @@ REGIONS = ("uninterest", "image")
 
 
 def radii_at(
-    resolution: int, radii: Sequence[float] = (16.0, 9.0, 4.0, 1.0), reference: int = 1024
+    resolution: int, *, radii: Sequence[float] = (16.0, 9.0, 4.0, 1.0), reference: int = 1024
 ) -> tuple[float, ...]:
     """The schedule of radii, given in pixels at `reference`, in pixels at `resolution`.
 
@@ -32,7 +33,7 @@ def radii_at(
     return tuple(float(r) * resolution / reference for r in radii)
 
 
-def low_pass(image: jax.Array, radius: float) -> jax.Array:
+def low_pass(image: Float[jax.Array, "B H W C"], radius: float) -> Float[jax.Array, "B H W C"]:
     """Gaussian blur whose borders repeat the edge pixels.
 
     Args:
@@ -54,8 +55,12 @@ def low_pass(image: jax.Array, radius: float) -> jax.Array:
 
 
 def filter_uninterest(
-    image: jax.Array, mask: jax.Array, radius: float | None, *, region: str = "uninterest"
-) -> jax.Array:
+    image: Float[jax.Array, "B H W 3"],
+    mask: Float[jax.Array, "B H W 1"],
+    radius: float | None,
+    *,
+    region: str = "uninterest",
+) -> Float[jax.Array, "B H W 3"]:
     """I_i of Eq. 2: the picture with its uninterest region blurred.
 
     Args:
@@ -104,13 +109,13 @@ def schedule(radii: Sequence[float], num_iterations: int) -> tuple[float, ...]:
 
 
 def filtered_inputs(
-    image: jax.Array,
-    mask: jax.Array,
+    image: Float[jax.Array, "B H W 3"],
+    mask: Float[jax.Array, "B H W 1"],
     num_iterations: int,
     radii: Sequence[float],
     *,
     region: str = "uninterest",
-) -> tuple[jax.Array, ...]:
+) -> tuple[Float[jax.Array, "B H W 3"], ...]:
     """I_1 ... I_N of Eq. 2; the last is `image` itself, bit for bit.
 
     Args:

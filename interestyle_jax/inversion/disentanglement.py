@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.inversion.refinement import Encode, Synthesize
 
@@ -19,9 +20,9 @@ class Disentanglement(NamedTuple):
 def disentangle(
     encode: Encode,
     synthesize: Synthesize,
-    image: jax.Array,
-    mask: jax.Array,
-    w_n: jax.Array,
+    image: Float[jax.Array, "B S S 3"],
+    mask: Float[jax.Array, "B S S 1"],
+    w_n: Float[jax.Array, "B L D"],
     *,
     carry: Any = None,
     through_w: bool = False,

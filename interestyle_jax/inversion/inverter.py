@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Float
 
 from interestyle_jax import weights
 from interestyle_jax.errors import InputError
@@ -98,7 +99,7 @@ class Model:
         return num_steps
 
     @property
-    def w_avg(self) -> jax.Array:
+    def w_avg(self) -> Float[jax.Array, "*L D"]:
         """The mean latent, [D] or [L, D].
 
         Raises:
@@ -114,12 +115,14 @@ class Model:
             if part not in self.variables:
                 raise self._missing(part, "inversion")
 
-    def mean_latent(self, batch_size: int = 1) -> jax.Array:
+    def mean_latent(self, batch_size: int = 1) -> Float[jax.Array, "B L D"]:
         """w_0 = w_avg in every row: [B, L, D], the start of the refinement."""
         generator = self._module("generator", "mean_latent")
         return _start(self.w_avg, generator, batch_size)
 
-    def synthesize(self, w_plus: jax.Array, noise: str | jax.Array = "const") -> jax.Array:
+    def synthesize(
+        self, w_plus: Float[jax.Array | np.ndarray, "B L D"], noise: str | jax.Array = "const"
+    ) -> Float[jax.Array, "B R R 3"]:
         """Draws pictures [B, R, R, 3] from w_plus [B, L, D].
 
         Args:
@@ -140,7 +143,9 @@ class Model:
             return _synthesize(self.variables["generator"], w_plus, module=generator, noise=noise)
         return _synthesize_random(self.variables["generator"], w_plus, noise, module=generator)
 
-    def map(self, z: jax.Array, truncation_psi: float = 1.0) -> jax.Array:
+    def map(
+        self, z: Float[jax.Array | np.ndarray, "B Z"], truncation_psi: float = 1.0
+    ) -> Float[jax.Array, "B D"]:
         """Maps z [B, Z] (standard normal) to w [B, D], pulled to w_avg by truncation_psi.
 
         Raises:
@@ -156,7 +161,7 @@ class Model:
         w_avg = self.w_avg
         return truncate(w, w_avg.mean(0) if w_avg.ndim == 2 else w_avg, truncation_psi)
 
-    def encode(self, x: jax.Array) -> jax.Array:
+    def encode(self, x: Float[jax.Array | np.ndarray, "B H W C"]) -> Float[jax.Array, "B L D"]:
         """One pass of the encoder: x [B, S, S, C] (`input_shape`) -> delta [B, L, D].
 
         C is 6 for iterative encoders (the picture, then the previous result), 3 for the others.
@@ -170,7 +175,7 @@ class Model:
 
     def invert(
         self,
-        images: jax.Array,
+        images: Float[jax.Array | np.ndarray, "B H W 3"],
         num_steps: int | None = None,
         *,
         return_images: str = "all",
@@ -219,7 +224,7 @@ class Model:
             return inversion
         return _first_rows(inversion, count=batch)
 
-    def embed(self, faces: jax.Array) -> jax.Array:
+    def embed(self, faces: Float[jax.Array | np.ndarray, "B H W 3"]) -> Float[jax.Array, "B D"]:
         """Identity embeddings: faces [B, 112, 112, 3] in [-1, 1] -> unit vectors [B, 512].
 
         Raises:
@@ -229,7 +234,11 @@ class Model:
         faces = _check_pictures("faces", faces, channels=3)
         return _apply(self.variables["embedder"], jax.device_put(faces), module=embedder)
 
-    def distance(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    def distance(
+        self,
+        a: Float[jax.Array | np.ndarray, "B H W 3"],
+        b: Float[jax.Array | np.ndarray, "B H W 3"],
+    ) -> Float[jax.Array, " B"]:
         """LPIPS of two batches [B, H, W, 3] in [-1, 1] -> [B].
 
         Raises:

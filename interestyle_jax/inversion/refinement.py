@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError
 
@@ -30,7 +31,9 @@ class Refinement(NamedTuple):
     carry: Any
 
 
-def pool_to(image: jax.Array, size: tuple[int, int]) -> jax.Array:
+def pool_to(
+    image: Float[jax.Array, "B H W C"], size: tuple[int, int]
+) -> Float[jax.Array, "B h w C"]:
     """Average-pools `image [B, H, W, C]` to `size` (height, width), as `AdaptiveAvgPool2d` does.
 
     Sizes that divide: means of equal blocks; sizes that are multiples: repeated pixels.
@@ -53,8 +56,8 @@ def pool_to(image: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def start_from(
-    synthesize: Synthesize, w_avg: jax.Array, num_styles: int
-) -> tuple[jax.Array, jax.Array]:
+    synthesize: Synthesize, w_avg: Float[jax.Array, "*L D"], num_styles: int
+) -> tuple[Float[jax.Array, "1 L D"], Float[jax.Array, "1 R R 3"]]:
     """Where every refinement starts: w_0 = w_avg and y_0 = G(w_avg).
 
     Args:
@@ -73,10 +76,10 @@ def start_from(
 def refine(
     encode: Encode,
     synthesize: Synthesize,
-    inputs: Sequence[jax.Array],
-    w_0: jax.Array,
+    inputs: Sequence[Float[jax.Array, "B S1 S2 3"]],
+    w_0: Float[jax.Array, "_ L D"],
     *,
-    image_0: jax.Array | None = None,
+    image_0: Float[jax.Array, "_ R R 3"] | None = None,
     carry: Any = None,
     gradient: str = "last",
     loop: str = "unroll",

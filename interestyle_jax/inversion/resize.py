@@ -6,13 +6,14 @@ cars' crop of `utils/inference_utils.py`.
 
 import jax
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from interestyle_jax.data.pictures import resize_picture
 
 Shape = tuple[int, int]
 
 
-def resize_images(images: jax.Array, shape: Shape) -> jax.Array:
+def resize_images(images: Float[jax.Array, "B H W C"], shape: Shape) -> Float[jax.Array, "B h w C"]:
     """[B, H, W, C] -> [B, *shape, C], squeezed where the proportions differ. Pure.
 
     A triangle filter, widened when it reduces: `encoder_input` without its rounding.
@@ -29,7 +30,7 @@ def resize_images(images: jax.Array, shape: Shape) -> jax.Array:
     )
 
 
-def encoder_input(picture: np.ndarray, shape: Shape) -> np.ndarray:
+def encoder_input(picture: UInt8[np.ndarray, "H W 3"], shape: Shape) -> Float[np.ndarray, "h w 3"]:
     """uint8 [H, W, 3] -> float32 [*shape, 3] in [-1, 1], as the official transform does.
 
     On the host, where pictures of many sizes need no compilation each.
@@ -37,7 +38,9 @@ def encoder_input(picture: np.ndarray, shape: Shape) -> np.ndarray:
     return resize_picture(picture, shape).astype(np.float32) / 127.5 - 1
 
 
-def crop_to_shape(images: jax.Array, shape: Shape) -> jax.Array:
+def crop_to_shape(
+    images: Float[jax.Array, "*B R R C"], shape: Shape
+) -> Float[jax.Array, "*B h w C"]:
     """The middle of square pictures [..., R, R, C] that has the shape's proportions.
 
     Official cars: 512 x 512 pictures for a 192 x 256 encoder keep rows 64 to 448.

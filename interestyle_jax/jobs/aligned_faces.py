@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.data.pictures import read_picture
@@ -89,7 +90,9 @@ class Faces:
             raise InputError(f"{file}: {error}") from error
         return AlignedFace(picture, quad, num_faces)
 
-    def paste(self, file: Path, face: AlignedFace, inversion: np.ndarray) -> np.ndarray:
+    def paste(
+        self, file: Path, face: AlignedFace, inversion: UInt8[np.ndarray, "R R 3"]
+    ) -> UInt8[np.ndarray, "H W 3"]:
         """The photograph, uint8 [H, W, 3], with an inversion, uint8 [R, R, 3], of its face in it.
 
         The photograph is read again: in memory they would be many.
@@ -98,7 +101,7 @@ class Faces:
         if self._provider is not None:
             # A provider's network is not made for several threads.
             with self._one_at_a_time:
-                interest = self._provider(face.picture, file.stem).interest[..., 0]
+                interest = self._provider(face.picture, name=file.stem).interest[..., 0]
             size = inversion.shape[1::-1]
             mask = np.asarray(Image.fromarray(interest).resize(size, Image.Resampling.BILINEAR))
         return paste_back(

@@ -191,7 +191,9 @@ class InversionJob(PictureJob):
         rows = self._grid_rows(out, finished)
         names = [name for name, _ in rows]
         if rows:
-            grid = grids.draw_grid([row for _, row in rows], ["input", *labels, "error"], names)
+            grid = grids.draw_grid(
+                [row for _, row in rows], ["input", *labels, "error"], row_labels=names
+            )
             save_picture(out / "grid.png", grid)
         report = {
             "num_steps": self._num_steps,

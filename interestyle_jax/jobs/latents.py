@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.jobs.whole_files import whole_file
@@ -33,8 +34,8 @@ class LatentWriter:
         self.name = f".latents-{secrets.token_hex(8)}.rows"
         self._path, self._file, self._count = folder / self.name, None, 0
 
-    def add(self, latents: np.ndarray) -> int:
-        """Appends one picture's latents; returns their row."""
+    def add(self, latents: Float[np.ndarray, "N L D"]) -> int:
+        """Appends one picture's latents [N, L, D]; returns their row."""
         with self._told():
             if self._file is None:
                 self._file = self._path.open("xb")

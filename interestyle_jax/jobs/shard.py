@@ -31,7 +31,7 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-def find_shard(given: str | None = None, environment: Mapping[str, str] = os.environ) -> Shard:
+def find_shard(given: str | None, *, environment: Mapping[str, str] = os.environ) -> Shard:
     """The part that this process does.
 
     The processes of a job need no connection: they share the output folder alone, and one that is

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 
 class BatchNorm(nn.Module):
@@ -29,7 +30,9 @@ class BatchNorm(nn.Module):
     affine: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "... C"], *, train: bool = False
+    ) -> Float[jax.Array, "... C"]:
         channels = (x.shape[-1],)
         dtype = jnp.promote_types(x.dtype, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)

@@ -8,12 +8,15 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.equalized import EqualConv, EqualDense
 from interestyle_jax.models.resample import blur, downsample
 
 
-def minibatch_stddev(x: jax.Array, group: int = 4) -> jax.Array:
+def minibatch_stddev(
+    x: Float[jax.Array, "B H W C"], *, group: int = 4
+) -> Float[jax.Array, "B H W C+1"]:
     """Appends the mean standard deviation over a group of pictures as one channel.
 
     Members of a group lie B/group apart, as in the official code.
@@ -44,7 +47,7 @@ class ResBlock(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W I"]) -> Float[jax.Array, "B H//2 W//2 O"]:
         y = EqualConv(x.shape[-1], 3, activation=True, name="conv_0")(x)
         y = blur(y, padding=(2, 2))
         y = EqualConv(self.features, 3, halve=True, activation=True, name="conv_1")(y)
@@ -70,7 +73,9 @@ class Discriminator(nn.Module):
         return min(self.channel_max, self.channel_base // resolution)
 
     @nn.compact
-    def __call__(self, images: jax.Array, return_features: bool = False) -> jax.Array:
+    def __call__(
+        self, images: Float[jax.Array, "B R R 3"], *, return_features: bool = False
+    ) -> Float[jax.Array, "B ..."]:
         """Judges pictures; with `return_features` gives the map before the stddev layer."""
         x = EqualConv(self.channels(self.resolution), 1, activation=True, name="from_rgb")(images)
         resolution = self.resolution

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.ir_se import IRTrunk
@@ -41,7 +42,7 @@ class FaceEmbedder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, faces: jax.Array) -> jax.Array:
+    def __call__(self, faces: Float[jax.Array, "B S S 3"]) -> Float[jax.Array, "B D"]:
         """See the class.
 
         Raises:

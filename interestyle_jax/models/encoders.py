@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.ir_se import IRTrunk
 from interestyle_jax.models.products import conv_general_dilated, einsum
@@ -35,7 +36,7 @@ class StyleHeads(nn.Module):
     w_dim: int = 512
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B L D"]:
         batch = x.shape[0]
         columns = self.num_styles * self.width
         for i in range(self.depth):
@@ -102,7 +103,9 @@ class BackboneEncoder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> Float[jax.Array, "B L D"]:
         """See the class.
 
         Raises:
@@ -133,8 +136,10 @@ class ResNetBackboneEncoder(BackboneEncoder):
         return ResNetTrunk(self.units, self.widths, remat=self.remat, name="trunk")
 
 
-def encoder_input(encoder: nn.Module, x: jax.Array) -> jax.Array:
-    """x in the encoder's type of arithmetic.
+def encoder_input(
+    encoder: nn.Module, x: Float[jax.Array, "B H W C"]
+) -> Float[jax.Array, "B H W C"]:
+    """x [B, H, W, C] in the encoder's type of arithmetic.
 
     Raises:
       ValueError: x has other channels or another size than the encoder was built for.

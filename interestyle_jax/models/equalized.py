@@ -8,12 +8,13 @@ import math
 
 import flax.linen as nn
 import jax
+from jaxtyping import Float
 
 from interestyle_jax.models.products import conv_general_dilated, matmul
 from interestyle_jax.models.strided_conv import DIMENSIONS, strided_conv
 
 
-def scaled_leaky_relu(x: jax.Array) -> jax.Array:
+def scaled_leaky_relu(x: Float[jax.Array, "*shape"]) -> Float[jax.Array, "*shape"]:
     """Leaky ReLU with slope 0.2 and gain sqrt(2); any shape."""
     return jax.nn.leaky_relu(x, 0.2) * math.sqrt(2.0)
 
@@ -27,7 +28,7 @@ class EqualDense(nn.Module):
     activation: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "*B I"]) -> Float[jax.Array, "*B O"]:
         fan_in = x.shape[-1]
         kernel = self.param(
             "kernel", nn.initializers.normal(1.0 / self.lr_multiplier), (fan_in, self.features)
@@ -51,7 +52,7 @@ class EqualConv(nn.Module):
     activation: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W I"]) -> Float[jax.Array, "B h w O"]:
         size = self.kernel_size
         shape = (size, size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models import graphonomy_graphs as graphs
 from interestyle_jax.models import xception
@@ -48,7 +49,7 @@ class GraphReasoning(nn.Module):
     hidden: int = 128
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> jax.Array:
+    def __call__(self, features: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B C"]:
         batch, height, width, channels = features.shape
         pixels = features.reshape(batch, height * width, channels)
         source = self._nodes(pixels, "source", graphs.SOURCE_NODES)
@@ -79,7 +80,9 @@ def _dense(features: int, name: str) -> Dense:
     return Dense(features, use_bias=False, name=name)
 
 
-def by_likeness(target: jax.Array, source: jax.Array) -> jax.Array:
+def by_likeness(
+    target: Float[jax.Array, "B T C"], source: Float[jax.Array, "B S C"]
+) -> Float[jax.Array, "B T C"]:
     """[B, T, C], [B, S, C] -> [B, T, C]: sources weighed by a softmax of the cosine likeness."""
 
     def unit(x):
@@ -107,11 +110,13 @@ class Graphonomy(nn.Module):
     low_level: int = 48
     hidden: int = 128
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W 3"]) -> Float[jax.Array, "B H W 20"]:
         """See the class; the coarse logits, brought to the input's size."""
         return resize_corners(self.coarse(x), *x.shape[1:3])
 
-    def two_sided(self, x: jax.Array, height: int, width: int) -> jax.Array:
+    def two_sided(
+        self, x: Float[jax.Array, "B H W 3"], height: int, width: int
+    ) -> Float[jax.Array, "B h w 20"]:
         """Mean logits of a picture and its mirror image.
 
         Resizing commutes with mirroring and averaging, so the official chain (to the input's size,
@@ -135,7 +140,7 @@ class Graphonomy(nn.Module):
         return resize_by(mean, rows, columns)
 
     @nn.compact
-    def coarse(self, x: jax.Array) -> jax.Array:
+    def coarse(self, x: Float[jax.Array, "B H W 3"]) -> Float[jax.Array, "B h w 20"]:
         """Logits [B, ceil(H/4), ceil(W/4), 20], before the last resize.
 
         Raises:

@@ -5,6 +5,7 @@ touch. Numbers from Graphonomy's graph file (MIT licence, see THIRD_PARTY.md).
 """
 
 import numpy as np
+from jaxtyping import Float
 
 SOURCE_NODES = 7
 TARGET_NODES = 20
@@ -50,7 +51,9 @@ SIMILARITY = (
 )
 
 
-def normalized_adjacency(edges: tuple[tuple[int, int], ...], nodes: int) -> np.ndarray:
+def normalized_adjacency(
+    edges: tuple[tuple[int, int], ...], nodes: int
+) -> Float[np.ndarray, "n n"]:
     """D^-1/2 (A + I) D^-1/2, float32 [nodes, nodes], of undirected edges.
 
     A self loop among the edges makes that node's diagonal 2 before normalisation, as in the

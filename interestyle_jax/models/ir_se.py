@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
@@ -24,7 +25,7 @@ class PReLU(nn.Module):
     """x where positive, slope * x elsewhere; one learned slope a channel of `x [..., C]`."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "*B C"]) -> Float[jax.Array, "*B C"]:
         slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],))
         return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)
 
@@ -33,7 +34,7 @@ class SqueezeExcitation(nn.Module):
     """Scales each channel of `x [B, H, W, C]` by a gate in (0, 1) computed from its global mean."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W C"]:
         channels = x.shape[-1]
         gate = x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         hidden = max(1, channels // SQUEEZE_REDUCTION)
@@ -55,7 +56,9 @@ class IRBlock(nn.Module):
     squeeze_excitation: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> Float[jax.Array, "B h w O"]:
         y = BatchNorm(name="norm_1")(x, train=train)
         y = conv(self.features, 3, 1, "conv_1", y.dtype)(y)
         y = PReLU(name="prelu")(y)
@@ -104,7 +107,9 @@ class IRTrunk(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> list[Float[jax.Array, "B _ _ _"]]:
         """See the class.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+from jaxtyping import Float
 
 from interestyle_jax.models.encoders import HEAD_INIT
 from interestyle_jax.models.products import Dense
@@ -23,7 +24,7 @@ class LatentDiscriminator(nn.Module):
     depth: int = 4
 
     @nn.compact
-    def __call__(self, w: jax.Array) -> jax.Array:
+    def __call__(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, " B"]:
         for i in range(self.depth - 1):
             w = Dense(self.w_dim, kernel_init=HEAD_INIT, name=f"dense_{i}")(w)
             w = nn.leaky_relu(w, SLOPE)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.products import Conv, matmul
 
@@ -46,7 +47,7 @@ def tap_widths(network: str) -> tuple[int, ...]:
     return tuple(widths[i][0] for i in TAPS[network])
 
 
-def normalize_channels(x: jax.Array) -> jax.Array:
+def normalize_channels(x: Float[jax.Array, "B h w C"]) -> Float[jax.Array, "B h w C"]:
     """Unit vectors over channels, x / (||x||_2 + 1e-10); x [B, h, w, C]. Zero vectors stay zero.
 
     The gradient at a zero vector is zero: the plain formula has NaN there, and such vectors are
@@ -73,7 +74,7 @@ class LPIPS(nn.Module):
     network: str = "alex"
     dtype: jnp.dtype | None = None
 
-    def setup(self):
+    def setup(self) -> None:
         if self.network not in LAYERS:
             raise ValueError(f"LPIPS network is {self.network!r}, expected 'alex' or 'vgg'")
         self.conv = [
@@ -88,7 +89,7 @@ class LPIPS(nn.Module):
             for k, width in enumerate(tap_widths(self.network))
         ]
 
-    def features(self, x: jax.Array) -> list[jax.Array]:
+    def features(self, x: Float[jax.Array, "B H W 3"]) -> list[Float[jax.Array, "B _ _ _"]]:
         """The compared ReLU maps, not normalised.
 
         Args:
@@ -120,14 +121,18 @@ class LPIPS(nn.Module):
         return maps
 
     def compare(
-        self, features_a: Sequence[jax.Array], features_b: Sequence[jax.Array]
-    ) -> jax.Array:
+        self,
+        features_a: Sequence[Float[jax.Array, "B _ _ _"]],
+        features_b: Sequence[Float[jax.Array, "B _ _ _"]],
+    ) -> Float[jax.Array, " B"]:
         """Distance of two pictures whose `features` are known -> [B]."""
         return sum(self.compare_layers(features_a, features_b))
 
     def compare_layers(
-        self, features_a: Sequence[jax.Array], features_b: Sequence[jax.Array]
-    ) -> list[jax.Array]:
+        self,
+        features_a: Sequence[Float[jax.Array, "B _ _ _"]],
+        features_b: Sequence[Float[jax.Array, "B _ _ _"]],
+    ) -> list[Float[jax.Array, " B"]]:
         """Each map's share of the distance, a list of [B] whose sum is the distance."""
         shares = []
         for a, b, weight in zip(features_a, features_b, self.head, strict=True):
@@ -136,7 +141,9 @@ class LPIPS(nn.Module):
             shares.append(jnp.mean(matmul(jnp.square(a - b), weight), axis=(1, 2)))
         return shares
 
-    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    def __call__(
+        self, a: Float[jax.Array, "B H W 3"], b: Float[jax.Array, "B H W 3"]
+    ) -> Float[jax.Array, " B"]:
         """Distance of every pair -> [B]; a and b [B, H, W, 3] in [-1, 1].
 
         The two trunks run apart, so that a gradient in `a` alone costs no backward pass in `b`.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
@@ -16,7 +17,7 @@ EXPANSION = 4
 NORMALIZE_EPS = 1e-12
 
 
-def nearest_resize(images: jax.Array, size: int) -> jax.Array:
+def nearest_resize(images: Float[jax.Array, "B H W C"], size: int) -> Float[jax.Array, "B h w C"]:
     """[B, H, W, C] -> [B, size, size, C], taking pixel floor(i * H / size) for row i.
 
     PyTorch's "nearest", which takes another pixel than half-pixel centres do at 128 of the 224
@@ -38,7 +39,7 @@ class Bottleneck(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W I"]) -> Float[jax.Array, "B h w O"]:
         width = EXPANSION * self.features
         y = nn.relu(BatchNorm(name="norm_1")(conv(self.features, 1, 1, "conv_1", x.dtype)(x)))
         y = nn.relu(
@@ -69,7 +70,7 @@ class MocoEmbedder(nn.Module):
     input_size: int = 224
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: Float[jax.Array, "B H W 3"]) -> Float[jax.Array, "B D"]:
         """See the class.
 
         Raises:

@@ -12,6 +12,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.equalized import EqualDense
 from interestyle_jax.models.products import conv_general_dilated, matmul
@@ -19,7 +20,9 @@ from interestyle_jax.models.resample import FIR, blur
 from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv
 
 
-def demodulation(style: jax.Array, kernel: jax.Array) -> jax.Array:
+def demodulation(
+    style: Float[jax.Array, "B I"], kernel: Float[jax.Array, "K K I O"]
+) -> Float[jax.Array, "B O"]:
     """Factors that give every output channel unit variance.
 
     Args:
@@ -33,7 +36,9 @@ def demodulation(style: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.rsqrt(matmul(jnp.square(style), power) + 1e-8)
 
 
-def upsample_conv(x: jax.Array, kernel: jax.Array, *, form: str = "separable") -> jax.Array:
+def upsample_conv(
+    x: Float[jax.Array, "B H W I"], kernel: Float[jax.Array, "3 3 I O"], *, form: str = "separable"
+) -> Float[jax.Array, "B 2*H 2*W O"]:
     """Convolution that doubles the size, then the FIR filter with gain 4.
 
     Args:
@@ -75,7 +80,9 @@ class ModulatedConv(nn.Module):
     up_form: str = "separable"
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W I"], w: Float[jax.Array, "B D"]
+    ) -> Float[jax.Array, "B h w O"]:
         size, inputs = self.kernel_size, x.shape[-1]
         style = EqualDense(inputs, bias_init=1.0, name="modulation")(w)
         shape = (size, size, inputs, self.features)

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+from jaxtyping import Float
 
 from interestyle_jax.models.ir_se import PReLU
 from interestyle_jax.models.products import Conv, Dense
 
 
-def ceil_max_pool(x: jax.Array, window: int) -> jax.Array:
+def ceil_max_pool(x: Float[jax.Array, "B H W C"], window: int) -> Float[jax.Array, "B h w C"]:
     """Max-pool of stride 2 over `x [B, H, W, C]` whose last window may reach over the edge.
 
     -> [B, ceil((H - window) / 2) + 1, ceil((W - window) / 2) + 1, C], PyTorch's `ceil_mode=True`.
@@ -48,7 +49,9 @@ class PNet(nn.Module):
     widths: Sequence[int] = (10, 16, 32)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B H W 3"]
+    ) -> tuple[Float[jax.Array, "B h w 4"], Float[jax.Array, "B h w 2"]]:
         x = _features(x, self.widths, (3, 3, 3), (2, 0, 0))
         classes = Conv(2, (1, 1), name="classes")(x)
         return Conv(4, (1, 1), name="offsets")(x), nn.softmax(classes, axis=2)
@@ -64,7 +67,9 @@ class RNet(nn.Module):
     widths: Sequence[int] = (28, 48, 64, 128)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B 24 24 3"]
+    ) -> tuple[Float[jax.Array, "B 4"], Float[jax.Array, "B 2"]]:
         _check_side(x, 24)
         x = _features(x, self.widths[:-1], (3, 3, 2), (3, 3, 0))
         x = Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))
@@ -82,7 +87,9 @@ class ONet(nn.Module):
     widths: Sequence[int] = (32, 64, 64, 128, 256)
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B 48 48 3"]
+    ) -> tuple[Float[jax.Array, "B 10"], Float[jax.Array, "B 4"], Float[jax.Array, "B 2"]]:
         _check_side(x, 48)
         x = _features(x, self.widths[:-1], (3, 3, 3, 2), (3, 3, 2, 0))
         x = Dense(self.widths[-1], name="dense")(x.reshape(x.shape[0], -1))

@@ -30,7 +30,7 @@ def matmul(a: Any, b: Any) -> jax.Array:
 
 
 def dot_general(lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
-    """`jax.lax.dot_general`, whatever precision it is asked for."""
+    """`jax.lax.dot_general` and its shapes, whatever precision it is asked for."""
     return jax.lax.dot_general(
         lhs, rhs, *arguments, **{**options, "precision": precision_of(lhs.dtype)}
     )
@@ -39,7 +39,7 @@ def dot_general(lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any)
 def conv_general_dilated(
     lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any
 ) -> jax.Array:
-    """`jax.lax.conv_general_dilated`, whatever precision it is asked for."""
+    """`jax.lax.conv_general_dilated` and its shapes, whatever precision it is asked for."""
     return jax.lax.conv_general_dilated(
         lhs, rhs, *arguments, **{**options, "precision": precision_of(lhs.dtype)}
     )

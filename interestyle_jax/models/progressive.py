@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
@@ -18,7 +19,7 @@ from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 Stage = int | jax.Array | None
 
 
-def progressive_rows(heads: jax.Array, stage: Stage) -> jax.Array:
+def progressive_rows(heads: Float[jax.Array, "B L D"], stage: Stage) -> Float[jax.Array, "B L D"]:
     """Row 0 of the heads in every row, plus each further head in its own row up to `stage`.
 
     Args:
@@ -45,7 +46,9 @@ class ProgressiveBackboneEncoder(BackboneEncoder):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
+    ) -> Float[jax.Array, "B L D"]:
         """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 
@@ -56,7 +59,9 @@ class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
     units: Sequence[int] = (3, 4, 6, 3)
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
+    ) -> Float[jax.Array, "B L D"]:
         """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 
@@ -65,7 +70,9 @@ class Encoder4Editing(GradualStyleEncoder):
     """`GradualStyleEncoder` with progressive rows; e4e's encoder, same inputs and fields."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, stage: Stage = None) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
+    ) -> Float[jax.Array, "B L D"]:
         """See the class; raises ValueError as `GradualStyleEncoder` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.corner_resize import resize_corners
 from interestyle_jax.models.encoders import HEAD_INIT, StyleHeads, encoder_input
@@ -51,7 +52,9 @@ class GradualStyleEncoder(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> Float[jax.Array, "B L D"]:
         """See the class.
 
         Raises:

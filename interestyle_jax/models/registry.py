@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
@@ -116,7 +117,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     return {"type": cls.__name__} | {k: _thaw(getattr(module, k)) for k in _fields(cls)}
 
 
-def init(key: jax.Array, module: nn.Module) -> dict[str, Any]:
+def init(key: PRNGKeyArray, module: nn.Module) -> dict[str, Any]:
     """Fresh variables of a registered module, {collection: tree}; works under `jax.jit`.
 
     Raises:

@@ -7,6 +7,7 @@ Source: StyleGAN2 (Karras et al. 2020) `upfirdn_2d.py`; rosinality `model.py` `B
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 FIR = (0.125, 0.375, 0.375, 0.125)
 
@@ -23,7 +24,9 @@ def _filter_axis(x: jax.Array, axis: int, padding: tuple[int, int], gain: float)
     return sum(taps[1:], taps[0])
 
 
-def blur(x: jax.Array, *, padding: tuple[int, int], gain: float = 1.0) -> jax.Array:
+def blur(
+    x: Float[jax.Array, "B H W C"], *, padding: tuple[int, int], gain: float = 1.0
+) -> Float[jax.Array, "B h w C"]:
     """Filters with outer(FIR, FIR), zero-padded alike on both axes.
 
     Args:
@@ -48,7 +51,7 @@ def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
     return pair.reshape(x.shape[:axis] + (2 * length,) + x.shape[axis + 1 :])
 
 
-def upsample(x: jax.Array) -> jax.Array:
+def upsample(x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B 2*H 2*W C"]:
     """Doubles height and width: zero insertion, then the FIR filter with gain 4, padding (2, 1).
 
     Args:
@@ -60,7 +63,7 @@ def upsample(x: jax.Array) -> jax.Array:
     return _upsample_axis(_upsample_axis(x, 1), 2)
 
 
-def downsample(x: jax.Array) -> jax.Array:
+def downsample(x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H//2 W//2 C"]:
     """Halves even height and width: the FIR filter with padding (1, 1), then every second sample.
 
     Args:

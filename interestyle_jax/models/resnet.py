@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+from jaxtyping import Float
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
@@ -26,7 +27,9 @@ class BasicBlock(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> Float[jax.Array, "B h w O"]:
         y = conv(self.features, 3, self.stride, "conv_1", x.dtype)(x)
         y = nn.relu(BatchNorm(name="norm_1")(y, train=train))
         y = conv(self.features, 3, 1, "conv_2", x.dtype)(y)
@@ -55,7 +58,9 @@ class ResNetTrunk(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> list[jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> list[Float[jax.Array, "B _ _ _"]]:
         """See the class.
 
         Raises:

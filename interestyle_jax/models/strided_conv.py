@@ -7,6 +7,7 @@ order stay inside the pair, as the R1 penalty and path length regularisation nee
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.products import conv_general_dilated, einsum
 
@@ -29,7 +30,9 @@ def _tap_products(large: jax.Array, small: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def strided_conv(
+    x: Float[jax.Array, "B 2*H+1 2*W+1 I"], kernel: Float[jax.Array, "3 3 I O"]
+) -> Float[jax.Array, "B H W O"]:
     """Every second output of a valid convolution.
 
     Args:
@@ -43,7 +46,9 @@ def strided_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def transposed_conv(
+    x: Float[jax.Array, "B H W I"], kernel: Float[jax.Array, "3 3 I O"]
+) -> Float[jax.Array, "B 2*H+1 2*W+1 O"]:
     """Convolution of the zero-inserted map.
 
     Args:

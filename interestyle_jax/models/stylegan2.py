@@ -9,6 +9,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.equalized import EqualDense, scaled_leaky_relu
 from interestyle_jax.models.modulated_conv import ModulatedConv
@@ -30,7 +31,9 @@ def num_styles(resolution: int) -> int:
     return 2 * levels - 2
 
 
-def truncate(w: jax.Array, w_avg: jax.Array, truncation_psi: float = 1.0) -> jax.Array:
+def truncate(
+    w: Float[jax.Array, "... D"], w_avg: Float[jax.Array, "... D"], truncation_psi: float
+) -> Float[jax.Array, "... D"]:
     """Pulls latents towards the mean: w_avg + psi (w - w_avg); any shapes that broadcast."""
     return w if truncation_psi == 1.0 else w_avg + truncation_psi * (w - w_avg)
 
@@ -42,7 +45,7 @@ class Mapping(nn.Module):
     depth: int
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B D"]:
         x = z * jax.lax.rsqrt(jnp.mean(jnp.square(z), axis=-1, keepdims=True) + 1e-8)
         for i in range(self.depth):
             x = EqualDense(self.w_dim, 0.01, activation=True, name=f"dense_{i}")(x)
@@ -50,14 +53,19 @@ class Mapping(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, scaled leaky ReLU; doubles the size with `up`."""
+    """Modulated 3x3 convolution, noise, bias, scaled leaky ReLU; doubles the size with `up`.
+
+    x is [B, H, W, C], w [B, D].
+    """
 
     features: int
     up: bool = False
     up_form: str = "separable"
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array, noise: Noise) -> jax.Array:
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], w: Float[jax.Array, "B D"], noise: Noise
+    ) -> Float[jax.Array, "B h w O"]:
         x = ModulatedConv(self.features, up=self.up, up_form=self.up_form, name="conv")(x, w)
         strength = self.param("noise_strength", nn.initializers.zeros, ())
         shape = (1, x.shape[1], x.shape[2], 1)
@@ -81,7 +89,12 @@ class ToRGB(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, w: jax.Array, skip: jax.Array | None) -> jax.Array:
+    def __call__(
+        self,
+        x: Float[jax.Array, "B H W C"],
+        w: Float[jax.Array, "B D"],
+        skip: Float[jax.Array, "B H//2 W//2 3"] | None,
+    ) -> Float[jax.Array, "B H W 3"]:
         x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x + self.param("bias", nn.initializers.zeros, (3,))
@@ -127,7 +140,7 @@ class Generator(nn.Module):
         """Channels of the layers at one resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
-    def setup(self):
+    def setup(self) -> None:
         self.mapping = Mapping(self.w_dim, self.mapping_depth)
         self.input = self.param("input", nn.initializers.normal(1.0), (1, 4, 4, self.channels(4)))
         sizes = [2**i for i in range(3, int(math.log2(self.resolution)) + 1)]
@@ -140,13 +153,13 @@ class Generator(nn.Module):
         self.convs = [StyledConv(self.channels(r), name=f"conv_{r}") for r in sizes]
         self.rgbs = [ToRGB(name=f"rgb_{r}") for r in sizes]
 
-    def map(self, z: jax.Array) -> jax.Array:
+    def map(self, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B D"]:
         """Maps z [B, Z] (standard normal) to w [B, D], without truncation."""
         return self.mapping(z)
 
     def synthesize(
-        self, w_plus: jax.Array, noise: Noise = "const", return_skips: bool = False
-    ) -> jax.Array | list[jax.Array]:
+        self, w_plus: Float[jax.Array, "B L D"], noise: Noise, *, return_skips: bool = False
+    ) -> Float[jax.Array, "B R R 3"] | list[Float[jax.Array, "B _ _ 3"]]:
         """Draws pictures.
 
         Args:
@@ -178,7 +191,9 @@ class Generator(nn.Module):
             skips.append(rgb(x, w_plus[:, 2 * i + 3], skips[-1]))
         return skips if return_skips else skips[-1]
 
-    def __call__(self, z: jax.Array, noise: Noise = "const") -> jax.Array:
+    def __call__(
+        self, z: Float[jax.Array, "B Z"], *, noise: Noise = "const"
+    ) -> Float[jax.Array, "B R R 3"]:
         """Draws pictures [B, R, R, 3] from z [B, Z], one `w` for all rows."""
         w = self.map(z)
         w_plus = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_styles, self.w_dim))

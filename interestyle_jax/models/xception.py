@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.models.batch_norm import BatchNorm
 from interestyle_jax.models.convolution import conv
@@ -28,7 +29,7 @@ class DepthwiseConv(nn.Module):
     dilation: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B h w C"]:
         batch, height, width, channels = x.shape
         kernel = self.param("kernel", nn.initializers.he_normal(), (3, 3, 1, channels))
         kernel, step, stride = kernel.astype(x.dtype), self.dilation, self.stride
@@ -62,7 +63,7 @@ class SeparableConv(nn.Module):
     relu: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[jax.Array, "B H W I"]) -> Float[jax.Array, "B h w O"]:
         activate = nn.relu if self.relu else lambda y: y
         x = DepthwiseConv(self.stride, self.dilation, name="depthwise")(x)
         x = activate(BatchNorm(name="depthwise_norm")(x))
@@ -91,7 +92,9 @@ class XceptionBlock(nn.Module):
     first_relu: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B H W I"]
+    ) -> tuple[Float[jax.Array, "B h w O"], Float[jax.Array, "B _ _ _"]]:
         first, second, last = self.widths
         x = nn.relu(x) if self.first_relu else x
         y = SeparableConv(first, name="conv_1")(x)
@@ -117,7 +120,9 @@ class Xception(nn.Module):
     middle_blocks: int = 16
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[jax.Array, "B H W 3"]
+    ) -> tuple[Float[jax.Array, "B h w C"], Float[jax.Array, "B _ _ D"]]:
         stem_1, stem_2, first, second, middle, exit_width, *last = self.widths
         x = nn.relu(BatchNorm(name="stem_norm_1")(conv(stem_1, 3, 2, "stem_conv_1", x.dtype)(x)))
         x = nn.relu(BatchNorm(name="stem_norm_2")(conv(stem_2, 3, 1, "stem_conv_2", x.dtype)(x)))

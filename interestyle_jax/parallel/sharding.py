@@ -144,7 +144,7 @@ def gathered(tree: PyTree) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
-def check_batch_size(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+def check_batch_size(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> None:
     """Raises InputError where the mesh, or the parts of an accumulated step, do not divide it."""
     if not isinstance(accumulate, int) or accumulate < 1:
         raise InputError(f"config.accumulate: expected a whole number from 1, got {accumulate}")

@@ -7,6 +7,7 @@ from which pSp, e4e, ReStyle and IntereStyle take their inputs.
 import math
 
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from scipy import fft
 
@@ -18,7 +19,7 @@ SMALLEST, LARGEST = 16, 2048
 SUPERSAMPLING = 4
 
 
-def face_quad(points: np.ndarray) -> np.ndarray:
+def face_quad(points: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "4 2"]:
     """The square of a face: [4, 2] points -> quad [4, 2], positions as in `quads`.
 
     Its upright direction is the mean of the eyes' normal and the line from the eyes to the mouth,
@@ -46,8 +47,12 @@ def face_quad(points: np.ndarray) -> np.ndarray:
 
 
 def align(
-    picture: np.ndarray, points: np.ndarray, *, size: int = 1024, padding: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+    picture: UInt8[np.ndarray, "H W 3"],
+    points: Num[np.ndarray, "4 2"],
+    *,
+    size: int = 1024,
+    padding: bool = True,
+) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "4 2"]]:
     """The face of a picture as FFHQ shows faces. Pure.
 
     Where the square reaches beyond the picture, the picture goes on mirrored, blurred more the

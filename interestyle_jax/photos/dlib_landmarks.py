@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
@@ -53,7 +54,8 @@ class DlibLandmarker:
         self._rectangle = dlib.rectangle
         self._lock = threading.Lock()
 
-    def __call__(self, picture: np.ndarray) -> list[Face]:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+        """See `Landmarker`."""
         longest = max(picture.shape[:2])
         scale = max(longest / LONGEST_SIDE, 1.0)
         small = picture

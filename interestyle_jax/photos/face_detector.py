@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.litert import LiteRTModel
@@ -49,15 +50,16 @@ class FaceDetector:
         self._model = LiteRTModel("face_detection_short_range", num_threads=num_threads)
         self._anchors = anchors()
 
-    def __call__(self, picture: np.ndarray, *, level: int = 0) -> list[Detection]:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Detection]:
         """The faces of uint8 [H, W, 3] that are large enough for the level, the likeliest first.
 
         Args:
           picture: RGB.
           level: 0 looks at the whole picture, 1 and 2 at squares of half and a quarter of it.
         """
-        found = self._look(picture, squares(*picture.shape[:2], LEVELS[level]))
-        side = LEVELS[level] * max(picture.shape[:2])
+        height, width = picture.shape[:2]
+        found = self._look(picture, squares(height, width, LEVELS[level]))
+        side = LEVELS[level] * max(height, width)
         faces: list[Detection] = []
         for face in found:
             face = self._closer(picture, face) if _side(face) < SMALL * side else face
@@ -97,7 +99,7 @@ def _side(face: Detection) -> float:
     return float((face.box[2:] - face.box[:2]).max())
 
 
-def anchors() -> np.ndarray:
+def anchors() -> Float[np.ndarray, "896 2"]:
     """[896, 2]: centres of the anchors, in units of the square's side."""
     centres = []
     for cells, count in GRIDS:
@@ -107,7 +109,11 @@ def anchors() -> np.ndarray:
     return np.concatenate(centres)
 
 
-def decode(raw: np.ndarray, logits: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def decode(
+    raw: Float[np.ndarray, "896 16"],
+    logits: Float[np.ndarray, "896"],
+    centres: Float[np.ndarray, "896 2"],
+) -> Float[np.ndarray, "n 17"]:
     """The network's outputs as [n, 17]: score, box, keypoints, of those above MIN_SCORE.
 
     Args:
@@ -127,7 +133,7 @@ def decode(raw: np.ndarray, logits: np.ndarray, centres: np.ndarray) -> np.ndarr
     return np.hstack([scores[keep, None], middle - half, middle + half, points])
 
 
-def weighted_suppression(detections: np.ndarray) -> np.ndarray:
+def weighted_suppression(detections: Float[np.ndarray, "n 17"]) -> Float[np.ndarray, "m 17"]:
     """[n, 17] -> [m, 17]: detections of one face become their mean, weighted by the scores.
 
     The best detection takes those that overlap it by more than MIN_OVERLAP (intersection over
@@ -145,7 +151,9 @@ def weighted_suppression(detections: np.ndarray) -> np.ndarray:
     return np.concatenate(faces)
 
 
-def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def overlap(
+    box: Float[np.ndarray, "4"], boxes: Float[np.ndarray, "n 4"]
+) -> Float[np.ndarray, " n"]:
     """Intersection over union of a box [4] with boxes [n, 4]."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     common = np.prod(np.maximum(high - low, 0), axis=1)

@@ -7,6 +7,7 @@ al. 2019, arXiv:1907.06724).
 import math
 
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 
 from interestyle_jax.litert import LiteRTModel
 from interestyle_jax.photos.quads import cut_quad, quad_matrix, quad_side, square_quad
@@ -26,8 +27,11 @@ class FaceMesh:
         self._model = LiteRTModel("face_landmark", num_threads=num_threads)
 
     def __call__(
-        self, picture: np.ndarray, box: np.ndarray, eyes: np.ndarray
-    ) -> tuple[np.ndarray, float]:
+        self,
+        picture: UInt8[np.ndarray, "H W 3"],
+        box: Num[np.ndarray, "4"],
+        eyes: Num[np.ndarray, "2 2"],
+    ) -> tuple[Float[np.ndarray, "468 2"], float]:
         """The points of the face in a region, after a second look at the region they suggest.
 
         Args:
@@ -53,10 +57,11 @@ class FaceMesh:
         return points @ matrix[:, :2].T + matrix[:, 2], _sigmoid(float(logit.ravel()[0]))
 
 
-def region(box: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+def region(box: Num[np.ndarray, "4"], eyes: Num[np.ndarray, "2 2"]) -> Float[np.ndarray, "4 2"]:
     """The quad that the network sees: around the box's centre, turned so that the eyes are level.
 
-    Its side is 1.5 times the longer side of the box.
+    Its side is 1.5 times the longer side of the box [4] (left, top, right, bottom). Eyes are
+    [2, 2], the quad [4, 2].
     """
     turn = eyes[1] - eyes[0]
     length = float(np.hypot(*turn))

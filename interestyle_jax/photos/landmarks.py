@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.photos.face_detector import LEVELS, FaceDetector
@@ -44,7 +45,7 @@ class Landmarker(Protocol):
 
     name: str
 
-    def __call__(self, picture: np.ndarray) -> list[Face]: ...
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]: ...
 
 
 class LiteRTLandmarker:
@@ -57,7 +58,8 @@ class LiteRTLandmarker:
         self._detector = FaceDetector(num_threads=num_threads)
         self._mesh = FaceMesh(num_threads=num_threads)
 
-    def __call__(self, picture: np.ndarray) -> list[Face]:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+        """See `Landmarker`."""
         for level in range(len(LEVELS)):
             faces = []
             for found in self._detector(picture, level=level):
@@ -69,7 +71,7 @@ class LiteRTLandmarker:
         return []
 
 
-def alignment_points(landmarks: np.ndarray) -> np.ndarray:
+def alignment_points(landmarks: Float[np.ndarray, "468 2"]) -> Float[np.ndarray, "4 2"]:
     """Face Mesh's [468, 2] -> [4, 2]: means of the eyes' contours, corners of the mouth."""
     eyes = [landmarks[list(eye)].mean(0) for eye in EYES]
     return np.stack([*eyes, *landmarks[list(MOUTH_CORNERS)]])
@@ -97,7 +99,9 @@ def make_landmarker(
     raise InputError(f"landmarks: '{name}', expected one of {', '.join(LANDMARKERS)}")
 
 
-def find_face(picture: np.ndarray, landmarker: Landmarker, *, name: str) -> tuple[Face, int]:
+def find_face(
+    picture: UInt8[np.ndarray, "H W 3"], landmarker: Landmarker, *, name: str
+) -> tuple[Face, int]:
     """The face to align and how many were found.
 
     The largest one; among those nearly as large, the most central.

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from jaxtyping import Num, UInt8
 from PIL import Image
 from scipy import ndimage
 
@@ -17,14 +18,14 @@ STRIP = 256
 
 
 def paste_back(
-    photo: np.ndarray,
-    picture: np.ndarray,
-    quad: np.ndarray,
+    photo: UInt8[np.ndarray, "H W 3"],
+    picture: UInt8[np.ndarray, "S S 3"],
+    quad: Num[np.ndarray, "4 2"],
     *,
-    mask: np.ndarray | None = None,
+    mask: Num[np.ndarray, "S S *one"] | None = None,
     feather: float = 0.1,
     shape: str = "square",
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "H W 3"]:
     """A photograph with a picture laid over one of its quads. Pure.
 
     The picture is interpolated (bicubic), and averaged over each pixel of the photograph where it

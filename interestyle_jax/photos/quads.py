@@ -6,33 +6,36 @@ left, lower right and upper right of the square picture; they lie on the outer e
 """
 
 import numpy as np
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
 
-def square_quad(centre: np.ndarray, half_axis: np.ndarray) -> np.ndarray:
+def square_quad(
+    centre: Num[np.ndarray, "2"], half_axis: Num[np.ndarray, "2"]
+) -> Float[np.ndarray, "4 2"]:
     """The quad around `centre` [2] whose right side lies at `centre + half_axis` [2]."""
     x = np.asarray(half_axis, np.float64)
     y = np.array([-x[1], x[0]])
     return np.asarray(centre, np.float64) + np.stack([-x - y, -x + y, x + y, x - y])
 
 
-def quad_side(quad: np.ndarray) -> float:
-    """Length of the upper edge in pixels."""
+def quad_side(quad: Num[np.ndarray, "4 2"]) -> float:
+    """Length of the upper edge of a quad [4, 2] in pixels."""
     return float(np.hypot(*(quad[3] - quad[0])))
 
 
-def quad_matrix(quad: np.ndarray) -> np.ndarray:
+def quad_matrix(quad: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "2 3"]:
     """[2, 3]: (u, v, 1) -> (x, y) for u, v in [0, 1] from the upper left corner of the square."""
     return np.stack([quad[3] - quad[0], quad[1] - quad[0], quad[0]], axis=1)
 
 
 def cut_quad(
-    picture: np.ndarray,
-    quad: np.ndarray,
+    picture: UInt8[np.ndarray, "H W 3"],
+    quad: Num[np.ndarray, "4 2"],
     size: int,
     *,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "S S 3"]:
     """Samples a quad of uint8 [H, W, 3] as [size, size, 3], black outside of the picture.
 
     Points are sampled, not areas: where the quad has more than `size` pixels, cut it larger and

@@ -81,7 +81,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     if steps < 1:
         raise InputError(f"steps: {steps}, expected at least 1")
     mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
-    sharding.check_batch_size(mesh, config.batch_size, config.get("accumulate", 1))
+    sharding.check_batch_size(mesh, config.batch_size, accumulate=config.get("accumulate", 1))
     load_before = os.getloadavg()[0]
     matmul = [matmul_flops_per_second()]
     task = make_task(config)
@@ -301,7 +301,7 @@ def _run(argv: Sequence[str] | None) -> None:
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     args, overrides = parser.parse_known_args(argv)
-    result = benchmark(read_config(args.config, overrides), steps=args.steps)
+    result = benchmark(read_config(args.config, overrides=overrides), steps=args.steps)
     print(markdown(args.config, result))
     print(f"```json\n{json.dumps({'config': args.config, **result})}\n```")
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from interestyle_jax.inversion.disentanglement import disentangle
 from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, refine
@@ -59,9 +60,9 @@ class EncoderLoss:
         self,
         params: PyTree,
         start: Position,
-        inputs: Sequence[jax.Array],
-        image: jax.Array,
-        mask: jax.Array,
+        inputs: Sequence[Float[jax.Array, "B S1 S2 3"]],
+        image: Float[jax.Array, "B S1 S2 3"],
+        mask: Float[jax.Array, "B S1 S2 1"],
         *,
         interest_loss: bool = True,
     ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:

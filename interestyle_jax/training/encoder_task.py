@@ -84,7 +84,7 @@ class EncoderTask:
                 "without disentanglement (disentangle_weight 0)"
             )
         size = self.encoder.input_size
-        radii = radii_at(size, method.filter_radii, method.filter_reference)
+        radii = radii_at(size, radii=method.filter_radii, reference=method.filter_reference)
         self.radii = schedule(radii, method.num_iterations)
 
     def init(self, key: jax.Array, initial: PyTree) -> EncoderState:

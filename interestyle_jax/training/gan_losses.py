@@ -7,19 +7,24 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, PRNGKeyArray
 
 
-def generator_loss(fake_logits: jax.Array) -> jax.Array:
+def generator_loss(fake_logits: Float[jax.Array, " B"]) -> Float[jax.Array, ""]:
     """Non-saturating loss of G: mean softplus(-D(G(z))); logits [B] -> scalar."""
     return jax.nn.softplus(-fake_logits).mean()
 
 
-def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def discriminator_loss(
+    real_logits: Float[jax.Array, " B"], fake_logits: Float[jax.Array, " B"]
+) -> Float[jax.Array, ""]:
     """Logistic loss of D: mean softplus(-D(x)) + mean softplus(D(G(z))); logits [B] -> scalar."""
     return jax.nn.softplus(-real_logits).mean() + jax.nn.softplus(fake_logits).mean()
 
 
-def r1_penalty(judge: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+def r1_penalty(
+    judge: Callable[[jax.Array], jax.Array], images: Float[jax.Array, "B ..."]
+) -> Float[jax.Array, ""]:
     """Mean over pictures of |dD/dx|^2, without the factor gamma / 2.
 
     Args:
@@ -31,8 +36,10 @@ def r1_penalty(judge: Callable[[jax.Array], jax.Array], images: jax.Array) -> ja
 
 
 def path_lengths(
-    key: jax.Array, synthesize: Callable[[jax.Array], jax.Array], w_plus: jax.Array
-) -> jax.Array:
+    key: PRNGKeyArray,
+    synthesize: Callable[[jax.Array], jax.Array],
+    w_plus: Float[jax.Array, "B L D"],
+) -> Float[jax.Array, " B"]:
     """|J^T y| for random pictures y: how far a step in W moves the picture.
 
     Args:

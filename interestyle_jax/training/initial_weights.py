@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import Weights, load_weights, resolve_weights
@@ -76,7 +77,7 @@ def _trunk(weights: Weights, where: str) -> PyTree:
     raise InputError(f"{where} holds no trunk (it has {', '.join(weights.variables)})")
 
 
-def apply_initial(key: jax.Array, fresh: PyTree, initial: dict[str, PyTree]) -> PyTree:
+def apply_initial(key: PRNGKeyArray, fresh: PyTree, initial: dict[str, PyTree]) -> PyTree:
     """Freshly initialised variables with `read_initial`'s in their places. Pure.
 
     Input channels of the first convolution that a trunk has no weights for (the fed-back picture)

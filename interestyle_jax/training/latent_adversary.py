@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int, PRNGKeyArray
 
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.registry import init
@@ -19,7 +20,9 @@ PyTree = Any
 Judge = Callable[[jax.Array], jax.Array]
 
 
-def stage_at(step: jax.Array | int, start: int, every: int, num_styles: int) -> jax.Array:
+def stage_at(
+    step: Int[jax.Array, ""] | int, start: int, every: int, num_styles: int
+) -> Int[jax.Array, ""]:
     """How many rows have a change of their own at the step after `step`, in progressive training.
 
     0, all rows alike, before step `start`; there row 1 gets its own, and `every` steps later each
@@ -38,7 +41,9 @@ def stage_at(step: jax.Array | int, start: int, every: int, num_styles: int) -> 
     return jnp.clip(jnp.where(step < start, 0, reached), 0, num_styles - 1).astype(jnp.int32)
 
 
-def adversarial_loss(judge: Judge, w_plus: jax.Array, stage: jax.Array | int) -> jax.Array:
+def adversarial_loss(
+    judge: Judge, w_plus: Float[jax.Array, "B L D"], stage: Int[jax.Array, ""] | int
+) -> Float[jax.Array, ""]:
     """The encoder's loss against the discriminator: mean of softplus(-D(w_i)) over active rows.
 
     Args:
@@ -55,7 +60,9 @@ def adversarial_loss(judge: Judge, w_plus: jax.Array, stage: jax.Array | int) ->
     return jnp.sum(jax.nn.softplus(-logits).mean(axis=0) * active) / active.sum()
 
 
-def delta_norm(w_plus: jax.Array, stage: jax.Array | int) -> jax.Array:
+def delta_norm(
+    w_plus: Float[jax.Array, "B L D"], stage: Int[jax.Array, ""] | int
+) -> Float[jax.Array, ""]:
     """Sum over active rows i > 0 of the mean over pictures of |w_i - w_0|_2.
 
     Args:
@@ -78,7 +85,9 @@ class Pool:
     count: jax.Array
 
 
-def query(key: jax.Array, pool: Pool, latents: jax.Array) -> tuple[Pool, jax.Array]:
+def query(
+    key: PRNGKeyArray, pool: Pool, latents: Float[jax.Array, "B D"]
+) -> tuple[Pool, Float[jax.Array, "B D"]]:
     """Latents to show the discriminator: these, or earlier ones in their place.
 
     Until the pool is full every latent is stored and returned. Then, with probability 1/2 each, a
@@ -150,7 +159,7 @@ class LatentAdversary:
         self.optimizer = optax.adam(learning_rate)
         self.r1_gamma, self.r1_every, self.pool_size = r1_gamma, r1_every, pool_size
 
-    def init(self, key: jax.Array) -> Adversary:
+    def init(self, key: PRNGKeyArray) -> Adversary:
         """A fresh discriminator and empty pools."""
         params = init(key, self.module)["params"]
 
@@ -166,12 +175,12 @@ class LatentAdversary:
 
     def train(
         self,
-        key: jax.Array,
+        key: PRNGKeyArray,
         state: Adversary,
-        real: jax.Array,
-        fake: jax.Array,
-        step: jax.Array,
-    ) -> tuple[Adversary, dict[str, jax.Array]]:
+        real: Float[jax.Array, "B D"],
+        fake: Float[jax.Array, "B D"],
+        step: Int[jax.Array, ""],
+    ) -> tuple[Adversary, dict[str, Float[jax.Array, ""]]]:
         """One update of the discriminator, and every `r1_every` steps a second one for R1 alone.
 
         Args:

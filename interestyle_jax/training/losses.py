@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.embedders import FaceEmbedder
@@ -26,12 +27,14 @@ ID_ROWS = (35, 223)
 ID_COLUMNS = (32, 220)
 
 
-def l2(image: jax.Array, y_hat: jax.Array) -> jax.Array:
+def l2(
+    image: Float[jax.Array, "B H W C"], y_hat: Float[jax.Array, "B H W C"]
+) -> Float[jax.Array, " B"]:
     """Mean squared difference over all pixels and channels: [B, H, W, 3] twice -> [B]."""
     return jnp.mean(jnp.square(image - y_hat), axis=(1, 2, 3))
 
 
-def id_crop(images: jax.Array, size: int = 112) -> jax.Array:
+def id_crop(images: Float[jax.Array, "B H W C"], *, size: int = 112) -> Float[jax.Array, "B s s C"]:
     """The part of a picture that the official identity loss embeds: [B, H, W, 3] -> [B, s, s, 3].
 
     Pictures of another size than 256 are average-pooled to 256 first (smaller ones get repeated
@@ -72,13 +75,15 @@ def embed_with(
 
     def embed(images: jax.Array) -> jax.Array:
         if isinstance(embedder, FaceEmbedder):
-            images = id_crop(images, embedder.input_size)
+            images = id_crop(images, size=embedder.input_size)
         return embedder.apply(variables, images if dtype is None else images.astype(dtype))
 
     return embed
 
 
-def identity(embed: Embed, image: jax.Array, y_hat: jax.Array) -> jax.Array:
+def identity(
+    embed: Embed, image: Float[jax.Array, "B H W 3"], y_hat: Float[jax.Array, "B H W 3"]
+) -> Float[jax.Array, " B"]:
     """1 - <E(y_hat), E(image)>, the latter constant: [B, H, W, 3] twice -> [B]."""
     target = jax.lax.stop_gradient(embed(image))
     return 1 - jnp.sum(target * embed(y_hat), axis=-1)
@@ -110,8 +115,11 @@ class ImageLoss:
                 raise InputError(f"loss.{name}: expected a weight from 0, got {weight}")
 
     def __call__(
-        self, image: jax.Array, y_hat: jax.Array, mask: jax.Array | None = None
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        self,
+        image: Float[jax.Array, "B H W 3"],
+        y_hat: Float[jax.Array, "B H W 3"],
+        mask: Float[jax.Array, "B H W 1"] | None,
+    ) -> tuple[Float[jax.Array, " B"], dict[str, Float[jax.Array, " B"]]]:
         """L_Image(I * I_mask, y_hat * I_mask), the first form of the loss in Eq. 1 and Eq. 3.
 
         Args:
@@ -138,8 +146,11 @@ class ImageLoss:
 
 
 def disentanglement_loss(
-    image_loss: ImageLoss, image: jax.Array, y_hat: jax.Array, mask: jax.Array
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+    image_loss: ImageLoss,
+    image: Float[jax.Array, "B H W 3"],
+    y_hat: Float[jax.Array, "B H W 3"],
+    mask: Float[jax.Array, "B H W 1"],
+) -> tuple[Float[jax.Array, " B"], dict[str, Float[jax.Array, " B"]]]:
     """Eq. 1: L_InD = L_Image(I * I_mask, y_hat * I_mask), with y_hat = G(w_N + delta_b).
 
     Shapes and results as `ImageLoss.__call__`.
@@ -148,7 +159,9 @@ def disentanglement_loss(
 
 
 def total_loss(
-    image_term: jax.Array, disentanglement_term: jax.Array, disentangle_weight: float
-) -> jax.Array:
+    image_term: Float[jax.Array, "*B"],
+    disentanglement_term: Float[jax.Array, "*B"],
+    disentangle_weight: float,
+) -> Float[jax.Array, "*B"]:
     """Eq. 3: L_total = L_Image(I * I_mask, y_hat_N * I_mask) + lambda * L_InD; any shape."""
     return image_term + disentangle_weight * disentanglement_term

@@ -54,7 +54,7 @@ class Address(NamedTuple):
 
 
 def find_address(
-    given: Address, environment: Mapping[str, str] = os.environ, *, detect: bool = True
+    given: Address, *, environment: Mapping[str, str] = os.environ, detect: bool = True
 ) -> Address | None:
     """What to connect to: flags, else JAX_COORDINATOR_ADDRESS and the like, else the scheduler.
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Float, Int, Shaped
 
 
 class RectifiedAdamState(NamedTuple):
@@ -117,8 +118,8 @@ def scale_by_rectified_adam(
 
 
 def rectified_scale(
-    count: jax.Array, *, b1: float, b2: float, threshold: float
-) -> tuple[jax.Array, jax.Array]:
+    count: Int[jax.Array, ""], *, b1: float, b2: float, threshold: float
+) -> tuple[Shaped[jax.Array, ""], Float[jax.Array, ""]]:
     """Whether step `count` (1, 2, ...) is rectified, and the factor of its update.
 
     Returns:
@@ -137,7 +138,7 @@ def rectified_scale(
     return is_rectified, numerator / correction_1
 
 
-def simple_average_length(count: jax.Array, *, b2: float) -> jax.Array:
+def simple_average_length(count: Int[jax.Array, ""], *, b2: float) -> Float[jax.Array, ""]:
     """N_sma at step `count`: 2 / (1 - b2) - 1 - 2 t b2^t / (1 - b2^t), float32 scalar.
 
     Early steps subtract two numbers near 2000 to find one near 6, so float32 takes the series of

@@ -4,6 +4,7 @@ The order of set-up: mesh, task, run directory, state, data, checkpoint, compile
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ class Trainer:
         self.config = config
         self.data_dir = locate_data_set(config.data.dir)
         self.mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
-        sharding.check_batch_size(self.mesh, config.batch_size, config.get("accumulate", 1))
+        sharding.check_batch_size(
+            self.mesh, config.batch_size, accumulate=config.get("accumulate", 1)
+        )
         self.batch_sharding = sharding.batch_sharding(self.mesh)
         self.rows = sharding.local_rows(self.batch_sharding, config.batch_size)
         self.fingerprint = fingerprint(self.data_dir)
@@ -174,7 +177,7 @@ class Trainer:
         """The next batch of the training data, on the devices."""
         return sharding.put_batch(next(self.data), self.batch_sharding)
 
-    def held_out_batches(self):
+    def held_out_batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Validation batches, the last one padded (field `valid`)."""
         return evaluation_batches(
             self.data_dir,

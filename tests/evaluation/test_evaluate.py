@@ -223,10 +223,10 @@ def test_bad_input_is_named_and_leaves_nothing(
 
 
 def test_names_come_from_the_directories():
-    assert encoder_names(["runs/a/weights", "runs/b/weights/", "avatar_interestyle"]) == [
+    assert encoder_names(["runs/a/weights", "runs/b/weights/", "avatar_interestyle"], None) == [
         "a", "b", "avatar_interestyle",
     ]  # fmt: skip
-    assert encoder_names(["x/a", "y/a", "z/a"]) == ["a", "a-2", "a-3"]
+    assert encoder_names(["x/a", "y/a", "z/a"], None) == ["a", "a-2", "a-3"]
     assert encoder_names(["x", "y"], ["one", "two"]) == ["one", "two"]
 
 

@@ -60,7 +60,7 @@ def test_labels_are_drawn_and_wrapped():
     picture = [[np.zeros((128, 128, 3))]]
     short = grids.draw_grid(picture, ["e4e"])
     long = grids.draw_grid(picture, ["restyle_psp_with_interest_loss_and_much_more"])
-    named = grids.draw_grid(picture, ["e4e"], ["00012"])
+    named = grids.draw_grid(picture, ["e4e"], row_labels=["00012"])
     assert long.shape[0] > short.shape[0]
     assert long.shape[1] == short.shape[1]
     assert named.shape[1] > short.shape[1]

@@ -60,7 +60,7 @@ def test_inputs_are_bgr_of_the_whole_part_of_the_size(picture):
     np.testing.assert_allclose(
         inputs[1][0, ..., 2], np.asarray(small)[..., 0] / 127.5 - 1, atol=1e-6
     )
-    (dot,) = network_inputs(picture[:1, :1], (0.5,))
+    (dot,) = network_inputs(picture[:1, :1], scales=(0.5,))
     assert dot.shape == (1, 1, 1, 3)
 
 

@@ -79,7 +79,7 @@ def test_folder_finds_masks_by_name_and_resizes_proportional_ones(tmp_path):
     write(tmp_path / "m" / "deep" / "cat.png", mask)
     write(tmp_path / "f" / "cat.png", (mask > 0) & (np.arange(12)[:, None] < 3))
     provider = make_provider("folder", masks=tmp_path / "m", face_masks=tmp_path / "f")
-    masks = check(provider(PICTURE, "cat"), provider)
+    masks = check(provider(PICTURE, name="cat"), provider)
     right = np.tile(np.arange(36) >= 18, (24, 1))
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, right)
     # A mask of 0 and 1 counts as 0 and 255.
@@ -97,13 +97,13 @@ def test_folder_reads_label_maps_and_palettes(tmp_path):
     palette.save(tmp_path / "l" / "0007.png")
     options = {"labels": tmp_path / "l", "classes": ("2", "4"), "face_classes": ("4",)}
     provider = make_provider("folder", **options)
-    masks = check(provider(PICTURE, "7"), provider)
+    masks = check(provider(PICTURE, name="7"), provider)
     np.testing.assert_array_equal(masks.labels, labels)
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, np.isin(labels, (2, 4)))
     np.testing.assert_array_equal(masks.face[..., 0] == 255, labels == 4)
     # As a command line or JSON gives them.
     for classes in ("2, 4", [2, 4]):
-        other = make_provider("folder", **options | {"classes": classes})(PICTURE, "7")
+        other = make_provider("folder", **options | {"classes": classes})(PICTURE, name="7")
         np.testing.assert_array_equal(other.interest, masks.interest)
 
 
@@ -135,11 +135,11 @@ def test_folder_refuses_a_picture_without_a_usable_mask(tmp_path):
     write(tmp_path / "m" / "colour.png", np.arange(24 * 36 * 3).reshape(24, 36, 3) % 251)
     provider = make_provider("folder", masks=tmp_path / "m")
     with pytest.raises(InputError, match="square.png: is 24x24, the picture 36x24"):
-        provider(PICTURE, "square")
+        provider(PICTURE, name="square")
     with pytest.raises(InputError, match="colour.png: mask has coloured pixels"):
-        provider(PICTURE, "colour")
+        provider(PICTURE, name="colour")
     with pytest.raises(InputError, match="other: has no mask of that name"):
-        provider(PICTURE, "other")
+        provider(PICTURE, name="other")
     with pytest.raises(InputError, match="is a picture of mode RGB, expected label indices"):
         read_labels(tmp_path / "m" / "colour.png")
 
@@ -180,7 +180,7 @@ def test_celebamask_maps_need_their_order(tmp_path, order):
     with pytest.raises(InputError, match="--order: .* holds label maps, say which order"):
         make_provider("celebamask", labels=tmp_path / "l")
     provider = make_provider("celebamask", labels=tmp_path / "l", order=order)
-    masks = check(provider(PICTURE, "12"), provider)
+    masks = check(provider(PICTURE, name="12"), provider)
     names = np.array(ORDERS[order])[masks.labels]
     outside = np.isin(names, ("background", "cloth"))
     np.testing.assert_array_equal(masks.interest[..., 0] == 0, outside)
@@ -188,7 +188,7 @@ def test_celebamask_maps_need_their_order(tmp_path, order):
     (other,) = ORDERS.keys() - {order}
     wrong = make_provider("celebamask", labels=tmp_path / "l", order=other)
     with pytest.raises(InputError, match=f"lie as in the order {order}, not as in {other}"):
-        wrong(PICTURE, "12")
+        wrong(PICTURE, name="12")
 
 
 def test_maps_that_cannot_tell_are_taken_and_impossible_ones_refused():
@@ -214,16 +214,16 @@ def test_celebamask_parts_are_laid_over_each_other_in_the_authors_order(tmp_path
     write(tmp_path / "1" / "02001_l_eye.png", full)
     provider = make_provider("celebamask", labels=tmp_path)
     assert provider.labels == CELEBAMASK_HQ
-    masks = check(provider(PICTURE, "12"), provider)
+    masks = check(provider(PICTURE, name="12"), provider)
     assert set(np.unique(masks.labels)) == {1, CELEBAMASK_HQ.index("hat")}
     # The hat, which lies over the hair, is no part of the interest region.
     right = np.tile(np.arange(36) >= 18, (24, 1))
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, right)
-    assert (provider(PICTURE, "2001").labels == 4).all()
+    assert (provider(PICTURE, name="2001").labels == 4).all()
     bangs = make_provider("celebamask", labels=tmp_path, order="face-parsing", classes=("hat",))
-    assert (bangs(PICTURE, "12").interest == 255).mean() == 0.5
+    assert (bangs(PICTURE, name="12").interest == 255).mean() == 0.5
     with pytest.raises(InputError, match="3: there are no labels of that name"):
-        provider(PICTURE, "3")
+        provider(PICTURE, name="3")
 
 
 def test_celebamask_refuses_unknown_parts_and_mixed_folders(tmp_path):

@@ -67,7 +67,7 @@ def test_full_mask_leaves_the_picture(case):
 def test_schedule_scales_with_the_resolution():
     assert radii_at(1024) == (16, 9, 4, 1)
     assert radii_at(256) == (4, 2.25, 1, 0.25)
-    assert radii_at(64, (4, 2), 128) == (2, 1)
+    assert radii_at(64, radii=(4, 2), reference=128) == (2, 1)
 
 
 def test_inputs_get_sharper_and_the_last_is_the_picture_itself(case):
@@ -107,8 +107,8 @@ def test_filter_is_constant_under_jit(case):
         (lambda i, m: filter_uninterest(i, m, -1.0), "filter_radii"),
         (lambda i, m: filter_uninterest(i, m[:, :4], 1.0), "mask"),
         (lambda i, m: filtered_inputs(i, m, 5, (4.0, 2.0)), "filter_radii"),
-        (lambda i, m: radii_at(64, (-1.0,)), "filter_radii"),
-        (lambda i, m: radii_at(64, (1.0,), 0), "filter_reference"),
+        (lambda i, m: radii_at(64, radii=(-1.0,)), "filter_radii"),
+        (lambda i, m: radii_at(64, radii=(1.0,), reference=0), "filter_reference"),
     ],
 )
 def test_bad_input_names_the_field(case, call, field):

@@ -24,7 +24,7 @@ SLURM = {"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}
     ],
 )
 def test_parts_are_given_or_found(given, environment, expected):
-    assert find_shard(given, environment) == Shard(*expected)
+    assert find_shard(given, environment=environment) == Shard(*expected)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_parts_are_given_or_found(given, environment, expected):
 )
 def test_parts_that_are_not_there(given, environment, message):
     with pytest.raises(InputError, match=message):
-        find_shard(given, environment)
+        find_shard(given, environment=environment)

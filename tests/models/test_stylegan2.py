@@ -86,7 +86,7 @@ def test_each_style_row_reaches_the_picture(tiny):
 def test_wrong_latents_and_noise_are_refused(tiny):
     generator, variables = tiny
     with pytest.raises(ValueError, match=r"w_plus: expected \[B, 6, 8\], got \(2, 5, 8\)"):
-        generator.apply(variables, jnp.zeros((2, 5, 8)), method="synthesize")
+        generator.apply(variables, jnp.zeros((2, 5, 8)), "const", method="synthesize")
     with pytest.raises(ValueError, match="noise: expected"):
         generator.apply(variables, jnp.zeros((2, 6, 8)), "random", method="synthesize")
 

@@ -56,7 +56,7 @@ class ProductTask:
 def result():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark_module, "make_task", lambda config: ProductTask())
-        return benchmark(read_config(CONFIG, TINY), steps=3)
+        return benchmark(read_config(CONFIG, overrides=TINY), steps=3)
 
 
 def test_every_form_of_the_step_is_timed_and_weighed(result):

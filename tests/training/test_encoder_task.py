@@ -376,7 +376,7 @@ def test_the_identity_term_embeds_the_official_crop(make_config, tmp_path):
     a, b = rng.uniform(-1, 1, (2, BATCH, SIZE, SIZE, 3)).astype(np.float32)
     mask = np.ones((BATCH, SIZE, SIZE, 1), np.float32)
     total, parts = jax.jit(lambda frozen: task._image_loss(frozen)(a, b, mask))(task.frozen)
-    first, second = (embedder.apply(variables, id_crop(x, 14)) for x in (a, b))
+    first, second = (embedder.apply(variables, id_crop(x, size=14)) for x in (a, b))
     want = 1 - np.sum(np.asarray(first) * np.asarray(second), axis=-1)
     np.testing.assert_allclose(parts["id"], want, atol=1e-6)
     np.testing.assert_allclose(total, parts["l2"] + 0.1 * want, rtol=1e-5)

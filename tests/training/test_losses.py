@@ -50,7 +50,7 @@ def test_sum_of_weighted_parts_on_masked_pictures():
 
 
 def test_without_a_mask_the_whole_picture_counts():
-    total, parts = ImageLoss({"l2": 2.0})(IMAGE, Y_HAT)
+    total, parts = ImageLoss({"l2": 2.0})(IMAGE, Y_HAT, None)
     np.testing.assert_allclose(parts["l2"], jnp.square(IMAGE - Y_HAT).mean((1, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(total, 2 * parts["l2"])
 
@@ -66,16 +66,18 @@ def test_terms_without_weight_or_network_are_not_computed():
     def fails(*_):
         raise AssertionError("computed")
 
-    total, parts = ImageLoss({"l2": 0.0, "lpips": 0.0, "id": 0.0}, fails, fails)(IMAGE, Y_HAT)
+    total, parts = ImageLoss({"l2": 0.0, "lpips": 0.0, "id": 0.0}, fails, fails)(IMAGE, Y_HAT, None)
     assert parts == {}
     np.testing.assert_array_equal(total, np.zeros(2))
-    _, parts = ImageLoss({"l2": 1.0, "lpips": 0.8, "id": 0.1})(IMAGE, Y_HAT)
+    _, parts = ImageLoss({"l2": 1.0, "lpips": 0.8, "id": 0.1})(IMAGE, Y_HAT, None)
     assert set(parts) == {"l2"}
 
 
 def test_identity_of_the_target_is_constant():
     loss = ImageLoss({"id": 1.0}, embed=embed)
-    by_image, by_y_hat = jax.grad(lambda a, b: loss(a, b)[0].sum(), argnums=(0, 1))(IMAGE, Y_HAT)
+    by_image, by_y_hat = jax.grad(lambda a, b: loss(a, b, None)[0].sum(), argnums=(0, 1))(
+        IMAGE, Y_HAT
+    )
     assert not np.any(by_image)
     assert np.any(by_y_hat)
 
@@ -108,7 +110,7 @@ def test_identity_crop_is_pooled_to_256_cropped_and_pooled(shape):
     images = RNG.uniform(-1, 1, (1, *shape, 2)).astype(np.float32)
     want = pooled(images[0].astype(np.float64), 256)[35:223, 32:220]
     np.testing.assert_allclose(id_crop(images)[0], pooled(want, 112), atol=1e-6)
-    np.testing.assert_allclose(id_crop(images, 7)[0], pooled(want, 7), atol=1e-6)
+    np.testing.assert_allclose(id_crop(images, size=7)[0], pooled(want, 7), atol=1e-6)
 
 
 def test_face_embedders_see_the_crop_and_other_embedders_the_whole_picture():
@@ -124,6 +126,6 @@ def test_face_embedders_see_the_crop_and_other_embedders_the_whole_picture():
         np.testing.assert_allclose(jnp.linalg.norm(found, axis=-1), 1.0, rtol=1e-5)
         changes[type(module)] = float(jnp.abs(found - embed(outside)).max())
         if module is face:
-            want = module.apply(variables, id_crop(images, 14))
+            want = module.apply(variables, id_crop(images, size=14))
             np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-6)
     assert changes[FaceEmbedder] < 1e-6 < changes[MocoEmbedder]

@@ -61,7 +61,7 @@ def check_stored(goldenfill, name, got, numbers, *, rel_l2=1e-5, rel_max=3e-5):
 def test_l2(case):
     numbers, p = case
     loss = ImageLoss({"l2": 1.0})
-    check_value("l2", loss(p["y"], p["y_hat"])[0].mean(), numbers["l2_f64"])
+    check_value("l2", loss(p["y"], p["y_hat"], None)[0].mean(), numbers["l2_f64"])
     masked = loss(p["y"], p["y_hat"], p["mask"])[0].mean()
     check_value("l2_masked", masked, numbers["l2_masked_f64"])
 
@@ -73,7 +73,7 @@ def test_lpips(case, golden_weights, goldenfill):
     @jax.jit
     def run(variables, y_hat, y, mask):
         loss = ImageLoss({"lpips": 1.0}, lambda a, b: module.apply(variables, a, b))
-        value, gradient = jax.value_and_grad(lambda x: loss(y, x)[0].mean())(y_hat)
+        value, gradient = jax.value_and_grad(lambda x: loss(y, x, None)[0].mean())(y_hat)
         return value, gradient, loss(y, y_hat, mask)[0].mean()
 
     value, gradient, masked = run(variables, p["y_hat"], p["y"], p["mask"])

@@ -85,10 +85,10 @@ def get_config():
     ],
 )
 def test_address_is_found(given, environment, expected):
-    found = find_address(Address(*given), environment)
+    found = find_address(Address(*given), environment=environment)
     assert found == (None if expected is None else Address(*expected))
     if not given:
-        assert find_address(Address(), environment, detect=False) is None
+        assert find_address(Address(), environment=environment, detect=False) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_address_is_found(given, environment, expected):
 )
 def test_half_an_address_is_refused(given, environment, words):
     with pytest.raises(InputError, match=words):
-        find_address(Address(*given), environment)
+        find_address(Address(*given), environment=environment)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_tpu_host_is_found_where_the_platforms_allow_it(monkeypatch, platforms, 
     monkeypatch.setattr(processes, "find_spec", lambda name: name == "libtpu")
     monkeypatch.setattr(processes, "glob", lambda pattern: ["/dev/accel0"])
     environment = {} if platforms is None else {"JAX_PLATFORMS": platforms}
-    assert find_address(Address(), environment) == (Address() if found else None)
+    assert find_address(Address(), environment=environment) == (Address() if found else None)
 
 
 def free_port() -> int:

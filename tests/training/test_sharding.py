@@ -57,7 +57,7 @@ def test_axis_that_divides_nothing_is_refused():
 )
 def test_batch_that_does_not_divide_is_refused(batch_size, accumulate, words):
     with pytest.raises(InputError, match=words):
-        sharding.check_batch_size(sharding.make_mesh(), batch_size, accumulate)
+        sharding.check_batch_size(sharding.make_mesh(), batch_size, accumulate=accumulate)
 
 
 @pytest.mark.parametrize("fsdp", [1, 4])

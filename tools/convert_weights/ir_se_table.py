@@ -47,7 +47,7 @@ def trunk_entries(
                 gate = f"{here}/squeeze_excitation"
                 for k, layer in enumerate(("reduce", "expand"), 1):
                     source = f"{there}.res_layer.5.fc{k}"
-                    entries += dense(source, f"{gate}/{layer}", POINTWISE, bias=False)
+                    entries += dense(source, f"{gate}/{layer}", layout=POINTWISE, bias=False)
             block, before = block + 1, width
     return entries
 
@@ -77,7 +77,8 @@ def read_trunk(
     found = {int(m[1]): arrays[m[0]].shape[0] for m in map(block.fullmatch, arrays) if m}
     if sorted(found) != list(range(len(found))) or not found:
         raise ValueError(f"blocks {sorted(found)}, expected 0, 1, 2, ...")
-    units, widths = [], [arrays[stem].shape[0]]
+    units: list[int] = []
+    widths = [arrays[stem].shape[0]]
     for i in range(len(found)):
         begins = shortcut is not None and shortcut.format(i) in arrays
         if not units or begins or found[i] != widths[-1]:

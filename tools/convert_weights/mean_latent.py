@@ -42,7 +42,7 @@ def read_w_avg(mapped: Mapped) -> tuple[Mapped, dict[str, Any]]:
 
 
 def restore_w_avg(w_avg: np.ndarray, extra: Mapping[str, Any]) -> np.ndarray:
-    """The mean latent with the axes that its file had; `extra` is the metadata's."""
+    """The mean latent, [D] or [L, D], with the axes of its file; `extra` is the metadata's."""
     shape = extra.get(SHAPE, w_avg.shape)
     # A part of an inverter's file may have fewer rows than the file.
     return w_avg.reshape(shape) if np.prod(shape) == w_avg.size else w_avg

@@ -50,6 +50,7 @@ class Tensor(Stub):
     """torch._utils._rebuild_tensor_v2: a storage, where in it, shape and strides."""
 
     def build(self, path: Path, key: str) -> np.ndarray:
+        """See `Stub.build`."""
         storage, offset, shape, strides = self.args[:4]
         if not isinstance(storage, Storage):
             raise ValueError(f"{key} is a tensor without a storage")
@@ -67,6 +68,7 @@ class Parameter(Stub):
     """torch._utils._rebuild_parameter: a tensor and whether it learns."""
 
     def build(self, path: Path, key: str) -> np.ndarray:
+        """See `Stub.build`."""
         if not self.args or not isinstance(self.args[0], Tensor):
             raise ValueError(f"{key} is a parameter without a tensor")
         return self.args[0].build(path, key)

@@ -41,6 +41,7 @@ class Array(Stub):
         return shape, _dtype(dtype), fortran, raw
 
     def build(self, path: Path, key: str) -> np.ndarray:
+        """See `Stub.build`."""
         shape, dtype, fortran, raw = self.parts(key)
         if dtype.kind not in KINDS:
             raise ValueError(f"{key or 'content'} is an array of type {dtype}, expected numbers")
@@ -52,6 +53,7 @@ class Number(Stub):
     """numpy.core.multiarray.scalar: a type and the bytes of one number or text."""
 
     def build(self, path: Path, key: str) -> np.ndarray:
+        """See `Stub.build`."""
         dtype, raw = self.args
         dtype = _dtype(dtype)
         if dtype.kind not in KINDS + TEXT_KINDS:

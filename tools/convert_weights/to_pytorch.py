@@ -81,7 +81,7 @@ def _check_out(out: Path, *, is_folder: bool, force: bool) -> None:
 def _replacing(out: Path) -> Iterator[BinaryIO]:
     """A file beside `out` that takes its place when the block ends well, and is deleted if not."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with unfinished_file(out.parent, out.name) as temporary:
+    with unfinished_file(out.parent, name=out.name) as temporary:
         with temporary.open("wb") as file:
             yield file
             file.flush()

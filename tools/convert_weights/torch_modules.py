@@ -25,7 +25,7 @@ def convolution(source: str, target: str, *, bias: bool = False) -> list[Entry]:
     return entries + ([Entry(f"{source}.bias", f"params/{target}/bias")] if bias else [])
 
 
-def dense(source: str, target: str, layout: Layout = DENSE, *, bias: bool = True) -> list[Entry]:
+def dense(source: str, target: str, *, layout: Layout = DENSE, bias: bool = True) -> list[Entry]:
     """A dense layer's kernel, and its bias where it has one."""
     entries = [Entry(f"{source}.weight", f"params/{target}/kernel", layout)]
     return entries + ([Entry(f"{source}.bias", f"params/{target}/bias")] if bias else [])

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.data.avatars.raster import document, rasterise
 from interestyle_jax.data.avatars.variation import Draws, hsv_to_rgb, rgb_to_hex
@@ -12,23 +13,25 @@ from interestyle_jax.data.avatars.variation import Draws, hsv_to_rgb, rgb_to_hex
 _CELLS = 64
 
 
-def plain(draws: Draws, size: int) -> np.ndarray:
+def plain(draws: Draws, size: int) -> Float[np.ndarray, "S S 3"]:
     """One soft colour, lighter towards the top: float RGB [size, size, 3] in [0, 1]."""
     colour = np.array(
-        colorsys.hsv_to_rgb(draws.uniform(), draws.uniform(0.08, 0.5), draws.uniform(0.55, 0.98))
+        colorsys.hsv_to_rgb(
+            draws.uniform(0.0, 1.0), draws.uniform(0.08, 0.5), draws.uniform(0.55, 0.98)
+        )
     )
     slope = draws.uniform(0.0, 0.14)
     ramp = 1 + slope * (1 - 2 * (np.arange(size) + 0.5) / size)
     return np.clip(np.broadcast_to(ramp[:, None, None] * colour, (size, size, 3)), 0.0, 1.0)
 
 
-def busy(draws: Draws, size: int) -> tuple[str, np.ndarray]:
+def busy(draws: Draws, size: int) -> tuple[str, Float[np.ndarray, "S S 3"]]:
     """Draws one of KINDS: its name and float RGB [size, size, 3] in [0, 1]."""
     kind = draws.choice(KINDS)
     return kind, draw_kind(draws, kind, size)
 
 
-def draw_kind(draws: Draws, kind: str, size: int) -> np.ndarray:
+def draw_kind(draws: Draws, kind: str, size: int) -> Float[np.ndarray, "S S 3"]:
     """Draws a background of a kind: float RGB [size, size, 3] in [0, 1]."""
     return np.clip(_DRAWERS[kind](draws, size), 0.0, 1.0)
 
@@ -39,7 +42,7 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _colour(draws: Draws, saturation: tuple[float, float], value: tuple[float, float]):
-    return hsv_to_rgb(draws.uniform(), draws.uniform(*saturation), draws.uniform(*value))
+    return hsv_to_rgb(draws.uniform(0.0, 1.0), draws.uniform(*saturation), draws.uniform(*value))
 
 
 def _enlarge(cells: np.ndarray, size: int) -> np.ndarray:
@@ -71,7 +74,7 @@ def _gradient(draws: Draws, size: int) -> np.ndarray:
         angle = draws.uniform(0, 2 * math.pi)
         t = 0.5 + 0.7 * ((x - 0.5) * math.cos(angle) + (y - 0.5) * math.sin(angle))
     else:
-        cx, cy = draws.uniform(), draws.uniform()
+        cx, cy = draws.uniform(0.0, 1.0), draws.uniform(0.0, 1.0)
         t = np.sqrt((x - cx) ** 2 + (y - cy) ** 2) / 1.1
     t = np.clip(t, 0, 1)[..., None]
     a, b, c = (_colour(draws, (0.4, 0.95), (0.3, 1.0)) for _ in range(3))
@@ -116,7 +119,7 @@ def _bokeh(draws: Draws, size: int) -> np.ndarray:
     x, y = _grid(size)
     picture = top + (bottom - top) * y[..., None]
     for _ in range(draws.integer(14, 28)):
-        cx, cy, radius = draws.uniform(), draws.uniform(), draws.uniform(0.03, 0.11)
+        cx, cy, radius = draws.uniform(0.0, 1.0), draws.uniform(0.0, 1.0), draws.uniform(0.03, 0.11)
         colour = _colour(draws, (0.1, 0.8), (0.7, 1.0))
         distance = np.sqrt((x - cx) ** 2 + (y - cy) ** 2) / radius
         light = np.clip((1.0 - distance) * 6, 0, 1) * (0.6 + 0.4 * np.minimum(distance, 1))

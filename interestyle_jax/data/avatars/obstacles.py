@@ -9,6 +9,7 @@ import dataclasses
 import math
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from interestyle_jax.data.avatars.glyphs import GLYPHS, WORDS
 from interestyle_jax.data.avatars.raster import document, rasterise
@@ -34,8 +35,8 @@ class FaceBox:
 
 
 def draw_obstacle(
-    key: tuple[int, ...], face: FaceBox, face_pixels: np.ndarray
-) -> tuple[str, np.ndarray]:
+    key: tuple[int, ...], face: FaceBox, face_pixels: Bool[np.ndarray, "S S"]
+) -> tuple[str, UInt8[np.ndarray, "S S 4"]]:
     """Chooses and draws an obstacle that covers part of the face.
 
     `key` seeds the draws, `face_pixels` is bool [S, S]. Returns the kind and uint8 RGBA [S, S, 4].
@@ -43,7 +44,7 @@ def draw_obstacle(
     nearest to it is returned.
     """
     size = face_pixels.shape[0]
-    kind, level = KINDS[-1], Draws(*key, 0).uniform()
+    kind, level = KINDS[-1], Draws(*key, 0).uniform(0.0, 1.0)
     for name, weight in zip(KINDS, WEIGHTS, strict=True):
         level -= weight
         if level < 0:
@@ -64,7 +65,7 @@ def draw_obstacle(
     return kind, best
 
 
-def draw_kind(draws: Draws, kind: str, face: FaceBox, size: int) -> np.ndarray:
+def draw_kind(draws: Draws, kind: str, face: FaceBox, size: int) -> UInt8[np.ndarray, "S S 4"]:
     """Draws one obstacle of a kind: uint8 RGBA [size, size, 4]."""
     body = _DRAWERS[kind](draws, face)
     place = f"translate({size * face.x:.3f} {size * face.y:.3f}) scale({size * face.radius:.4f})"
@@ -80,7 +81,11 @@ def _tint(colour: str, share: float) -> str:
 
 
 def _vivid(draws: Draws) -> str:
-    hue, saturation, value = draws.uniform(), draws.uniform(0.45, 0.95), draws.uniform(0.4, 0.98)
+    hue, saturation, value = (
+        draws.uniform(0.0, 1.0),
+        draws.uniform(0.45, 0.95),
+        draws.uniform(0.4, 0.98),
+    )
     return rgb_to_hex(colorsys.hsv_to_rgb(hue, saturation, value))
 
 

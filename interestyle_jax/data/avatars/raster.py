@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import resvg_py
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
 
-def rasterise(svg: str) -> np.ndarray:
+def rasterise(svg: str) -> UInt8[np.ndarray, "H W 4"]:
     """Draws SVG text without any system font: uint8 RGBA [H, W, 4], alpha not premultiplied."""
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, skip_system_fonts=True))
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
@@ -27,12 +28,12 @@ def supersampling(size: int) -> int:
     return max(2, math.ceil(128 / size))
 
 
-def shrink(picture: np.ndarray, size: int) -> np.ndarray:
+def shrink(picture: Num[np.ndarray, "S S C"], size: int) -> Float[np.ndarray, "s s C"]:
     """Area average of [S, S, C] to [size, size, C]; S is a multiple of size."""
     factor = picture.shape[0] // size
     return picture.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
 
 
-def to_uint8(picture: np.ndarray) -> np.ndarray:
+def to_uint8(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Floats in [0, 1] (clipped) to uint8, rounded half up."""
     return np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

@@ -22,6 +22,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 from dicebear import Avatar as DiceBearAvatar
 from dicebear import Style
+from jaxtyping import UInt8
 
 from interestyle_jax.data.avatars.obstacles import FaceBox
 from interestyle_jax.data.avatars.raster import rasterise
@@ -161,12 +162,12 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
     return Drawing(facts=facts, tree=tree, geometry=geometry, labels=labels)
 
 
-def picture_of(drawing: Drawing, size: int) -> np.ndarray:
+def picture_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S 4"]:
     """Draws the avatar on nothing: uint8 RGBA [size, size, 4], alpha not premultiplied."""
     return rasterise(_framed(drawing, drawing.tree, size))
 
 
-def parts_of(drawing: Drawing, size: int) -> np.ndarray:
+def parts_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S"]:
     """Draws the map of parts: uint8 [size, size], indices into PARTS, 0 = background."""
     tree = copy.deepcopy(drawing.tree)
     _flatten(tree, drawing.facts)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
 T = TypeVar("T")
 
@@ -21,7 +22,7 @@ class Draws:
     def __init__(self, *key: int):
         self._rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
 
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
+    def uniform(self, low: float, high: float) -> float:
         """One number in [low, high)."""
         return low + (high - low) * float(self._rng.random())
 
@@ -31,7 +32,7 @@ class Draws:
 
     def integer(self, low: int, high: int) -> int:
         """One integer in [low, high], both ends included."""
-        return low + int(self.uniform() * (high - low + 1))
+        return low + int(self.uniform(0.0, 1.0) * (high - low + 1))
 
     def choice(self, items: Sequence[T]) -> T:
         """One of `items`, each as likely."""
@@ -39,16 +40,17 @@ class Draws:
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
-        return self.uniform() < probability
+        return self.uniform(0.0, 1.0) < probability
 
-    def array(self, *shape: int) -> np.ndarray:
+    def array(self, *shape: int) -> Float[np.ndarray, "*shape"]:
         """float64 array of uniforms in [0, 1)."""
         return self._rng.random(shape)
 
 
 def hex_to_rgb(colour: str) -> tuple[float, float, float]:
     """'#rrggbb' -> RGB in [0, 1]."""
-    return tuple(int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+    red, green, blue = (int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+    return red, green, blue
 
 
 def rgb_to_hex(rgb: Sequence[float]) -> str:
@@ -65,7 +67,7 @@ def jitter_colour(draws: Draws, colour: str, *, hue: float, saturation: float, v
     return rgb_to_hex(colorsys.hsv_to_rgb(h, s, v))
 
 
-def hsv_to_rgb(h: float, s: float, v: float) -> np.ndarray:
+def hsv_to_rgb(h: float, s: float, v: float) -> Float[np.ndarray, "3"]:
     """HSV in [0, 1] -> RGB array [3] in [0, 1]."""
     return np.array(colorsys.hsv_to_rgb(h % 1.0, s, v))
 
@@ -115,7 +117,7 @@ def draw_light(draws: Draws) -> Light:
     )
 
 
-def apply_light(rgb: np.ndarray, light: Light) -> np.ndarray:
+def apply_light(rgb: Float[np.ndarray, "H W 3"], light: Light) -> Float[np.ndarray, "H W 3"]:
     """Multiplies float RGB [H, W, 3] in [0, 1] by the light; the result is clipped to [0, 1]."""
     height, width = rgb.shape[:2]
     x = (np.arange(width) + 0.5) / width * 2 - 1

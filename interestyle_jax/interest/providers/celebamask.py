@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.face_labels import ORDERS, face_and_hair
@@ -74,7 +75,7 @@ class CelebAMaskProvider:
         self._face = face
         self._interest = label_indices(classes, self.labels) if classes else (*face, *hair)
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; maps of CelebA-HQ's proportions are resized to the picture."""
         if name is None:
             raise ValueError("this provider finds labels by the picture's name, which is missing")
@@ -102,7 +103,7 @@ def _by_picture(files: dict[str, Path], labels: Sequence[str]) -> dict[str, list
     return {number: sorted(entries) for number, entries in found.items()}
 
 
-def check_order(labels: np.ndarray, order: str, *, where: str) -> None:
+def check_order(labels: UInt8[np.ndarray, "H W"], order: str, *, where: str) -> None:
     """Refuses a label map that cannot have this order.
 
     Eyes have the same numbers, 4 and 5, in both orders; label 2 is the nose in one, which lies

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, UInt8
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.masks import (
@@ -64,7 +65,7 @@ class DetrProvider:
         chosen = classes or [label for label in (*ANIMALS, "person") if label in known]
         self._interest = label_indices(chosen, self.labels)
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; each pixel goes to the sure segment with the largest mask value."""
         check_picture(picture)
         outputs = self._network(picture)
@@ -80,12 +81,12 @@ class DetrProvider:
 
 
 def panoptic_labels(
-    logits: np.ndarray,
-    maps: np.ndarray,
+    logits: Float[np.ndarray, "Q C"],
+    maps: Float[np.ndarray, "Q h w"],
     enlarge: Callable[[np.ndarray], np.ndarray],
     *,
     threshold: float,
-) -> np.ndarray | None:
+) -> UInt8[np.ndarray, "H W"] | None:
     """The label map of DETR's queries, 0 where no segment lies.
 
     Args:

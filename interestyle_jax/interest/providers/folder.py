@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from interestyle_jax.data.pictures import read_mask
 from interestyle_jax.errors import InputError
@@ -64,7 +65,7 @@ class FolderProvider:
         self._interest = label_indices(classes or (), self.labels)
         self._face = label_indices(face_classes or (), self.labels) if face_classes else None
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; masks are inside from 128 on."""
         if self._labels is not None:
             labels = read_at_size(_find(self._labels, name), read_labels, picture.shape)

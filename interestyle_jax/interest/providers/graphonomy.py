@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
@@ -66,7 +67,7 @@ class GraphonomyProvider:
             static_argnums=(2, 3),
         )
 
-    def logits(self, picture: np.ndarray) -> np.ndarray:
+    def logits(self, picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 20"]:
         """Logits, averaged over both sides and summed over the scales.
 
         Args:
@@ -78,17 +79,19 @@ class GraphonomyProvider:
         check_picture(picture)
         total: Any = 0
         height, width = picture.shape[:2]
-        for x in network_inputs(picture, self.scales):
+        for x in network_inputs(picture, scales=self.scales):
             total = total + self._mean_logits(self._variables, jnp.asarray(x), height, width)
         return np.asarray(total[0])
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; the face is CIHP's label 13."""
         labels = self.logits(picture).argmax(-1).astype(np.uint8)
         return Masks(labels, pick(labels, self._interest), pick(labels, self._face))
 
 
-def network_inputs(picture: np.ndarray, scales: Sequence[float] = SCALES) -> Iterator[np.ndarray]:
+def network_inputs(
+    picture: UInt8[np.ndarray, "H W 3"], *, scales: Sequence[float] = SCALES
+) -> Iterator[Float[np.ndarray, "1 _ _ 3"]]:
     """The network's input for each scale: float32 [1, h, w, 3], BGR in [-1, 1].
 
     Resized by PIL's bilinear filter to the whole part of the scaled size, at least one pixel.

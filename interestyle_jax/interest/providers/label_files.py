@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.data.pictures import SUFFIXES
@@ -36,7 +37,7 @@ def file_key(stem: str) -> str:
     return str(int(stem)) if stem.isascii() and stem.isdigit() else stem
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path) -> UInt8[np.ndarray, "H W"]:
     """Reads a label map, uint8 [H, W]: grey values, or a palette's indices.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from jaxtyping import UInt8
 
 from interestyle_jax.errors import InputError
 
@@ -33,7 +34,7 @@ class MaskProvider(Protocol):
     name: str
     labels: tuple[str, ...]
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """Masks of a picture.
 
         Args:
@@ -46,7 +47,7 @@ class MaskProvider(Protocol):
         ...
 
 
-def pick(labels: np.ndarray, indices: Collection[int]) -> np.ndarray:
+def pick(labels: UInt8[np.ndarray, "H W"], indices: Collection[int]) -> UInt8[np.ndarray, "H W 1"]:
     """uint8 [H, W, 1]: 255 where `labels [H, W]` is one of `indices`, else 0."""
     table = np.zeros(256, np.uint8)
     table[list(indices)] = 255

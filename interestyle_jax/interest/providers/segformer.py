@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.face_labels import face_and_hair
@@ -61,7 +62,7 @@ class SegformerProvider:
                 f"--classes: {', '.join(self.labels)}"
             )
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; logits are enlarged to the picture before the best label is taken."""
         check_picture(picture)
         logits = self._network.enlarge(self._network(picture)["logits"], *picture.shape[:2])

@@ -1,6 +1,7 @@
 """Masks of persons by MediaPipe's selfie segmentation, which ships here (Apache-2.0, 256 x 256)."""
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
@@ -32,7 +33,7 @@ class SelfieProvider:
         self._threshold = threshold
         self._network = LiteRTModel("selfie_segmentation")
 
-    def __call__(self, picture: np.ndarray, name: str | None = None) -> Masks:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; the network's 256 x 256 probabilities are resized to the picture."""
         check_picture(picture)
         height, width = picture.shape[:2]

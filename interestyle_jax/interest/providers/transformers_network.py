@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError, file_error
@@ -92,7 +93,7 @@ class TransformersNetwork:
             raise InputError(f"{model}: id2label does not number its labels from 0")
         self.labels = tuple(names[i] for i in range(len(names)))
 
-    def __call__(self, picture: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
         """Outputs of the network by name, float32 without the batch axis, for uint8 [H, W, 3]."""
         x = self._torch.from_numpy(self._input(picture))
         with self._torch.inference_mode():
@@ -103,7 +104,9 @@ class TransformersNetwork:
             if isinstance(value, self._torch.Tensor)
         }
 
-    def enlarge(self, maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    def enlarge(
+        self, maps: Float[np.ndarray, "C h w"], height: int, width: int
+    ) -> Float[np.ndarray, "C H W"]:
         """Bilinear resize of [C, h, w] with half-pixel centres -> [C, height, width]."""
         return self._torch.nn.functional.interpolate(
             self._torch.from_numpy(np.ascontiguousarray(maps))[None],

@@ -40,7 +40,7 @@ def entries(embedder: FaceEmbedder) -> list[Entry]:
             embedder.units, embedder.widths, squeeze_excitation=embedder.squeeze_excitation
         ),
         *batch_norm("output_layer.0", "output_norm"),
-        *dense("output_layer.3", "output_dense", flattened),
+        *dense("output_layer.3", "output_dense", layout=flattened),
         *batch_norm("output_layer.4", "embedding_norm", affine=embedder.affine_output),
     ]
 

@@ -40,7 +40,7 @@ def entries(name: str, widths: Sequence[int]) -> list[Entry]:
     if is_dense:
         # The official flattening puts columns before rows.
         layout = flattened_dense((2, 1, 0), (widths[-2], SIDE, SIDE))
-        table += dense(f"features.conv{len(widths)}", "dense", layout)
+        table += dense(f"features.conv{len(widths)}", "dense", layout=layout)
         table += prelu(f"features.prelu{len(widths)}", "dense_prelu")
     for head, source in HEADS[name].items():
         table += dense(source, head) if is_dense else convolution(source, head, bias=True)
