@@ -134,5 +134,13 @@ def variable_shapes(architecture: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: as `build`.
     """
-    module = build(architecture)
+    return shapes_of(build(architecture))
+
+
+def shapes_of(module: nn.Module) -> dict[str, Any]:
+    """As `variable_shapes`, of a registered module.
+
+    Raises:
+      ValueError: the module's class is not one of the registry's.
+    """
     return jax.eval_shape(lambda key: init(key, module), jax.random.key(0))

@@ -76,8 +76,10 @@ class StyledConv(nn.Module):
             if noise == "const":
                 x = x + (strength * buffer.value).astype(x.dtype)
         else:
-            fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), x.dtype)
-            x = x + strength.astype(x.dtype) * fresh
+            # A normal draw in bfloat16 has 128 values.
+            dtype = jnp.promote_types(x.dtype, jnp.float32)
+            fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), dtype)
+            x = x + (strength * fresh).astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return scaled_leaky_relu(x + bias.astype(x.dtype))
 

@@ -144,6 +144,18 @@ def gathered(tree: PyTree) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
+def shared_out(rows: jax.Array) -> jax.Array:
+    """Rows [B, ...] that a jitted step made itself, over all devices as those of the batch.
+
+    Left to itself the compiler draws, and computes with, all of them on every device. Rows that the
+    devices do not divide stay as they are, as do all under no mesh.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or len(rows) % mesh.size:
+        return rows
+    return jax.lax.with_sharding_constraint(rows, PartitionSpec(AXES))
+
+
 def check_batch_size(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> None:
     """Raises InputError where the mesh, or the parts of an accumulated step, do not divide it."""
     if not isinstance(accumulate, int) or accumulate < 1:

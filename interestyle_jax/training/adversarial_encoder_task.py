@@ -19,7 +19,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.models.progressive import PROGRESSIVE, silence_rows
 from interestyle_jax.models.registry import describe
-from interestyle_jax.parallel.sharding import gathered
+from interestyle_jax.parallel.sharding import gathered, shared_out
 from interestyle_jax.training.encoder_task import FROZEN, EncoderState, EncoderTask
 from interestyle_jax.training.latent_adversary import (
     Adversary,
@@ -73,8 +73,9 @@ class AdversarialEncoderTask(EncoderTask):
 
     def init(self, key: jax.Array, initial: PyTree) -> AdversarialState:
         """See `Task.init`."""
-        state = super().init(key, initial)
-        adversary = self.adversary.init(jax.random.fold_in(key, 2))
+        encoder_key, adversary_key = jax.random.split(key)
+        state = super().init(encoder_key, initial)
+        adversary = self.adversary.init(adversary_key)
         return AdversarialState(**vars(state), adversary=adversary)
 
     def _stage(self, step: jax.Array) -> jax.Array:
@@ -106,14 +107,15 @@ class AdversarialEncoderTask(EncoderTask):
         phase: tuple[str, ...] = (),
     ) -> tuple[AdversarialState, dict[str, jax.Array]]:
         """See `Task.train_step`: an update of the discriminator, then of the encoder against it."""
+        encoder_key, adversary_key = jax.random.split(key)
         stage = self._stage(state.step)
         frozen = frozen | {"options": {"stage": stage}}
         adversary, batch_stats, judged = self._train_adversary(
-            state, frozen, batch, jax.random.fold_in(key, 1), freeze=FROZEN in phase
+            state, frozen, batch, adversary_key, freeze=FROZEN in phase
         )
         state = state.replace(adversary=adversary, batch_stats=batch_stats)
         frozen = frozen | {"adversary": adversary.params}
-        state, metrics = super().train_step(state, frozen, batch, key, phase)
+        state, metrics = super().train_step(state, frozen, batch, encoder_key, phase)
         return state, metrics | judged | {"stage": stage.astype(jnp.float32)}
 
     def _train_adversary(self, state, frozen, batch, key, *, freeze):
@@ -135,7 +137,7 @@ class AdversarialEncoderTask(EncoderTask):
             fake = fake + start.w
         row = jax.random.randint(row_key, (len(fake),), 0, frozen["options"]["stage"] + 1)
         fake = jnp.take_along_axis(fake, row[:, None, None], axis=1)[:, 0]
-        z = jax.random.normal(z_key, (len(fake), self.generator.z_dim))
+        z = shared_out(jax.random.normal(z_key, (len(fake), self.generator.z_dim)))
         real = self.generator.apply(frozen["generator"], z, method="map")
         real, fake = jax.lax.stop_gradient((real, fake))
         adversary, metrics = self.adversary.train(key, state.adversary, real, fake, state.step)

@@ -18,12 +18,14 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.registry import describe
 from interestyle_jax.models.stylegan2 import Generator
-from interestyle_jax.parallel.sharding import gathered
+from interestyle_jax.parallel.sharding import gathered, shared_out
 from interestyle_jax.training import gan_losses
+from interestyle_jax.training.random_streams import stream
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
-W_AVG_SAMPLES = 10_000
+W_AVG_SAMPLES, W_AVG_SEED = 10_000, 0
+SAMPLES_PER_ROW = 5
 
 
 @flax.struct.dataclass
@@ -42,7 +44,10 @@ class GanState:
 
 
 def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.GradientTransformation:
-    # A regulariser that runs every `interval` steps counts as 1 / interval of a step more.
+    """Adam for `interval` updates of the loss and one of its regulariser; 0: there is none.
+
+    So many updates together have the rate and the memory of `interval` updates by the config.
+    """
     ratio = interval / (interval + 1) if interval else 1.0
     return optax.adam(
         config.learning_rate * ratio, b1=config.b1**ratio, b2=config.b2**ratio, eps=1e-8
@@ -56,17 +61,30 @@ class GanTask:
     has_validation_loss = False
 
     def __init__(self, config: ml_collections.ConfigDict):
-        """Builds the networks from `config.generator` and `config.discriminator`."""
+        """Builds the networks from `config.generator` and `config.discriminator`.
+
+        Raises:
+          InputError: bad field of `config.gan`.
+        """
         self.config = config
         self.frozen = {}
         self.initial = {}
+        self.weight_digests = {}
         self.g = Generator(**config.generator.to_dict())
         self.d = Discriminator(resolution=self.g.resolution, **config.discriminator.to_dict())
         gan = config.gan
+        for weight, every in (
+            ("r1_gamma", "r1_every"),
+            ("path_length_weight", "path_length_every"),
+        ):
+            if not gan[weight] >= 0:
+                raise InputError(f"config.gan.{weight}: expected from 0, got {gan[weight]}")
+            if gan[weight] and gan[every] < 1:
+                raise InputError(f"config.gan.{every}: expected from 1, got {gan[every]}")
         self.g_optimizer = _lazy_adam(
             config.optimizer, gan.path_length_every if gan.path_length_weight else 0
         )
-        self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every)
+        self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every if gan.r1_gamma else 0)
 
     def init(self, key: jax.Array, initial: PyTree) -> GanState:
         """See `Task.init`."""
@@ -98,7 +116,7 @@ class GanTask:
         crossover = jax.random.randint(row_key, (batch_size,), 1, rows)
         crossover = jnp.where(mixed, crossover, rows)
         use_first = jnp.arange(rows)[None, :] < crossover[:, None]
-        return jnp.where(use_first[..., None], first[:, None], second[:, None])
+        return shared_out(jnp.where(use_first[..., None], first[:, None], second[:, None]))
 
     def _draw(self, key, params, noise, batch_size):
         params = gathered(params)
@@ -143,7 +161,11 @@ class GanTask:
         key: jax.Array,
         phase: tuple[str, ...] = (),
     ) -> tuple[GanState, dict[str, jax.Array]]:
-        """See `Task.train_step`: one update of D, then one of G against it."""
+        """See `Task.train_step`: one update of D, then one of G against it.
+
+        A regulariser that is due has an update of its own after its network's, with the same
+        optimizer state, on the parameters that the first one gave.
+        """
         del frozen
         gan = self.config.gan
         real = self._real(batch)
@@ -161,31 +183,34 @@ class GanTask:
             state.discriminator
         )
 
+        trained = self._update(
+            self.d_optimizer, d_grads, (state.discriminator, state.discriminator_opt)
+        )
+
         def r1_objective(params):
             return gan_losses.r1_penalty(lambda x: self._judge(params, x), real)
 
         r1 = state.r1
         if "r1" in phase:
-            r1, r1_grads = jax.value_and_grad(r1_objective)(state.discriminator)
+            r1, r1_grads = jax.value_and_grad(r1_objective)(trained[0])
             factor = 0.5 * gan.r1_gamma * gan.r1_every
-            d_grads = jax.tree.map(lambda a, b: a + factor * b, d_grads, r1_grads)
-        d_updates, discriminator_opt = self.d_optimizer.update(
-            d_grads, state.discriminator_opt, state.discriminator
-        )
-        discriminator = optax.apply_updates(state.discriminator, d_updates)
+            trained = self._update(self.d_optimizer, r1_grads, trained, factor=factor)
+        discriminator, discriminator_opt = trained
 
         def g_objective(params):
             images = self._draw(g_key, params, state.noise, size)
             return gan_losses.generator_loss(self._judge(discriminator, images))
 
         g_loss, g_grads = jax.value_and_grad(g_objective)(state.generator)
+        trained = self._update(self.g_optimizer, g_grads, (state.generator, state.generator_opt))
         mean_path_length = state.mean_path_length
         if "path_length" in phase:
-            g_grads, mean_path_length = self._with_path_length(path_key, state, g_grads, size)
-        g_updates, generator_opt = self.g_optimizer.update(
-            g_grads, state.generator_opt, state.generator
-        )
-        generator = optax.apply_updates(state.generator, g_updates)
+            path_grads, mean_path_length = self._path_length_gradient(
+                path_key, state, trained[0], max(1, size // 2)
+            )
+            factor = gan.path_length_weight * gan.path_length_every
+            trained = self._update(self.g_optimizer, path_grads, trained, factor=factor)
+        generator, generator_opt = trained
         decay = self._ema_decay(state.step)
         ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, generator)
         metrics = {
@@ -209,12 +234,19 @@ class GanTask:
         )
         return state, metrics
 
-    def _with_path_length(self, key, state, grads, size):
-        gan = self.config.gan
+    def _update(self, optimizer, grads, trained, *, factor=1.0):
+        """(parameters, optimizer state) after one update by `factor` times the gradient."""
+        params, opt_state = trained
+        grads = jax.tree.map(lambda g: factor * g, grads)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def _path_length_gradient(self, key, state, params, size):
+        """Of the penalty on `size` latents at `params`, and the mean path length with theirs."""
         w_key, noise_key, y_key = jax.random.split(key, 3)
-        size = max(1, size // 2)
 
         def objective(params):
+            params = gathered(params)
             w_plus = self._w_plus(w_key, params, size)
             variables = {"params": params, "noise": state.noise}
 
@@ -225,9 +257,8 @@ class GanTask:
             mean = state.mean_path_length + 0.01 * (lengths.mean() - state.mean_path_length)
             return jnp.square(lengths - mean).mean(), jax.lax.stop_gradient(mean)
 
-        (_, mean), path_grads = jax.value_and_grad(objective, has_aux=True)(state.generator)
-        factor = gan.path_length_weight * gan.path_length_every
-        return jax.tree.map(lambda a, b: a + factor * b, grads, path_grads), mean
+        (_, mean), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return grads, mean
 
     def validate_step(
         self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array
@@ -242,13 +273,12 @@ class GanTask:
         }
 
     def pictures(self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
-        """See `Task.pictures`: one row of held-out pictures, five of the EMA's samples."""
+        """See `Task.pictures`: a held-out picture, and five of the EMA's samples beside it."""
         del frozen
         real = self._real(batch)
-        columns = min(8, real.shape[0])
-        samples = self._draw(key, state.ema, state.noise, 5 * columns)
-        grid = jnp.concatenate([real[:columns], samples])
-        return grid.reshape(6, columns, *grid.shape[1:])
+        samples = self._draw(key, state.ema, state.noise, SAMPLES_PER_ROW * len(real))
+        samples = samples.reshape(len(real), SAMPLES_PER_ROW, *real.shape[1:])
+        return jnp.concatenate([real[:, None], samples], axis=1)
 
     def exported(self, state: GanState) -> GanState:
         """See `Task.exported`."""
@@ -257,7 +287,8 @@ class GanTask:
     def export(self, state: GanState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: the EMA generator, with w_avg over 10,000 samples."""
         variables = {"params": state.ema, "noise": state.noise}
-        z = jax.random.normal(jax.random.key(0), (W_AVG_SAMPLES, self.g.z_dim))
+        key = stream(W_AVG_SEED, "mean_latent")
+        z = jax.random.normal(key, (W_AVG_SAMPLES, self.g.z_dim))
         w_avg = self.g.apply({"params": state.ema}, z, method="map").mean(axis=0)
         save_weights(
             directory,
@@ -267,5 +298,5 @@ class GanTask:
             licence=self.config.licence,
             dtype=self.config.storage_dtype,
             force=True,
-            extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": 0}, **extra},
+            extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": W_AVG_SEED}, **extra},
         )

@@ -90,7 +90,7 @@ def apply_initial(key: PRNGKeyArray, fresh: PyTree, initial: dict[str, PyTree]) 
     flat = flatten_dict(fresh)
     for path, value in flatten_dict(initial["trunk"]).items():
         if path == STEM and value.shape != flat[path].shape:
-            drawn = jax.random.normal(key, flat[path].shape, flat[path].dtype)
+            drawn = jax.random.normal(key, flat[path].shape)
             value = drawn.at[:, :, : value.shape[2]].set(value)
         flat[path] = jnp.asarray(value, flat[path].dtype)
     return unflatten_dict(flat)

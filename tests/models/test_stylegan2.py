@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from interestyle_jax.models.discriminator import Discriminator, minibatch_stddev
 from interestyle_jax.models.modulated_conv import ModulatedConv, upsample_conv
 from interestyle_jax.models.strided_conv import DIMENSIONS, strided_conv, transposed_conv
-from interestyle_jax.models.stylegan2 import Generator, num_styles, truncate
+from interestyle_jax.models.stylegan2 import Generator, StyledConv, num_styles, truncate
 
 TINY = {
     "resolution": 16,
@@ -73,6 +73,21 @@ def test_noise_stored_fresh_and_none(tiny):
     np.testing.assert_allclose(*draw(same, noise="const"), rtol=1e-5, atol=1e-5)
     pair = fresh(same, jax.random.key(2))
     assert not np.allclose(pair[0], pair[1])
+
+
+def test_fresh_noise_is_drawn_in_float32():
+    """Drawn in bfloat16 a normal has 128 values, half of them above 0."""
+    layer = StyledConv(1)
+    x, w = jnp.zeros((1, 64, 64, 1), jnp.bfloat16), jnp.zeros((1, 2))
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(layer.init, key, x, w, "const")
+    variables = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    params = {**variables["params"], "noise_strength": jnp.ones(())}
+    drawn = jax.jit(layer.apply)({**variables, "params": params}, x, w, key)
+    assert drawn.dtype == jnp.bfloat16
+    values = np.unique(np.asarray(drawn, np.float32))
+    assert np.count_nonzero(values > 0) > 200
+    np.testing.assert_allclose(np.std(np.where(drawn > 0, drawn, 5 * drawn)), 2**0.5, rtol=0.05)
 
 
 def test_each_style_row_reaches_the_picture(tiny):

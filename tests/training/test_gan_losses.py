@@ -1,11 +1,15 @@
 """Adversarial losses against closed forms, and the generator's step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.parallel import sharding
 from interestyle_jax.training import gan_losses
 from interestyle_jax.training.gan_task import GanTask
 from interestyle_jax.training.presets import generator_config
@@ -97,3 +101,102 @@ def test_pictures_of_another_size_are_refused(task):
     batch = {"clean": jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)}
     with pytest.raises(InputError, match=r"config.data.dir: its pictures are 16 x 16.* is 8"):
         jax.eval_shape(task.train_step, state, {}, batch, jax.random.key(0))
+
+
+def test_lazy_regularisers_are_updates_of_their_own(task):
+    """As in the official code: so many updates of Adam as its correction counts."""
+    gan = task.config.gan
+    state = jax.jit(task.init)(jax.random.key(0), {})
+    rng = np.random.default_rng(0)
+    batch = {"clean": rng.integers(0, 256, (8, 8, 8, 3), np.uint8)}
+    key = jax.random.key(1)
+    step = jax.jit(task.train_step, static_argnums=4)
+    plain, _ = step(state, {}, batch, key, ())
+    both, metrics = step(state, {}, batch, key, ("r1", "path_length"))
+    counts = [int(s[0].count) for s in (plain.generator_opt, plain.discriminator_opt)]
+    assert counts == [1, 1]
+    counts = [int(s[0].count) for s in (both.generator_opt, both.discriminator_opt)]
+    assert counts == [2, 2]
+    # The second update of D is by R1 alone, at the parameters that the first one gave.
+    real = batch["clean"].astype(np.float32) / 127.5 - 1
+
+    def penalty(params):
+        return gan_losses.r1_penalty(lambda x: task.d.apply({"params": params}, x), real)
+
+    r1, grads = jax.jit(jax.value_and_grad(penalty))(plain.discriminator)
+    np.testing.assert_allclose(metrics["r1"], r1, rtol=1e-4)
+    grads = jax.tree.map(lambda g: 0.5 * gan.r1_gamma * gan.r1_every * g, grads)
+    ratio = gan.r1_every / (gan.r1_every + 1)
+    optimizer = optax.adam(
+        task.config.optimizer.learning_rate * ratio, b1=0.0, b2=0.99**ratio, eps=1e-8
+    )
+    _, want = optimizer.update(grads, plain.discriminator_opt)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6 * float(r1)),
+        both.discriminator_opt[0].nu,
+        want[0].nu,
+    )
+
+
+def test_adam_is_corrected_for_terms_that_are_there(task):
+    """Steps of a first update: the learning rate, and less where a regulariser shares the time."""
+    config = task.config.copy_and_resolve_references()
+    grads = {"a": jnp.ones(())}
+
+    def rates(config):
+        task = GanTask(config)
+        updates = (o.update(grads, o.init(grads))[0] for o in (task.g_optimizer, task.d_optimizer))
+        return [-float(u["a"]) / config.optimizer.learning_rate for u in updates]
+
+    np.testing.assert_allclose(rates(config), [2 / 3, 4 / 5], rtol=1e-5)
+    config.gan.r1_gamma = config.gan.path_length_weight = 0.0
+    config.gan.r1_every = 0
+    np.testing.assert_allclose(rates(config), [1, 1], rtol=1e-5)
+    config.gan.r1_gamma = 1.0
+    with pytest.raises(InputError, match="config.gan: .* r1_every from 1; got 1.0 and 0"):
+        GanTask(config)
+    config.gan.r1_gamma = -1.0
+    with pytest.raises(InputError, match="config.gan: .* weight of r1 from 0.* -1.0 and 0"):
+        GanTask(config)
+
+
+def path_length(task, state, batch, key):
+    """The mean path length after a step's penalty, and its gradient."""
+    del batch
+    grads, mean = task._path_length_gradient(key, state, state.generator, 16)
+    return grads, {"path_length": mean}
+
+
+def whole_step(task, state, batch, key):
+    """Parameters after a step with both regularisers, and its metrics."""
+    state, metrics = task.train_step(state, {}, batch, key, ("r1", "path_length"))
+    return (state.generator, state.discriminator), metrics
+
+
+@pytest.mark.parametrize("work", [path_length, pytest.param(whole_step, marks=pytest.mark.slow)])
+def test_one_device_and_eight_over_fsdp_agree(task, work):
+    """Path lengths too; and the devices share out the pictures that a step draws."""
+    config = task.config.copy_and_resolve_references()
+    config.batch_size = 16
+    config.generator.update({"channel_base": 64, "channel_max": 8})
+    task = GanTask(config)
+    key = jax.random.key(0)
+    state = jax.device_get(jax.jit(task.init)(key, {}))
+    batch = {"clean": np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), np.uint8)}
+    results, flops = [], []
+    for devices, fsdp in [(1, 1), (8, 4)]:
+        mesh = sharding.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
+        places = sharding.tree_sharding(mesh, state, min_size=64)
+        whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+        jitted = jax.jit(functools.partial(work, task), in_shardings=(places, rows, whole))
+        with jax.set_mesh(mesh):
+            compiled = jitted.lower(state, batch, key).compile()
+        flops.append(compiled.cost_analysis()["flops"])
+        placed = jax.device_put(state, places)
+        results.append(jax.device_get(compiled(placed, sharding.put_batch(batch, rows), key)))
+    (one, metrics), (other, others) = results
+    assert metrics["path_length"] > 0
+    for field in metrics:
+        np.testing.assert_allclose(others[field], metrics[field], rtol=1e-4, err_msg=field)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), other, one)
+    assert flops[1] < flops[0] / 4
