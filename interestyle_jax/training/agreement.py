@@ -8,6 +8,7 @@ from typing import Any
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.training import processes
+from interestyle_jax.training.same_run import flatten
 
 # Hosts may keep these in places of their own, and what lies there is compared by its digest.
 OWN_FIELDS = ("data.dir", "data.workers", "weights.")
@@ -22,7 +23,7 @@ def check_same_config(config: Mapping[str, Any]) -> None:
     Raises:
       InputError: on every process, naming the field and those processes whose value is their own.
     """
-    fields = {k: v for k, v in _flatten(config).items() if not k.startswith(OWN_FIELDS)}
+    fields = {k: v for k, v in flatten(config).items() if not k.startswith(OWN_FIELDS)}
     _check("config.{}", fields)
 
 
@@ -70,13 +71,3 @@ def find_difference(
             first = values.index(usual)
             return name, f"{', '.join(others)}; process {first} (host {hosts[first]}) has {usual}"
     return None
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

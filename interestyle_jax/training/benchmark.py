@@ -31,6 +31,7 @@ from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models.products import matmul
 from interestyle_jax.parallel import sharding
+from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import git_commit
 from interestyle_jax.training.task import Task
 from interestyle_jax.training.trainer import make_task
@@ -85,10 +86,10 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     load_before = os.getloadavg()[0]
     matmul = [matmul_flops_per_second()]
     task = make_task(config)
-    key = jax.random.key(config.seed)
+    seeded = SeededTask(task, config.seed)
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    places = sharding.tree_sharding(mesh, jax.eval_shape(task.init, key, task.initial))
-    state = jax.jit(task.init, out_shardings=places)(key, task.initial)
+    places = sharding.tree_sharding(mesh, jax.eval_shape(seeded.init, task.initial))
+    state = jax.jit(seeded.init, out_shardings=places)(task.initial)
     frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
     frozen = sharding.put_tree(task.frozen, frozen_places)
     source, reading = _pictures(config, task, steps)
@@ -96,16 +97,16 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     jax.block_until_ready((state, frozen, batch))
     peak = {"before_compiling": _peak_rss()}
     jitted = jax.jit(
-        task.train_step,
-        in_shardings=(places, frozen_places, rows, whole),
+        seeded.train_step,
+        in_shardings=(places, frozen_places, rows),
         out_shardings=(places, whole),
         donate_argnums=0,
-        static_argnums=4,
+        static_argnums=3,
     )
     figures = []
     for phase, share in _phases(task):
         with jax.set_mesh(mesh):
-            state, step = _measure(jitted, (state, frozen, batch), key, phase, share, steps)
+            state, step = _measure(jitted, (state, frozen, batch), phase, share, steps)
         figures.append(step)
     peak["after_the_steps"] = _peak_rss()
     matmul.append(matmul_flops_per_second())
@@ -133,7 +134,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
 
 def matmul_flops_per_second(size: int = MATMUL_SIZE, *, repeats: int = 10) -> float:
     """The best rate of a float32 product of two [size, size] matrices on one device."""
-    a = jax.random.normal(jax.random.key(0), (size, size))
+    a = jax.numpy.asarray(np.random.default_rng(0).normal(size=(size, size)), np.float32)
     product = jax.jit(matmul)
     product(a, a).block_until_ready()
     best = float("inf")
@@ -144,19 +145,18 @@ def matmul_flops_per_second(size: int = MATMUL_SIZE, *, repeats: int = 10) -> fl
     return 2.0 * size**3 / best
 
 
-def _measure(jitted, arguments, key, phase, share, steps):
+def _measure(jitted, arguments, phase, share, steps):
     """The state afterwards (the one given is donated), and the figures of one form of the step."""
     state, frozen, batch = arguments
     begun = time.perf_counter()
-    lowered = jitted.lower(state, frozen, batch, key, phase)
+    lowered = jitted.lower(state, frozen, batch, phase)
     traced = time.perf_counter()
     compiled = lowered.compile()
     ready = time.perf_counter()
     seconds = []
-    for k in range(steps + 1):
-        step_key = jax.random.fold_in(key, k)
+    for _ in range(steps + 1):
         started = time.perf_counter()
-        state, metrics = compiled(state, frozen, batch, step_key)
+        state, metrics = compiled(state, frozen, batch)
         jax.block_until_ready((state, metrics))
         seconds.append(time.perf_counter() - started)
     costs = compiled.cost_analysis() or {}
@@ -212,14 +212,14 @@ def _pictures(
             rate = steps * config.batch_size / (time.perf_counter() - begun)
         return batch, rate
     if config.task == "generator":
-        size = config.generator.resolution
+        sides = (config.generator.resolution,) * 2
     else:
-        size = task.encoder.input_size
+        sides = task.networks.picture_shape
     rng = np.random.default_rng(0)
     batch: dict[str, np.ndarray] = {"id": np.arange(config.batch_size)}
     for field in task.batch_fields:
         channels = 1 if "mask" in field else 3
-        shape = (config.batch_size, size, size, channels)
+        shape = (config.batch_size, *sides, channels)
         batch[field] = rng.integers(0, 256, shape, dtype=np.uint8)
         if channels == 1:
             batch[field] = np.where(batch[field] > 127, 255, 0).astype(np.uint8)

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at, schedule
 from interestyle_jax.inversion.refinement import pool_to, refine
-from interestyle_jax.inversion.resize import resize_images
+from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.accumulation import accumulate
@@ -57,6 +58,7 @@ class EncoderTask:
       generator: the frozen generator's module.
       frozen: `networks.frozen`.
       initial: variables that the training starts from (`training.initial_weights`).
+      weight_digests: see `Task`.
     """
 
     batch_fields = ("image", "interest_mask")
@@ -76,6 +78,9 @@ class EncoderTask:
         self.frozen = self.networks.frozen
         weights = config.weights
         self.initial = read_initial(weights.trunk, weights.encoder, self.networks.shapes)
+        self.weight_digests = self.networks.digests | {
+            name: fingerprint_arrays(read) for name, read in self.initial.items()
+        }
         self.feedback = self.encoder.input_channels == 6
         method = config.method
         if not self.feedback and (method.num_iterations > 1 or method.disentangle_weight):
@@ -89,7 +94,8 @@ class EncoderTask:
 
     def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
-        variables = apply_initial(jax.random.fold_in(key, 1), init(key, self.encoder), initial)
+        network_key, initial_key = jax.random.split(key)
+        variables = apply_initial(initial_key, init(network_key, self.encoder), initial)
         params = variables["params"]
         return EncoderState(
             step=jnp.zeros((), jnp.int32),
@@ -100,11 +106,14 @@ class EncoderTask:
         )
 
     def _prepare(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """I [B, S, S, 3] in [-1, 1] and its dilated interest mask [B, S, S, 1], at encoder size."""
+        """I [B, H, W, 3] in [-1, 1], its dilated interest mask [B, H, W, 1], at encoder size.
+
+        Pictures of other proportions are squeezed, as inversion does.
+        """
         batch = normalize(batch)
-        size = (self.encoder.input_size,) * 2
-        image = resize_images(batch["image"], size)
-        mask = resize_images(batch["interest_mask"], size)
+        image, mask = (
+            resize_images(batch[field], self.networks.picture_shape) for field in self.batch_fields
+        )
         return image, dilate(mask, self.config.method.dilation_radius)
 
     def _image_loss(self, frozen: PyTree) -> ImageLoss:
@@ -147,7 +156,8 @@ class EncoderTask:
 
         def synthesize(w_plus, i):
             noise = "const" if key is None else jax.random.fold_in(key, i)
-            return self.generator.apply(frozen["generator"], w_plus, noise, method="synthesize")
+            drawn = self.generator.apply(frozen["generator"], w_plus, noise, method="synthesize")
+            return crop_to_shape(drawn, self.networks.picture_shape)
 
         return synthesize
 
@@ -335,7 +345,7 @@ class EncoderTask:
             licence=self.config.licence,
             dtype=self.config.storage_dtype,
             force=True,
-            extra=extra,
+            extra={"picture_shape": list(self.networks.picture_shape)} | extra,
         )
 
     def _more_to_export(self, state: EncoderState) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -125,6 +125,8 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "encoder": "",
                 },
                 "encoder": {"type": "BackboneEncoder", "input_channels": 6},
+                # Height and width of what the encoder sees, official cars (192, 256); (): square.
+                "picture_shape": (),
                 "method": {
                     "num_iterations": NUM_ITERATIONS,
                     **ENCODER_PRESETS["interestyle"],
@@ -162,6 +164,15 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
         )
     )
     return set_preset(config, preset)
+
+
+def default_config(task: str, preset: str) -> ConfigDict:
+    """The config of a task and preset with every field at its default.
+
+    Raises:
+      ValueError: unknown preset.
+    """
+    return generator_config() if task == "generator" else encoder_config(preset)
 
 
 def generator_config() -> ConfigDict:

@@ -238,6 +238,18 @@ def together(work: Callable[[], Any]) -> list[Any]:
     return [value for value, _ in ended]
 
 
+def tree_of_first(make: Callable[[], Any]) -> Any:
+    """What `make` returns on the first process, a tree of arrays, on all of them as NumPy arrays.
+
+    All must ask; the others do not run `make`.
+    """
+    if jax.process_count() == 1:
+        return jax.device_get(make())
+    shapes = jax.eval_shape(make)
+    own = make() if is_first() else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(jax.device_get(own)))
+
+
 def clock_skew() -> int:
     """Seconds between the earliest and the latest clock of the processes; all must ask."""
     if jax.process_count() == 1:

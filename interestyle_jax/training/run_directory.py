@@ -12,15 +12,9 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.pictures import save_picture
-from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.errors import file_error
 from interestyle_jax.library_versions import library_versions
-
-CHANGEABLE = (
-    *("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest"),
-    "storage_dtype",
-    "remat",
-)
-CHANGEABLE_GROUPS = ("mesh", "data")
+from interestyle_jax.training.same_run import check_same_run, read_saved_config
 
 
 def git_commit() -> str | None:
@@ -55,29 +49,6 @@ def write_json(path: Path, value: Any) -> None:
         raise file_error(error, f"{path}: cannot be written") from error
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat.update(_flatten(value, f"{path}.") if isinstance(value, dict) else {path: value})
-    return flat
-
-
-def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path) -> None:
-    """Raises InputError where a resumed run's config is another run's; names the first field."""
-    before, now = _flatten(saved), _flatten(config)
-    for name in sorted(before.keys() | now.keys()):
-        # A learning rate that falls towards the last step depends on which one that is.
-        bound = name == "num_steps" and now.get("optimizer.schedule") == "cosine"
-        if not bound and (name in CHANGEABLE or name.split(".")[0] in CHANGEABLE_GROUPS):
-            continue
-        if before.get(name) != now.get(name):
-            raise InputError(
-                f"config.{name}: {workdir} was begun with {before.get(name)!r}, now it is "
-                f"{now.get(name)!r}; give another --workdir or the old value"
-            )
-
-
 class RunDirectory:
     """Writes a run's files; only the first process of a run does, the others read."""
 
@@ -107,18 +78,14 @@ class RunDirectory:
         except OSError as error:
             raise file_error(error, f"{workdir}: cannot be made") from error
         self.config = json.loads(config.to_json())
-        config_path = self.path / "config.json"
-        if config_path.exists():
-            try:
-                saved = json.loads(config_path.read_text())
-            except ValueError as error:
-                raise InputError(f"{config_path}: not JSON ({error})") from error
+        saved = read_saved_config(self.path)
+        if saved is not None:
             check_same_run(saved, self.config, self.path)
         facts = {"command": command, "git_commit": git_commit(), "versions": library_versions()}
         self.facts = facts
         if not writes:
             return
-        write_json(config_path, self.config)
+        write_json(self.path / "config.json", self.config)
         write_json(self.path / "run.json", facts | {"argv": sys.argv})
         self._board = SummaryWriter(str(self.path / "tensorboard"))
 

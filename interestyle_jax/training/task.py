@@ -17,6 +17,8 @@ class Task(Protocol):
         uint8 and are normalised inside the step.
       frozen: arrays that are never trained and never donated (networks and their statistics).
       initial: arrays that `init` starts from, an empty dict where everything is drawn.
+      weight_digests: {field of `config.weights`: digest} of what was read; a run that is gone on
+        with has the same.
       has_validation_loss: whether `validate_step` returns "loss"; without it the latest
         checkpoint is the best.
     """
@@ -24,6 +26,7 @@ class Task(Protocol):
     batch_fields: tuple[str, ...]
     frozen: PyTree
     initial: PyTree
+    weight_digests: dict[str, str]
     has_validation_loss: bool
 
     def init(self, key: jax.Array, initial: PyTree) -> PyTree:
@@ -52,7 +55,7 @@ class Task(Protocol):
         """Figures [B], one a picture; their mean "loss" picks the best checkpoint."""
 
     def pictures(self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
-        """A grid to look at, [rows, columns, H, W, 3] in [-1, 1]."""
+        """A grid to look at, a row a picture of the batch: [B, columns, H, W, 3] in [-1, 1]."""
 
     def exported(self, state: PyTree) -> PyTree:
         """What of the state `export` reads; the rest is None, and stays on the devices."""

@@ -14,12 +14,13 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from tqdm import tqdm
 
 from interestyle_jax.errors import reason
 from interestyle_jax.training import processes
-from interestyle_jax.training.trainer import Trainer, check_finite
+from interestyle_jax.training.same_run import with_older_fields
+from interestyle_jax.training.step_window import StepWindow
+from interestyle_jax.training.trainer import Trainer
 
 
 class _Stop:
@@ -65,8 +66,10 @@ def train(
       InputError: bad config, data or checkpoint.
       FloatingPointError: a metric was not finite; names the metric and the step.
     """
+    config, notices = with_older_fields(config, Path(workdir))
     trainer = Trainer(config, Path(workdir), command)
-    for notice in trainer.checkpoints.notices if processes.is_first() else ():
+    notices += trainer.checkpoints.notices
+    for notice in notices if processes.is_first() else ():
         print(notice, file=sys.stderr)
     trainer.export_if_missing()
     done = trainer.run.finished_report() if trainer.step >= config.num_steps else None
@@ -74,11 +77,11 @@ def train(
         trainer.close()
         trainer.checkpoints.close()
         return done
-    status, error = "failed", None
-    begun, first_step, compiled = time.monotonic(), trainer.step, None
+    status, error, window = "failed", None, StepWindow(config.batch_size)
+    begun = time.monotonic()
     try:
         with _Stop() as stop, _bar(trainer) as bar:
-            compiled = _run(trainer, stop, bar)
+            _run(trainer, stop, bar, window)
         # A run whose last save fails is not completed.
         trainer.checkpoints.wait()
         status = "preempted" if trainer.step < config.num_steps else "completed"
@@ -86,8 +89,6 @@ def train(
         error = reason(caught)
         raise
     finally:
-        seconds = time.monotonic() - (compiled or begun)
-        done = max(0, trainer.step - first_step - 1)
         meta = trainer.meta or {"best_step": None, "best_loss": None}
         report = {
             "status": status,
@@ -95,7 +96,7 @@ def train(
             "last_step": trainer.step,
             "best_step": meta["best_step"],
             "best_loss": meta["best_loss"] if trainer.task.has_validation_loss else None,
-            "images_per_second": done * config.batch_size / seconds if done else None,
+            "images_per_second": window.images_per_second(),
             "seconds": time.monotonic() - begun,
             "devices": jax.device_count(),
             "processes": jax.process_count(),
@@ -127,58 +128,34 @@ def _bar(trainer: Trainer) -> tqdm:
     )
 
 
-def _run(trainer: Trainer, stop: _Stop, bar: tqdm) -> float | None:
-    """Steps until the end or a stop; returns the time at which the first step was done."""
-    config, pending, compiled = trainer.config, [], None
-    window, window_step = time.monotonic(), trainer.step
-    saved = trainer.step
+def _run(trainer: Trainer, stop: _Stop, bar: tqdm, window: StepWindow) -> None:
+    """Steps until the end or a stop."""
+    config, first_step, saved = trainer.config, trainer.step, trainer.step
     while trainer.step < config.num_steps:
         batch = trainer.next_batch()
         phase = trainer.task.phase(trainer.step)
         trainer.state, metrics = trainer.train_step(trainer.state, trainer.frozen, batch, phase)
         trainer.step += 1
-        pending.append((trainer.step, metrics))
-        if compiled is None:
-            jax.block_until_ready(metrics)
-            compiled = window = time.monotonic()
-            window_step = trainer.step
+        window.add(trainer.step, metrics)
+        if trainer.step == first_step + 1:
+            window.forget_time()
         bar.update()
         last = trainer.step == config.num_steps
         leave = stop.asked or trainer.checkpoints.reached_preemption(trainer.step)
         if trainer.step % config.log_every == 0 or last or leave:
-            scalars = _flush(pending)
-            now = time.monotonic()
-            images = (trainer.step - window_step) * config.batch_size
-            if images:
-                scalars["images_per_second"] = images / (now - window)
+            scalars = window.close()
             trainer.run.log(trainer.step, scalars)
             bar.set_postfix(
                 loss=f"{scalars['loss']:.4f}", img_s=f"{scalars.get('images_per_second', 0):.1f}"
             )
-            window, window_step = now, trainer.step
         if trainer.step % config.checkpoint_every == 0 or last or leave:
-            _flush(pending)
-            trainer.run.log(trainer.step, trainer.save())
+            with window.paused():
+                trainer.run.log(trainer.step, trainer.save())
             saved = trainer.step
         if trainer.step % config.picture_every == 0 or last:
-            trainer.draw()
+            with window.paused():
+                trainer.draw()
         if leave and not last:
             break
     if trainer.step == config.num_steps and saved != trainer.step:
         trainer.save()
-    return compiled
-
-
-def _flush(pending: list[tuple[int, dict[str, jax.Array]]]) -> dict[str, float]:
-    """Fetches the steps since the last call, checks each, and returns their means."""
-    fetched = [
-        (step, {name: float(value) for name, value in jax.device_get(metrics).items()})
-        for step, metrics in pending
-    ]
-    pending.clear()
-    for step, metrics in fetched:
-        check_finite(metrics, step)
-    if not fetched:
-        return {}
-    names = fetched[0][1]
-    return {name: float(np.mean([metrics[name] for _, metrics in fetched])) for name in names}

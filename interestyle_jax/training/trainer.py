@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from interestyle_jax.data.fingerprint import fingerprint, fingerprint_arrays
+from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
@@ -20,10 +20,14 @@ from interestyle_jax.parallel import sharding
 from interestyle_jax.training import processes
 from interestyle_jax.training.agreement import check_same_config, check_same_content
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
+from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import RunDirectory
+from interestyle_jax.training.same_run import check_same_weights
+from interestyle_jax.training.step_window import check_finite
 from interestyle_jax.training.task import Task
 
-VALIDATION_KEY = 1
+# Pictures in the grid of the first validation pictures.
+GRID_ROWS = 8
 
 
 def make_task(config: ml_collections.ConfigDict) -> Task:
@@ -69,10 +73,11 @@ class Trainer:
         self.rows = sharding.local_rows(self.batch_sharding, config.batch_size)
         self.fingerprint = fingerprint(self.data_dir)
         self.task = make_task(config)
-        self.weights_fingerprint = fingerprint_arrays(self.task.frozen)
         check_same_content(
-            {"config.data.dir": self.fingerprint, "config.weights": self.weights_fingerprint}
+            {"config.data.dir": self.fingerprint}
+            | {f"config.weights.{name}": x for name, x in self.task.weight_digests.items()}
         )
+        self.seeded = SeededTask(self.task, config.seed)
         self.run = RunDirectory(workdir, config, command, writes=processes.is_first())
         self.checkpoints = Checkpoints(
             self.run.path / "checkpoints", keep_latest=config.keep_latest
@@ -87,7 +92,7 @@ class Trainer:
 
     def _set_up_state(self) -> None:
         config = self.config
-        abstract = jax.eval_shape(self.task.init, self._key(), self.task.initial)
+        abstract = jax.eval_shape(self.seeded.init, self.task.initial)
         self.state_sharding = sharding.tree_sharding(self.mesh, abstract)
         self.frozen_sharding = sharding.frozen_sharding(
             self.mesh, self.task.frozen, split=config.mesh.shard_frozen
@@ -112,10 +117,7 @@ class Trainer:
         )
         if restored is None:
             self.step = 0
-            init = jax.jit(
-                lambda initial: self.task.init(self._key(), initial),
-                out_shardings=self.state_sharding,
-            )
+            init = jax.jit(self.seeded.init, out_shardings=self.state_sharding)
             self.state = init(self.task.initial)
             return
         if restored.meta["data_fingerprint"] != self.fingerprint:
@@ -123,40 +125,28 @@ class Trainer:
                 f"{config.data.dir}: the data set changed since the checkpoint of step "
                 f"{restored.step} in {self.run.path}; give the old data or another --workdir"
             )
-        # Checkpoints of the first release do not say which weights they were written with.
-        if restored.meta.get("weights_fingerprint", self.weights_fingerprint) != (
-            self.weights_fingerprint
-        ):
-            raise InputError(
-                f"config.weights: the frozen networks changed since the checkpoint of step "
-                f"{restored.step} in {self.run.path}; give the old weights or another --workdir"
-            )
+        check_same_weights(
+            restored.meta,
+            self.task.weight_digests,
+            self.run.config,
+            step=restored.step,
+            workdir=self.run.path,
+        )
         self.step, self.state, self.meta = restored.step, restored.state, restored.meta
         self.data.set_state(restored.data)
         self.run.forget_after(self.step)
         self.checkpoints.notices.append(f"{self.run.path}: going on from step {self.step}")
 
-    def _key(self) -> jax.Array:
-        """The run's key; made where it is used, so that it lies on no single device."""
-        return jax.random.key(self.config.seed)
-
     def _compile(self) -> None:
         whole = sharding.replicated(self.mesh)
         places = (self.state_sharding, self.frozen_sharding, self.batch_sharding)
 
-        def train_step(state, frozen, batch, phase):
-            key = jax.random.fold_in(self._key(), state.step)
-            return self.task.train_step(state, frozen, batch, key, phase)
+        def pictures(state, frozen, batch, index):
+            first = {name: rows[:GRID_ROWS] for name, rows in batch.items()}
+            return self.seeded.pictures(state, frozen, first, index)
 
-        def validate_step(state, frozen, batch):
-            key = jax.random.key(VALIDATION_KEY)
-            return self.task.validate_step(state, frozen, batch, key)
-
-        def pictures(state, frozen, batch):
-            return self.task.pictures(state, frozen, batch, jax.random.key(VALIDATION_KEY))
-
-        def on_mesh(function, **options):
-            jitted = jax.jit(function, in_shardings=places, **options)
+        def on_mesh(function, *more_places, **options):
+            jitted = jax.jit(function, in_shardings=(*places, *more_places), **options)
 
             def call(*arguments):
                 with jax.set_mesh(self.mesh):
@@ -165,13 +155,13 @@ class Trainer:
             return call
 
         self.train_step = on_mesh(
-            train_step,
+            self.seeded.train_step,
             out_shardings=(self.state_sharding, whole),
             donate_argnums=0,
             static_argnums=3,
         )
-        self.validate_step = on_mesh(validate_step, out_shardings=whole)
-        self.pictures = on_mesh(pictures, out_shardings=whole)
+        self.validate_step = on_mesh(self.seeded.validate_step, whole, out_shardings=whole)
+        self.pictures = on_mesh(pictures, whole, out_shardings=whole)
 
     def next_batch(self) -> dict[str, jax.Array]:
         """The next batch of the training data, on the devices."""
@@ -191,22 +181,28 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Means over the validation pictures, named `validation_*`."""
         totals: dict[str, list[np.ndarray]] = {}
-        for batch in self.held_out_batches():
+        for index, batch in enumerate(self.held_out_batches()):
             valid = batch.pop("valid")
             placed = sharding.put_batch(batch, self.batch_sharding)
-            values = jax.device_get(self.validate_step(self.state, self.frozen, placed))
+            figures = self.validate_step(self.state, self.frozen, placed, np.int32(index))
+            values = jax.device_get(figures)
             for name, rows in values.items():
                 rows = np.broadcast_to(rows, valid.shape)
                 totals.setdefault(name, []).append(rows[valid])
         return {f"validation_{k}": float(np.concatenate(v).mean()) for k, v in totals.items()}
 
     def draw(self) -> None:
-        """Saves the grid of the first validation batch."""
-        batch = next(iter(self.held_out_batches()))
-        batch.pop("valid")
-        placed = sharding.put_batch(batch, self.batch_sharding)
-        grid = jax.device_get(self.pictures(self.state, self.frozen, placed))
-        self.run.picture(self.step, np.asarray(grid))
+        """Saves the grid of the first `GRID_ROWS` validation pictures, whatever the batch."""
+        grids, count = [], 0
+        for index, batch in enumerate(self.held_out_batches()):
+            valid = batch.pop("valid")[:GRID_ROWS]
+            placed = sharding.put_batch(batch, self.batch_sharding)
+            grid = self.pictures(self.state, self.frozen, placed, np.int32(index))
+            grids.append(jax.device_get(grid)[valid])
+            count += len(grids[-1])
+            if count >= GRID_ROWS:
+                break
+        self.run.picture(self.step, np.concatenate(grids)[:GRID_ROWS])
 
     def save(self) -> dict[str, float]:
         """Validates, saves a checkpoint, and writes `weights/` if it is the best so far."""
@@ -220,7 +216,7 @@ class Trainer:
         self.meta = {
             "config": self.run.config,
             "data_fingerprint": self.fingerprint,
-            "weights_fingerprint": self.weights_fingerprint,
+            "weights": dict(self.task.weight_digests),
             "best_step": best_step,
             "best_loss": best_loss,
         }
@@ -252,10 +248,3 @@ class Trainer:
         """Ends reading and logging."""
         self.run.close()
         self.data.close()
-
-
-def check_finite(metrics: dict[str, float], step: int) -> None:
-    """Raises FloatingPointError naming the first metric that is not finite."""
-    for name, value in metrics.items():
-        if not np.isfinite(value):
-            raise FloatingPointError(f"step {step}: metric {name!r} is {value}; the run is stopped")

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from interestyle_jax import load
 from interestyle_jax.data.pictures import resize_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.resize import encoder_input
@@ -388,4 +389,46 @@ def test_share_of_steps_before_freezing_is_checked(make_config, share):
     config = make_config()
     config.freeze_batch_norm_after = share
     with pytest.raises(InputError, match="freeze_batch_norm_after.*from 0 to 1"):
+        EncoderTask(config)
+
+
+def test_pictures_that_are_not_square(make_config, batch, tmp_path):
+    """As official cars: the middle of the generator's picture, from training to inversion."""
+    config = make_config()
+    config.picture_shape = (6, 8)
+    run = Run(config)
+    task = run.task
+    assert task.frozen["image_0"].shape == (1, 6, 8, 3)
+    batch = {name: rows[:, 1:7] for name, rows in batch.items()}
+    state, metrics = run.step(batch)
+    assert all(np.isfinite(value) for value in metrics.values())
+    image, mask = task._prepare(batch)
+    np.testing.assert_allclose(image, batch["image"] / 127.5 - 1, atol=1e-6)
+    assert jax.jit(task.pictures)(state, task.frozen, batch, KEY).shape == (4, 2 + COUNT, 6, 8, 3)
+    values = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+
+    task.export(jax.device_get(state), tmp_path / "weights", extra={})
+    model = load(tmp_path / "weights")
+    assert model.input_shape == (6, 8)
+    y_hat = model.invert(image, num_steps=COUNT).images[-1]
+    assert y_hat.shape == image.shape
+    want = np.mean(np.square((y_hat - image) * mask), axis=(1, 2, 3))
+    np.testing.assert_allclose(values["l2"], want, rtol=1e-4)
+    # Other proportions are squeezed, as in inversion.
+    tall = {name: rows.repeat(2, axis=1) for name, rows in batch.items()}
+    assert task._prepare(tall)[0].shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((6, 6), "expected height and width, the longer of them the encoder's input size, 8"),
+        ((8,), "expected height and width"),
+        ((5, 8), "picture of 8 pixels has no middle part"),
+    ],
+)
+def test_bad_picture_shapes_are_refused(make_config, shape, words):
+    config = make_config()
+    config.picture_shape = shape
+    with pytest.raises(InputError, match=f"config.picture_shape: .*{words}"):
         EncoderTask(config)

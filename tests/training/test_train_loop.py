@@ -13,12 +13,13 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.parallel import sharding
-from interestyle_jax.training import processes, train_loop
+from interestyle_jax.training import encoder_networks, processes, train_loop
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
 
@@ -243,6 +244,28 @@ def test_one_device_and_eight_take_the_same_step(config):
         )
 
 
+def grid_rows(config, workdir):
+    """Rows of the picture that a trainer draws before its first step."""
+    trainer = Trainer(config, workdir, [])
+    trainer.draw()
+    trainer.close()
+    trainer.checkpoints.close()
+    with Image.open(workdir / "pictures" / "step_00000000.png") as picture:
+        return picture.height / 32
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_grid_has_eight_rows_whatever_the_batch(config, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(
+        sharding,
+        "make_mesh",
+        functools.partial(sharding.make_mesh, devices=jax.devices()[:4]),
+    )
+    config.batch_size, config.validation_samples = size, 16
+    # The split has eight pictures.
+    assert grid_rows(config, tmp_path / "run") == 8
+
+
 def test_not_finite_stops_naming_metric_and_step(config, tmp_path, monkeypatch):
     config.num_steps = 3
     config.checkpoint_every = 3
@@ -339,14 +362,43 @@ def test_bad_runs_are_refused_naming_the_field(config, tmp_path, uninterrupted):
 
 def test_changed_weights_are_refused(config, tmp_path, uninterrupted, tiny_weights):
     _, whole = uninterrupted
-    again = tmp_path / "again"
-    shutil.copytree(whole, again)
     config.weights.generator = str(tiny_weights / "other")
-    with pytest.raises(InputError, match="config.weights.generator: .* was begun with"):
-        train(config, again, command=[])
-    # The same name, with other content.
-    (again / "config.json").write_text(config.to_json())
-    with pytest.raises(InputError, match="frozen networks changed since the checkpoint of step 6"):
+    words = "config.weights.generator: .*other' is not what .* was trained with until step 6"
+    with pytest.raises(InputError, match=words):
+        train(config, whole, command=[])
+
+
+def test_a_run_goes_on_on_another_machine(
+    config, tmp_path, uninterrupted, tiny_weights, monkeypatch, capsys
+):
+    """Where G(w_avg) has other bits, the weights lie elsewhere, and a field is new."""
+    _, whole = uninterrupted
+    again, moved = tmp_path / "again", tmp_path / "moved"
+    shutil.copytree(whole, again)
+    shutil.copytree(tiny_weights / "generator", moved)
+    begun = json.loads((again / "config.json").read_text())
+    del begun["freeze_batch_norm_after"]
+    (again / "config.json").write_text(json.dumps(begun))
+    start, drawn = encoder_networks._start, []
+
+    def other_bits(*arguments):
+        w_0, image_0 = start(*arguments)
+        drawn.append(image_0)
+        return w_0, np.nextafter(np.asarray(image_0), np.float32(np.inf))
+
+    monkeypatch.setattr(encoder_networks, "_start", other_bits)
+    config.weights.generator = str(moved)
+    config.num_steps = config.checkpoint_every = STEPS + 1
+    config.freeze_batch_norm_after = 0.5
+    report = train(config, again, command=[])
+    assert (report["status"], report["last_step"]) == ("completed", STEPS + 1)
+    assert len(drawn) == 1
+    told = capsys.readouterr().err
+    assert "going on from step 6" in told
+    assert "config.freeze_batch_norm_after" in told and "default 1.0, not with 0.5" in told
+    assert json.loads((again / "config.json").read_text())["freeze_batch_norm_after"] == 1.0
+    config.compute_dtype = "bfloat16"
+    with pytest.raises(InputError, match="config.compute_dtype.*'float32', now it is 'bfloat16'"):
         train(config, again, command=[])
 
 
