@@ -1,9 +1,9 @@
-"""The command `interestyle align`; `align_files` does the work."""
+"""The command `interestyle align`; `jobs.alignments` does the work."""
 
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import add_landmark_options, count
+from interestyle_jax.commands.options import add_job_options, add_landmark_options, count
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -11,20 +11,22 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "align",
         help="align the faces of photographs as in FFHQ",
-        description="Cuts the face of a photograph, or of every photograph of a folder, upright.",
+        description="Cuts the face of a photograph, or of every photograph of a folder, upright. "
+        "The same command goes on after a stop.",
         allow_abbrev=False,
     )
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--size", type=count, default=1024, help="side in pixels (default 1024)")
     add_landmark_options(parser)
-    parser.add_argument("--workers", type=count, help="threads (default one a core, at most 8)")
+    add_job_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
-    from interestyle_jax.commands.align_files import align_files
+    from interestyle_jax.jobs.alignments import align_files
+    from interestyle_jax.jobs.shard import find_shard
 
     report = align_files(
         args.input,
@@ -32,9 +34,14 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         landmarks=args.landmarks or "litert",
         dlib_file=args.dlib_file,
+        max_skipped=args.max_skipped,
         workers=args.workers,
+        shard=find_shard(args.shard),
         command=args.argv,
     )
+    if report["status"] != "done":
+        print(f"{args.out}: aligned {report['num_images']} pictures, {report['num_left']} are left")
+        return 0
     done, skipped, seconds = (report[key] for key in ("num_images", "num_skipped", "seconds"))
     print(f"{args.out}: aligned {done} pictures in {seconds:.1f} s, skipped {skipped}")
     return 0

@@ -15,7 +15,7 @@ from interestyle_jax.data.pictures import read_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import make_provider, provider_options
 from interestyle_jax.photos.alignment import align
-from interestyle_jax.photos.landmarks import find_face, make_landmarker
+from interestyle_jax.photos.landmarks import Face, find_face, make_landmarker
 from interestyle_jax.photos.paste_back import check_edge, paste_back
 
 MOST_TOLD = 10
@@ -53,11 +53,21 @@ class Alignment:
 
 
 class AlignedFace(NamedTuple):
-    """uint8 [size, size, 3], its quad [4, 2] in the photograph, and how many faces that has."""
+    """A face cut out of its photograph.
+
+    Attributes:
+      picture: uint8 [size, size, 3].
+      quad: [4, 2] in the photograph.
+      face: its landmarks in the photograph.
+      num_faces: how many faces the photograph has.
+      photo_size: its width and height.
+    """
 
     picture: np.ndarray
     quad: np.ndarray
+    face: Face
     num_faces: int
+    photo_size: tuple[int, int]
 
 
 class Faces:
@@ -88,7 +98,7 @@ class Faces:
             picture, quad = align(photo, face.points, size=self.size)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-        return AlignedFace(picture, quad, num_faces)
+        return AlignedFace(picture, quad, face, num_faces, photo.shape[1::-1])
 
     def paste(
         self, file: Path, face: AlignedFace, inversion: UInt8[np.ndarray, "R R 3"]

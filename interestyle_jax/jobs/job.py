@@ -85,7 +85,8 @@ class PictureJob:
       options: all that results depend on, as JSON; an output folder belongs to one set.
       batch_size: pictures a call of `compute`.
       latents_shape: shape of `Result.latents`, or None.
-      own_files: names in the output folder that `finish` writes.
+      own_files: paths below the output folder of what `finish` writes.
+      report_file: the report's path there, one of them.
     """
 
     command: str
@@ -93,6 +94,7 @@ class PictureJob:
     batch_size: int = 1
     latents_shape: tuple[int, ...] | None = None
     own_files: tuple[str, ...] = ("report.json",)
+    report_file: str = "report.json"
 
     def outputs(self, name: str) -> tuple[str, ...]:
         """Paths below the output folder that the picture of this name may leave."""
@@ -114,5 +116,5 @@ class PictureJob:
         raise NotImplementedError
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
-        """Writes what all pictures share, other than `report.json`; returns the report."""
+        """Writes what all pictures share, other than the report, which it returns."""
         raise NotImplementedError

@@ -18,7 +18,6 @@ from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.jobs.whole_files import sync_folder, write_whole
 from interestyle_jax.library_versions import library_versions
 
-REPORT = "report.json"
 # Finished pictures are noted this often: what a kill may cost.
 COMMIT_SECONDS = 1.0
 LISTED = 3
@@ -292,7 +291,7 @@ class _Run:
             "command": list(command),
         }
         content = json.dumps(report, indent=1) + "\n"
-        write_whole(self.out / REPORT, content.encode())
+        write_whole(self.out / self.job.report_file, content.encode())
         sync_folder(self.out)
         return report
 
@@ -303,13 +302,15 @@ class _Run:
             if self._joined is None or self._joined.names != names:
                 return None
         try:
-            is_newer = (self.out / REPORT).stat().st_mtime_ns >= self.progress.changed()
+            is_newer = (
+                self.out / self.job.report_file
+            ).stat().st_mtime_ns >= self.progress.changed()
             # Latents may lie in several files.
             own = set(self.job.own_files) - {latent_files.JOINED}
             there = all((self.out / name).exists() for name in own)
             if not (is_newer and there):
                 return None
-            report = json.loads((self.out / REPORT).read_text(encoding="utf-8"))
+            report = json.loads((self.out / self.job.report_file).read_text(encoding="utf-8"))
             counts = (report["num_images"], report["num_skipped"])
         except (OSError, ValueError, LookupError, TypeError):
             return None

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.cli import main
-from interestyle_jax.commands import align_files
 from interestyle_jax.data.pictures import read_picture, save_picture
 from interestyle_jax.interest.providers import make_provider
+from interestyle_jax.jobs import aligned_faces, alignments
 from interestyle_jax.photos.alignment import align
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
 from interestyle_jax.photos.paste_back import paste_back
@@ -52,7 +52,7 @@ def test_align_writes_faces_quads_and_a_sheet(portraits, tmp_path, capfd):
     reason = f"{portraits / 'beach.png'}: no face found in 80 x 60 pixels"
     assert f"interestyle: skipped: {reason}" in printed.err
     names = ["female_02", "male_01", "male_13"]
-    own = {"alignment.json", "overlays", "mine"}
+    own = {"alignment.json", "overlays", "progress.jsonl", "mine"}
     assert {p.name for p in out.iterdir()} == {f"{name}.png" for name in names} | own
 
     report = json.loads((out / "alignment.json").read_text())
@@ -72,7 +72,7 @@ def test_align_writes_faces_quads_and_a_sheet(portraits, tmp_path, capfd):
         np.testing.assert_array_equal(read_picture(out / f"{name}.png"), aligned)
 
     sheet = read_picture(out / "overlays" / "sheet_000.png")
-    red = (np.abs(sheet.astype(int) - align_files.QUAD_COLOUR).max(-1) < 8).sum()
+    red = (np.abs(sheet.astype(int) - alignments.QUAD_COLOUR).max(-1) < 8).sum()
     assert red > 3 * 4 * 50
 
 
@@ -88,7 +88,7 @@ def test_align_takes_one_file_and_tells_of_several_faces(portraits, tmp_path, ca
     assert entry["num_faces"] == 2 and np.mean(entry["points"], axis=0)[0] < 400
 
 
-def test_more_than_half_without_a_face_is_an_error(portraits, tmp_path, fails):
+def test_more_than_half_without_a_face_is_an_error(portraits, tmp_path, fails, capfd):
     folder = tmp_path / "mixed"
     folder.mkdir()
     argv = ["align", "--input", folder, "--out", tmp_path / "out", "--size=64"]
@@ -97,7 +97,9 @@ def test_more_than_half_without_a_face_is_an_error(portraits, tmp_path, fails):
     assert "a.png: no face found in 80 x 60 pixels" in fails(*argv)
     (folder / "b.png").write_bytes(b"no picture")
     save_picture(folder / "c.png", read_picture(portraits / "female_02.png"))
-    assert "2 of 3 pictures have no usable face: " in fails(*argv)
+    assert main([str(a) for a in argv]) == 2
+    assert "2 of 3 pictures cannot be used" in capfd.readouterr().err
+    assert not (tmp_path / "out" / "alignment.json").exists()
     save_picture(folder / "d.png", read_picture(portraits / "male_13.png"))
     assert main([str(a) for a in argv]) == 0
     report = json.loads((tmp_path / "out" / "alignment.json").read_text())
@@ -105,7 +107,7 @@ def test_more_than_half_without_a_face_is_an_error(portraits, tmp_path, fails):
     assert any("is not a picture" in reason for reason in report["skipped"].values())
 
 
-def test_a_stopped_alignment_leaves_nothing(portraits, tmp_path, monkeypatch, capfd):
+def test_a_stopped_alignment_goes_on(portraits, tmp_path, monkeypatch, capfd):
     calls = []
 
     def stop(*args, **options):
@@ -114,10 +116,16 @@ def test_a_stopped_alignment_leaves_nothing(portraits, tmp_path, monkeypatch, ca
             raise KeyboardInterrupt
         return align(*args, **options)
 
-    monkeypatch.setattr(align_files, "align", stop)
-    argv = ["align", "--input", str(portraits), "--out", str(tmp_path / "out"), "--size=64"]
-    assert main([*argv, "--workers=1"]) == 130
-    assert not (tmp_path / "out").exists()
+    argv = ["align", "--input", str(portraits), "--size=64", "--workers=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(aligned_faces, "align", stop)
+        assert main([*argv, "--out", str(tmp_path / "out")]) == 130
+    assert not (tmp_path / "out" / "alignment.json").exists()
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert main([*argv, "--out", str(tmp_path / "whole")]) == 0
+    for path in (tmp_path / "whole").rglob("*.png"):
+        again = tmp_path / "out" / path.relative_to(tmp_path / "whole")
+        assert again.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -240,8 +248,7 @@ def test_a_missing_litert_is_told_with_its_extra(command, invert, fails, monkeyp
 
 
 def test_long_lists_are_cut_on_stderr(capfd):
-    align_files.tell({f"{i}.png": 2 for i in range(12)}, {"a": "a: no face", "b": "b: no face"})
+    aligned_faces.tell_of_several({f"{i}.png": 1 + (i > 0) for i in range(13)})
     lines = capfd.readouterr().err.splitlines()
-    assert lines[:2] == ["interestyle: skipped: a: no face", "interestyle: skipped: b: no face"]
-    assert lines[2] == "interestyle: notice: 0.png: 2 faces, took the largest"
-    assert lines[12:] == ["interestyle: ... and 2 more, as the report says"]
+    assert lines[0] == "interestyle: notice: 1.png: 2 faces, took the largest"
+    assert lines[10:] == ["interestyle: ... and 2 more, as the report says"]

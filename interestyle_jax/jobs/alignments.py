@@ -1,0 +1,178 @@
+"""The job behind `interestyle align`: photographs in, faces aligned as in FFHQ out."""
+
+import concurrent.futures
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from interestyle_jax.data.pictures import encode_png, read_picture, save_picture
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation import grids
+from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
+from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
+from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.pipeline import default_workers
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.shard import WHOLE, Shard
+from interestyle_jax.photos.alignment import LARGEST, SMALLEST
+from interestyle_jax.photos.quads import quad_side
+
+# Apart from the faces: their folder may be the input of another command.
+SHEET = "overlays/sheet_000.png"
+REPORT = "alignment.json"
+# A larger share of pictures without a face is an error: the folder is likely another one.
+MAX_SKIPPED = 0.5
+# A thread takes up to 1.2 GB.
+MOST_WORKERS = 8
+# The sheet shows this many pictures, in rows of so many.
+SHEET_PICTURES, SHEET_COLUMNS, SHEET_CELL = 64, 4, 192
+QUAD_COLOUR = (255, 0, 60)
+
+
+def align_files(
+    source: str | Path,
+    out: str | Path,
+    *,
+    size: int = 1024,
+    landmarks: str = "litert",
+    dlib_file: str | Path | None = None,
+    max_skipped: float | None = None,
+    workers: int | None = None,
+    shard: Shard = WHOLE,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Aligns the face of a photograph, or of every photograph of a folder.
+
+    Writes NAME.png for every photograph with a face, then `alignment.json` (quads, landmarks,
+    scores, and what was skipped and why) and `overlays/sheet_000.png` (the first 64 with their
+    quads, and aligned). The same call goes on after a stop, see `run_job`.
+
+    Args:
+      source: picture file or folder.
+      out: folder, made where missing.
+      size: side of the aligned pictures.
+      landmarks: "litert" or "dlib".
+      dlib_file: dlib's landmark file, for "dlib".
+      max_skipped: share of the photographs that may have no face or be unreadable; None: 0.5.
+      workers: threads; None takes a thread a core, at most 8.
+      shard: the part of this process.
+      command: the command line, for the report.
+
+    Returns:
+      The report, as in `alignment.json`.
+
+    Raises:
+      InputError: no or colliding pictures, too many skipped ones, a size outside of 16 ... 2048,
+        missing packages or files, or an `out` that cannot be used.
+      MachineError: the disk is full or fails.
+    """
+    if not SMALLEST <= size <= LARGEST:
+        raise InputError(f"size: {size}, expected {SMALLEST} to {LARGEST}")
+    files = PictureFiles(source)
+    files.check_results(Path(out), own_files=())
+    faces = Faces(Alignment(landmarks=landmarks, dlib_file=dlib_file), size=size)
+    return run_job(
+        AlignmentJob(faces, source),
+        files,
+        Path(out),
+        shard=shard,
+        max_skipped=MAX_SKIPPED if max_skipped is None else max_skipped,
+        workers=workers or min(default_workers(), MOST_WORKERS),
+        command=command,
+    )
+
+
+class AlignmentJob(PictureJob):
+    """Photographs to aligned faces."""
+
+    command = "align"
+    own_files = (REPORT, SHEET)
+    report_file = REPORT
+
+    def __init__(self, faces: Faces, source: str | Path):
+        """Declares the alignment of the pictures of `source`."""
+        self._faces = faces
+        own = {name: faces.alignment.options()[name] for name in ("landmarks", "dlib_file")}
+        self.options = {"input": str(Path(source).absolute()), "size": faces.size, **own}
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """NAME.png."""
+        return (f"{name}.png",)
+
+    def load(self, item: Item) -> AlignedFace:
+        """The aligned face."""
+        return self._faces.align(item.source)
+
+    def save(self, item: Item, loaded: AlignedFace, row: None) -> Result:
+        """The file of a face, and its entry of the report."""
+        del row
+        facts = {
+            "source_size": list(loaded.photo_size),
+            "quad": loaded.quad.round(3).tolist(),
+            "quad_side": round(quad_side(loaded.quad), 3),
+            "points": loaded.face.points.round(3).tolist(),
+            "score": round(loaded.face.score, 4),
+            "num_faces": loaded.num_faces,
+        }
+        return Result({f"{item.name}.png": encode_png(loaded.picture)}, {"entry": facts})
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Draws the sheet."""
+        records = list(finished.records)
+        with concurrent.futures.ThreadPoolExecutor(min(default_workers(), MOST_WORKERS)) as pool:
+            shown = pool.map(lambda record: _cells(out, record), records[:SHEET_PICTURES])
+            cells = [pair for pair in shown if pair]
+        if cells:
+            (out / SHEET).parent.mkdir(exist_ok=True)
+            save_picture(out / SHEET, _sheet(cells))
+        tell_of_several({r["file"]: r["entry"]["num_faces"] for r in records})
+        return {
+            "size": self._faces.size,
+            "landmarks": self._faces.alignment.landmarks,
+            "pictures": {r["name"]: {"source": r["file"], **r["entry"]} for r in records},
+        }
+
+
+def _cells(out: Path, record: dict[str, Any]) -> list[np.ndarray]:
+    """A photograph with its quad, and its face, small; nothing where the photograph is gone."""
+    try:
+        photo = read_picture(record["file"])
+    except InputError:
+        return []
+    face = read_picture(out / f"{record['name']}.png")
+    return [_outlined(photo, np.array(record["entry"]["quad"])), _thumbnail(face)]
+
+
+def _outlined(photo: np.ndarray, quad: np.ndarray) -> np.ndarray:
+    """The photograph small, with its quad drawn over it, on grey where the quad reaches outside."""
+    height, width = photo.shape[:2]
+    low = np.minimum(np.floor(quad.min(0)), 0)
+    high = np.maximum(np.ceil(quad.max(0)) + 1, (width, height))
+    scale = SHEET_CELL / max(high - low)
+    size = tuple(max(1, round(x)) for x in (high - low) * scale)
+    canvas = Image.new("RGB", size, (128, 128, 128))
+    small = tuple(max(1, round(x * scale)) for x in (width, height))
+    reduced = Image.fromarray(photo).resize(small, Image.Resampling.BOX)
+    canvas.paste(reduced, tuple(int(x) for x in np.rint(-low * scale)))
+    corners = [tuple(corner) for corner in (quad + 0.5 - low) * scale]
+    ImageDraw.Draw(canvas).line([*corners, corners[0]], QUAD_COLOUR, width=2)
+    return np.asarray(canvas)
+
+
+def _thumbnail(picture: np.ndarray) -> np.ndarray:
+    size = (min(SHEET_CELL, picture.shape[0]),) * 2
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+
+
+def _sheet(cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Rows of pairs: a photograph with its quad, and the face aligned."""
+    columns = max(min(SHEET_COLUMNS, len(cells)), 1)
+    white = np.full((1, 1, 3), 255, np.uint8)
+    flat = [picture for pair in cells for picture in pair]
+    flat += [white] * (-len(flat) % (2 * columns))
+    flat = [picture.astype(np.float32) / 127.5 - 1 for picture in flat]
+    rows = [flat[i : i + 2 * columns] for i in range(0, len(flat), 2 * columns)]
+    return grids.draw_grid(rows, ["photograph", "aligned"] * columns)
