@@ -214,8 +214,8 @@ def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str
 
 
 def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
-    from interestyle_jax.commands.mask_files import write_masks
     from interestyle_jax.interest.providers import PROVIDERS, provider_options
+    from interestyle_jax.jobs.masks import write_masks
 
     folder = args.out.with_name(f"{args.out.name}-{suffix}")
     options = _provider_options(args.masks_option)

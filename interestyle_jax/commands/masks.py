@@ -1,9 +1,9 @@
-"""The command `interestyle masks`; `mask_files` does the work."""
+"""The command `interestyle masks`; `jobs.masks` does the work."""
 
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import numbers, words
+from interestyle_jax.commands.options import add_shard_option, numbers, words
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -45,15 +45,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="of pictures that may go without masks (default 0.01)",
     )  # fmt: skip
     parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
-    parser.add_argument(
-        "--workers", type=int, help="processes (default: as the provider needs; 0: none)"
-    )
+    parser.add_argument("--workers", type=int, help="threads (default one a core)")
+    add_shard_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
-    from interestyle_jax.commands.mask_files import write_masks
+    from interestyle_jax.jobs.masks import write_masks
+    from interestyle_jax.jobs.shard import find_shard
 
     names = (
         "weights", "model", "revision", "masks", "face_masks", "labels", "order", "classes",
@@ -68,8 +68,13 @@ def run(args: argparse.Namespace) -> int:
         max_skipped=args.max_skipped,
         num_sheets=args.sheets,
         workers=args.workers,
+        shard=find_shard(args.shard),
         command=args.argv,
     )
+    if report["status"] != "done":
+        done, left = report["num_images"], report["num_left"]
+        print(f"{args.out}: masks of {done} pictures, {left} are left")
+        return 0
     interest = report["interest"]
     print(
         f"{args.out}: masks of {report['num_pictures']} pictures, {len(report['skipped'])} "

@@ -24,6 +24,11 @@ def add_job_options(parser: argparse._ActionsContainer) -> None:
         help="of pictures that may be skipped (default 0.01; 0.5 where faces are looked for)",
     )
     parser.add_argument("--workers", type=count, help="threads (default one a core)")
+    add_shard_option(parser)
+
+
+def add_shard_option(parser) -> None:
+    """Which part of a picture job a process does."""
     parser.add_argument(
         "--shard",
         metavar="I/N",

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -83,6 +84,7 @@ class PictureJob:
     Attributes:
       command: name of the command; an output folder belongs to one.
       options: all that results depend on, as JSON; an output folder belongs to one set.
+      report_options: what the report alone depends on, as JSON; may change between calls.
       batch_size: pictures a call of `compute`.
       latents_shape: shape of `Result.latents`, or None.
       own_files: paths below the output folder of what `finish` writes.
@@ -91,6 +93,7 @@ class PictureJob:
 
     command: str
     options: Mapping[str, Any]
+    report_options: Mapping[str, Any] = MappingProxyType({})
     batch_size: int = 1
     latents_shape: tuple[int, ...] | None = None
     own_files: tuple[str, ...] = ("report.json",)

@@ -47,7 +47,7 @@ class Progress:
         self._header = {
             "format": FORMAT,
             "command": command,
-            "options": json.loads(json.dumps(dict(options), sort_keys=True)),
+            "options": json.loads(json.dumps(dict(options))),
         }
         if out.exists() and not out.is_dir():
             raise InputError(f"{out}: exists and is no folder, expected a folder for the results")
@@ -238,7 +238,7 @@ class Progress:
                 "--out"
             )
         before, now = found.get("options") or {}, self._header["options"]
-        for name in sorted(before.keys() | now.keys()):
+        for name in [*now, *before]:
             if before.get(name) != now.get(name):
                 raise InputError(
                     f"{path.parent}: was begun with {name} {before.get(name)!r}, now it is "

@@ -183,7 +183,9 @@ class _Run:
                     counts = [counts[0] or len(batch), counts[1] + len(batch)]
                     bar.update(len(batch))
                     self.num_new += sum(outcome.result is not None for outcome in batch)
-                    self._check_skipped(skipped, total)
+                    # The first few show what is wrong better than one does.
+                    if len(skipped) >= MOST_TOLD:
+                        self._check_skipped(skipped, total)
                     if time.monotonic() - last >= COMMIT_SECONDS:
                         commit()
                         last = time.monotonic()
@@ -193,6 +195,7 @@ class _Run:
                 commit()
             if writer is not None:
                 writer.close()
+        self._check_skipped(skipped, total)
         if records:
             commit()
         rest = counts[1] - counts[0]
@@ -284,8 +287,9 @@ class _Run:
             "num_images": len(done),
             "num_new": self.num_new,
             "num_skipped": len(skipped),
-            **report,
             "skipped": {r.get("file", r["name"]): r["skipped"] for r in skipped},
+            **report,
+            "report_options": _plain(dict(self.job.report_options)),
             "seconds": round(time.perf_counter() - started, 3),
             "versions": library_versions(),
             "command": list(command),
@@ -311,6 +315,8 @@ class _Run:
             if not (is_newer and there):
                 return None
             report = json.loads((self.out / self.job.report_file).read_text(encoding="utf-8"))
+            if report["report_options"] != _plain(dict(self.job.report_options)):
+                return None
             counts = (report["num_images"], report["num_skipped"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
@@ -331,6 +337,11 @@ class _Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for index in self._indices:
             yield self._run.progress.find(self._run.source[index].name)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
 
 
 def _open_joined(out: Path) -> latent_files.LatentFile | None:

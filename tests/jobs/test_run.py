@@ -277,7 +277,7 @@ def test_bad_pictures_are_skipped_within_the_budget(files, tmp_path, capfd):
     source = PictureFiles([files / f"p{i}.png" for i in range(10)])
     out = tmp_path / "out"
     with pytest.raises(
-        InputError, match="1 of 10 pictures cannot be used, .*0.05 allows: .*p2.png"
+        InputError, match="2 of 10 pictures cannot be used, .*0.05 allows: .*p2.png"
     ):
         run_job(Doubled(), source, out, max_skipped=0.05)
     assert (out / "p0.out").exists() and not (out / "report.json").exists()

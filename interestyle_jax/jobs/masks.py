@@ -1,0 +1,233 @@
+"""The job behind `interestyle masks`: pictures in, label maps and interest masks out."""
+
+import collections
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interestyle_jax.data.layouts import list_tree
+from interestyle_jax.data.pictures import (
+    SUFFIXES,
+    encode_png,
+    list_pictures,
+    read_picture,
+    save_picture,
+)
+from interestyle_jax.errors import InputError
+from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
+from interestyle_jax.interest.providers import MaskProvider, Masks, make_provider
+from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
+from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.pipeline import default_workers
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.shard import WHOLE, Shard
+
+# These run a network on all cores by themselves: a provider a thread would only cost memory.
+WHOLE_MACHINE = ("segformer", "detr", "graphonomy")
+PARTS = ("labels", "interest", "face")
+
+
+def write_masks(
+    images: str | Path | Sequence[Path],
+    out: str | Path,
+    *,
+    provider: str,
+    options: Mapping[str, Any] | None = None,
+    tiny: float = 0.01,
+    max_skipped: float | None = None,
+    num_sheets: int = 10,
+    workers: int | None = None,
+    shard: Shard = WHOLE,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Writes the masks of pictures; a second call goes on where the first was stopped.
+
+    Into `out`, for every picture NAME: `labels/NAME.png` (indices of the provider's labels),
+    `interest/NAME.png` and, where the provider knows faces, `face/NAME.png` (0 and 255, not
+    dilated). Then `overlays/sheet_000.png` ... and `report.json`. See `run_job`.
+
+    Args:
+      images: a folder of pictures (those below it where it holds none itself), or their paths.
+      out: the folder to write; one provider with one set of options a folder.
+      provider: name of a provider.
+      options: the provider's options, see `make_provider`.
+      tiny: share of the picture below which an interest region counts as tiny.
+      max_skipped: share of the pictures that may go without masks, as unreadable or unpaired;
+        None: 0.01.
+      num_sheets: sheets of 5 x 4 pictures at most, taken evenly from all; 0 for none.
+      workers: threads; None: one a core.
+      shard: the part of this process.
+      command: the command line, for the report.
+
+    Returns:
+      The report.
+
+    Raises:
+      InputError: no pictures, two of one name, a bad option, too many pictures without masks, or
+        an `out` that holds other things under these names.
+      MachineError: the disk is full or fails.
+    """
+    if not 0 <= tiny <= 1:
+        raise InputError(f"--tiny: {tiny}, expected a share from 0 to 1")
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers: {workers} is negative, expected 0 or more")
+    out = Path(out)
+    options = {k: v for k, v in (options or {}).items() if v is not None}
+    job = MaskJob(provider, options, tiny=tiny, num_sheets=num_sheets)
+    report = run_job(
+        job,
+        PictureFiles(_picture_files(images, out)),
+        out,
+        shard=shard,
+        max_skipped=0.01 if max_skipped is None else max_skipped,
+        workers=default_workers() if workers is None else max(1, workers),
+        command=command,
+    )
+    return report | {"new_pictures": report["num_new"]}
+
+
+class MaskJob(PictureJob):
+    """Pictures to masks."""
+
+    command = "masks"
+
+    def __init__(self, provider: str, options: Mapping[str, Any], *, tiny: float, num_sheets: int):
+        """Makes the provider; raises InputError for what it lacks."""
+        self._name, self._options, self._tiny = provider, dict(options), tiny
+        self._num_sheets = num_sheets
+        self._provider = make_provider(provider, **options)
+        self._own, self._one_at_a_time = threading.local(), threading.Lock()
+        self._own.provider = self._provider
+        self.options = {
+            "provider": provider,
+            "options": {name: _plain(value) for name, value in self._options.items()},
+            "labels": list(self._provider.labels),
+        }
+        self.report_options = {"tiny": tiny, "num_sheets": num_sheets}
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """PART/NAME.png."""
+        return tuple(f"{part}/{name}.png" for part in PARTS)
+
+    def load(self, item: Item) -> Masks:
+        """The masks."""
+        picture = read_picture(item.source)
+        if self._name in WHOLE_MACHINE:
+            with self._one_at_a_time:
+                return self._provider(picture, name=item.name)
+        if not hasattr(self._own, "provider"):
+            # Interpreters of small networks serve one thread each.
+            self._own.provider = make_provider(self._name, **self._options)
+        return self._own.provider(picture, name=item.name)
+
+    def save(self, item: Item, loaded: Masks, row: None) -> Result:
+        """The files of a picture, and its shares."""
+        del row
+        parts = {"labels": loaded.labels[..., None], "interest": loaded.interest}
+        if loaded.face is not None:
+            parts["face"] = loaded.face
+        counts = np.bincount(loaded.labels.ravel())
+        facts = {
+            "interest": float((loaded.interest > 0).mean()),
+            "face": None if loaded.face is None else float((loaded.face > 0).mean()),
+            "labels": {int(i): float(n / loaded.labels.size) for i, n in enumerate(counts) if n},
+        }
+        return Result({f"{k}/{item.name}.png": encode_png(v) for k, v in parts.items()}, facts)
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Draws the sheets."""
+        records = list(finished.records)
+        report = _report(self._provider, records, self._tiny)
+        return {
+            **report,
+            "skipped": [{"file": r["file"], "reason": r["skipped"]} for r in finished.skipped],
+            "sheets": _write_sheets(out, records, self._num_sheets),
+            "options": self.options["options"],
+            "new_pictures": finished.num_new,
+        }
+
+
+def _picture_files(images: str | Path | Sequence[Path], out: Path) -> list[Path]:
+    if isinstance(images, str | Path):
+        images = Path(images)
+        if images.is_dir() and not any(p.suffix.lower() in SUFFIXES for p in images.iterdir()):
+            below = out.absolute()
+            return [p for p in list_tree(images) if below not in p.absolute().parents]
+        return list_pictures(images)
+    files = sorted(map(Path, images), key=lambda path: (path.stem, str(path)))
+    for one, other in zip(files, files[1:], strict=False):
+        if one.stem == other.stem:
+            raise InputError(f"{other}: has the same name as {one} up to the suffix")
+    if not files:
+        raise InputError("images: no picture given")
+    return files
+
+
+def _report(
+    provider: MaskProvider, records: Sequence[Mapping[str, Any]], tiny: float
+) -> dict[str, Any]:
+    shares = np.array([record["interest"] for record in records])
+    empty = [r["name"] for r in records if r["interest"] == 0]
+    small = [r["name"] for r in records if 0 < r["interest"] < tiny]
+    pixels: collections.Counter[int] = collections.Counter()
+    pictures: collections.Counter[int] = collections.Counter()
+    for record in records:
+        for index, share in record["labels"].items():
+            pixels[int(index)] += share
+            pictures[int(index)] += 1
+    count = max(1, len(records))
+    return {
+        "provider": provider.name,
+        "num_pictures": len(records),
+        "interest": {
+            "mean_share": float(shares.mean()) if len(records) else None,
+            "median_share": float(np.median(shares)) if len(records) else None,
+            "empty": len(empty) / count,
+            "tiny": len(small) / count,
+            "tiny_below": tiny,
+            "empty_pictures": empty,
+            "tiny_pictures": small,
+        },
+        "labels": {
+            provider.labels[index]: {
+                "mean_share": round(pixels[index] / count, 6),
+                "pictures": pictures[index],
+            }
+            for index in sorted(pixels)
+        },
+    }
+
+
+def _write_sheets(out: Path, records: Sequence[Mapping[str, Any]], num_sheets: int) -> int:
+    """Draws pictures taken evenly from all; sheets of an earlier run that are too many go."""
+    places = min(len(records), max(0, num_sheets) * COLUMNS * ROWS)
+    chosen = [records[i * len(records) // places] for i in range(places)]
+    count = 0
+    for start in range(0, places, COLUMNS * ROWS):
+        tiles = [_tile(out, record) for record in chosen[start : start + COLUMNS * ROWS]]
+        (sheet,) = sheets(tiles)
+        (out / "overlays").mkdir(exist_ok=True)
+        save_picture(out / "overlays" / f"sheet_{count:03d}.png", sheet)
+        count += 1
+    for path in sorted((out / "overlays").glob("sheet_[0-9][0-9][0-9].png")):
+        if int(path.stem.removeprefix("sheet_")) >= count:
+            path.unlink()
+    return count
+
+
+def _tile(out: Path, record: Mapping[str, Any]) -> Tile:
+    name = f"{record['name']}.png"
+    face = read_picture(out / "face" / name)[..., :1] if record["face"] is not None else None
+    interest = read_picture(out / "interest" / name)[..., :1]
+    caption = f"{record['name']}  {100 * record['interest']:.1f} %"
+    return Tile(read_picture(record["file"]), interest, face, caption)
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
