@@ -23,6 +23,8 @@ JOINED = "latents.npz"
 LARGEST_JOINED = 4 * 2**30
 SHARD_BYTES = 2**28
 _SHARD = re.compile(r"latents-(\d{5,})-of-(\d{5,})\.npz")
+# A shard that a process was writing when it was killed.
+_UNFINISHED = re.compile(r"\.latents-\d{5,}-of-\d{5,}\.npz\.\d+")
 _ROWS = re.compile(r"\.latents-[0-9a-f]{16}\.rows")
 
 
@@ -158,8 +160,8 @@ def write_latents(
     for path in old:
         if path.name not in parts:
             path.unlink(missing_ok=True)
-    for path in folder.glob(".latents-*.rows"):
-        if _ROWS.fullmatch(path.name):
+    for path in folder.glob(".latents-*"):
+        if _ROWS.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
     return LatentFile(folder)
 

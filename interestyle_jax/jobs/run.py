@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class _Run:
         )
         return left
 
-    def _remove_unfinished(self, names: set[str]) -> None:
+    def _remove_unfinished(self, names: Collection[str]) -> None:
         """Deletes what a process was writing (".NAME.png.PROCESS") when it was killed."""
         for folder in {(self.out / name).parent for name in names}:
             for path in folder.glob(".*"):
@@ -265,6 +265,7 @@ class _Run:
         before = self._report_before(done, len(skipped))
         if before is not None:
             return before | {"num_new": self.num_new}
+        self._remove_unfinished({*self.job.own_files, self.job.report_file})
         joined = None
         if self.job.latents_shape:
             names = [self.source[index].name for index in done]

@@ -219,6 +219,16 @@ def test_killed_runs_are_resumed_bit_for_bit(files, tmp_path):
     assert contents(out) == expected
 
 
+def test_what_a_kill_left_of_the_joining_goes(files, whole, tmp_path):
+    out = tmp_path / "whole"
+    (out / "report.json").unlink()
+    for name in (".latents.npz.7", ".report.json.7", ".latents-00000-of-00002.npz.7", ".mine"):
+        (out / name).write_bytes(b"half")
+    run(files, out)
+    assert {path.name for path in out.glob(".*")} == {".mine"}
+    assert (out / "latents.npz").read_bytes() == whole[0]["latents.npz"]
+
+
 def test_parts_join_to_the_same_results(files, whole, tmp_path):
     out = tmp_path / "out"
     jobs = [Doubled(), Doubled()]
