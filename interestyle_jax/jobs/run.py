@@ -1,9 +1,9 @@
-"""Runs a picture job: what is left to do, the work, the latents, the report."""
+"""Runs a picture job: the work, the skip budget, the latents, the report."""
 
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs import latents as latent_files
-from interestyle_jax.jobs.job import Finished, Item, PictureJob, Source
-from interestyle_jax.jobs.pipeline import Batch, Outcome, default_workers, make_batches, run_batches
+from interestyle_jax.jobs.folder_state import FolderState
+from interestyle_jax.jobs.job import Finished, PictureJob, Source
+from interestyle_jax.jobs.pipeline import Outcome, default_workers, run_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.jobs.whole_files import sync_folder, write_whole
@@ -62,9 +63,9 @@ def run_job(
     with Progress(out, command=job.command, options=job.options, shard=shard) as progress:
         run = _Run(job, source, progress, max_skipped, workers or default_workers())
         if progress.is_new:
-            run.refuse_foreign_files()
-        waiting = run.waiting(shard)
-        seconds = run.work(waiting, run.part_size(shard))
+            run.state.refuse_foreign_files()
+        waiting = run.state.waiting(shard)
+        seconds = run.work(waiting, run.state.part_size(shard))
         with progress.alone():
             return run.finish(seconds, started, command)
 
@@ -77,72 +78,8 @@ class _Run:
         self.out: Path = progress.out
         self.max_skipped: float = max_skipped
         self.workers: int = workers
-        self._joined = _open_joined(self.out) if job.latents_shape else None
+        self.state = FolderState(job, source, progress)
         self.num_new = 0
-
-    def refuse_foreign_files(self) -> None:
-        names = [name for name in self.job.own_files if (self.out / name).exists()]
-        if names:
-            raise InputError(
-                f"{self.out / names[0]}: exists already and is not of this command, choose "
-                "another --out"
-            )
-
-    def part(self, shard: Shard) -> Iterator[Item]:
-        """The pictures of a shard."""
-        size = self.job.batch_size
-        for first in range(shard.index * size, len(self.source), shard.count * size):
-            for index in range(first, min(first + size, len(self.source))):
-                yield self.source[index]
-
-    def part_size(self, shard: Shard) -> int:
-        size = self.job.batch_size
-        firsts = range(shard.index * size, len(self.source), shard.count * size)
-        return sum(min(size, len(self.source) - first) for first in firsts)
-
-    def waiting(self, shard: Shard) -> list[int]:
-        """Indices of the pictures that are left to do, whose names are noted as planned."""
-        left = [item.index for item in self.part(shard) if not self.is_done(item)]
-        self.progress.plan((self.source[index].name for index in left), self.job.outputs)
-        self._remove_unfinished(
-            {name for i in left for name in self.job.outputs(self.source[i].name)}
-        )
-        return left
-
-    def _remove_unfinished(self, names: Collection[str]) -> None:
-        """Deletes what a process was writing (".NAME.png.PROCESS") when it was killed."""
-        for folder in {(self.out / name).parent for name in names}:
-            for path in folder.glob(".*"):
-                own = path.name[1:].rpartition(".")[0]
-                if (folder / own).relative_to(self.out).as_posix() in names:
-                    path.unlink(missing_ok=True)
-
-    def is_done(self, item: Item) -> bool:
-        """Whether the picture is as its line says, and so are its files and latents."""
-        record = self.progress.find(item.name)
-        if record is None or "skipped" in record or not self._is_same(item, record):
-            return False
-        return record["latents"] is None or self._has_latents(record)
-
-    def is_skipped(self, item: Item) -> bool:
-        record = self.progress.find(item.name)
-        return record is not None and "skipped" in record
-
-    def _is_same(self, item: Item, record: Mapping[str, Any]) -> bool:
-        try:
-            if not self.source.state(item).items() <= record.items():
-                return False
-            sizes = record["outputs"].items()
-            return all((self.out / name).stat().st_size == size for name, size in sizes)
-        except (InputError, OSError):
-            return False
-
-    def _has_latents(self, record: Mapping[str, Any]) -> bool:
-        file, row = record["latents"]
-        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
-        if rows is not None:
-            return row < len(rows)
-        return self._joined is not None and record["name"] in self._joined
 
     def work(self, waiting: Sequence[int], total: int) -> float | None:
         """Does the pictures; returns seconds a picture after the first batch."""
@@ -168,7 +105,11 @@ class _Run:
                 total=total, initial=done, desc=self.job.command, unit="picture", smoothing=0.05
             ) as bar:
                 outcomes = run_batches(
-                    self.job, self.source, self._batches(waiting), self.out, workers=self.workers
+                    self.job,
+                    self.source,
+                    self.state.batches(waiting),
+                    self.out,
+                    workers=self.workers,
                 )
                 for batch, at in outcomes:
                     times = [*times[:1], at]
@@ -200,16 +141,6 @@ class _Run:
             commit()
         rest = counts[1] - counts[0]
         return (times[1] - times[0]) / rest if rest else None
-
-    def _batches(self, waiting: Sequence[int]) -> Iterator[Batch]:
-        size = self.job.batch_size
-        items: list[Item] = []
-        for index in waiting:
-            if items and items[0].index // size != index // size:
-                yield make_batches(items, size)
-                items = []
-            items.append(self.source[index])
-        yield make_batches(items, size)
 
     def _is_known(self, record: Mapping[str, Any]) -> bool:
         """Whether the picture's last line says the same."""
@@ -245,15 +176,13 @@ class _Run:
 
     def finish(self, seconds: float | None, started: float, command: Sequence[str]) -> dict:
         """Joins and reports where all parts are done."""
-        self.progress.refresh()
-        # Another process may have joined since.
-        self._joined = _open_joined(self.out) if self.job.latents_shape else None
+        self.state.refresh()
         done, skipped, num_left = [], [], 0
         for index in range(len(self.source)):
             item = self.source[index]
-            if self.is_done(item):
+            if self.state.is_done(item):
                 done.append(index)
-            elif self.is_skipped(item):
+            elif self.state.is_skipped(item):
                 skipped.append(self.progress.find(item.name))
             else:
                 num_left += 1
@@ -265,12 +194,12 @@ class _Run:
         before = self._report_before(done, len(skipped))
         if before is not None:
             return before | {"num_new": self.num_new}
-        self._remove_unfinished({*self.job.own_files, self.job.report_file})
+        self.state.remove_unfinished({*self.job.own_files, self.job.report_file})
         joined = None
         if self.job.latents_shape:
             names = [self.source[index].name for index in done]
             joined = latent_files.write_latents(
-                self.out, names, self._read_latents, self.job.latents_shape
+                self.out, names, self.state.read_latents, self.job.latents_shape
             )
         report = self.job.finish(
             self.out,
@@ -304,7 +233,7 @@ class _Run:
         """The report of an earlier run or another process that knew all that is done now."""
         if self.job.latents_shape:
             names = [self.source[index].name for index in done]
-            if self._joined is None or self._joined.names != names:
+            if self.state.joined is None or self.state.joined.names != names:
                 return None
         try:
             is_newer = (
@@ -323,11 +252,6 @@ class _Run:
             return None
         return report if counts == (len(done), num_skipped) else None
 
-    def _read_latents(self, name: str):
-        file, row = self.progress.find(name)["latents"]
-        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
-        return self._joined[name] if rows is None else rows[row]
-
 
 class _Records:
     """Lines of pictures, read anew at every pass."""
@@ -343,13 +267,6 @@ class _Records:
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
     return json.loads(json.dumps(value))
-
-
-def _open_joined(out: Path) -> latent_files.LatentFile | None:
-    try:
-        return latent_files.LatentFile(out)
-    except InputError:
-        return None
 
 
 def _tell(reason: str, count: int) -> None:

@@ -1,0 +1,121 @@
+"""What of a job's output folder is done, and what is left to do."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.jobs import latents as latent_files
+from interestyle_jax.jobs.job import Item, PictureJob, Source
+from interestyle_jax.jobs.pipeline import Batch, make_batches
+from interestyle_jax.jobs.progress import Progress
+from interestyle_jax.jobs.shard import Shard
+
+
+class FolderState:
+    """The pictures of a source, held against the progress and the files of an output folder."""
+
+    def __init__(self, job: PictureJob, source: Source, progress: Progress):
+        """Opens the latents that an earlier run has joined."""
+        self.job, self.source, self.progress = job, source, progress
+        self.out: Path = progress.out
+        self.joined: latent_files.LatentFile | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what other processes have written and joined since."""
+        self.progress.refresh()
+        self.joined = _open_joined(self.out) if self.job.latents_shape else None
+
+    def refuse_foreign_files(self) -> None:
+        """Raises InputError where a file is in the place of one that all pictures share."""
+        names = [name for name in self.job.own_files if (self.out / name).exists()]
+        if names:
+            raise InputError(
+                f"{self.out / names[0]}: exists already and is not of this command, choose "
+                "another --out"
+            )
+
+    def part(self, shard: Shard) -> Iterator[Item]:
+        """The pictures of a shard."""
+        size = self.job.batch_size
+        for first in range(shard.index * size, len(self.source), shard.count * size):
+            for index in range(first, min(first + size, len(self.source))):
+                yield self.source[index]
+
+    def part_size(self, shard: Shard) -> int:
+        """How many pictures a shard has."""
+        size = self.job.batch_size
+        firsts = range(shard.index * size, len(self.source), shard.count * size)
+        return sum(min(size, len(self.source) - first) for first in firsts)
+
+    def waiting(self, shard: Shard) -> list[int]:
+        """Indices of the pictures that are left to do, whose names are noted as planned."""
+        left = [item.index for item in self.part(shard) if not self.is_done(item)]
+        self.progress.plan((self.source[index].name for index in left), self.job.outputs)
+        self.remove_unfinished(
+            {name for i in left for name in self.job.outputs(self.source[i].name)}
+        )
+        return left
+
+    def remove_unfinished(self, names: Collection[str]) -> None:
+        """Deletes what a process was writing (".NAME.png.PROCESS") when it was killed."""
+        for folder in {(self.out / name).parent for name in names}:
+            for path in folder.glob(".*"):
+                own = path.name[1:].rpartition(".")[0]
+                if (folder / own).relative_to(self.out).as_posix() in names:
+                    path.unlink(missing_ok=True)
+
+    def is_done(self, item: Item) -> bool:
+        """Whether the picture is as its line says, and so are its files and latents."""
+        record = self.progress.find(item.name)
+        if record is None or "skipped" in record or not self._is_same(item, record):
+            return False
+        return record["latents"] is None or self._has_latents(record)
+
+    def is_skipped(self, item: Item) -> bool:
+        """Whether the picture was skipped when it was last looked at."""
+        record = self.progress.find(item.name)
+        return record is not None and "skipped" in record
+
+    def _is_same(self, item: Item, record: Mapping[str, Any]) -> bool:
+        try:
+            if not self.source.state(item).items() <= record.items():
+                return False
+            sizes = record["outputs"].items()
+            return all((self.out / name).stat().st_size == size for name, size in sizes)
+        except (InputError, OSError):
+            return False
+
+    def _has_latents(self, record: Mapping[str, Any]) -> bool:
+        file, row = record["latents"]
+        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
+        if rows is not None:
+            return row < len(rows)
+        return self.joined is not None and record["name"] in self.joined
+
+    def batches(self, waiting: Sequence[int]) -> Iterator[Batch]:
+        """These pictures in batches, each in its row."""
+        size = self.job.batch_size
+        items: list[Item] = []
+        for index in waiting:
+            if items and items[0].index // size != index // size:
+                yield make_batches(items, size)
+                items = []
+            items.append(self.source[index])
+        yield make_batches(items, size)
+
+    def read_latents(self, name: str) -> np.ndarray:
+        """The latents of a picture that is done, of the job's `latents_shape`."""
+        file, row = self.progress.find(name)["latents"]
+        rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
+        return self.joined[name] if rows is None else rows[row]
+
+
+def _open_joined(out: Path) -> latent_files.LatentFile | None:
+    try:
+        return latent_files.LatentFile(out)
+    except InputError:
+        return None
