@@ -17,6 +17,7 @@ import numpy as np
 
 from interestyle_jax import __version__, weight_files
 from interestyle_jax.errors import InputError, file_error, reason
+from interestyle_jax.json_file import parse_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
 from interestyle_jax.unfinished import unfinished_folder
@@ -261,7 +262,7 @@ def _read_metadata(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: missing, {directory.name} is no weight directory")
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = parse_json(path.read_bytes())
     except (ValueError, OSError) as error:
         raise file_error(error, f"{path}: not readable as JSON") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:

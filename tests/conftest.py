@@ -41,6 +41,14 @@ LARGE = (
 )
 
 
+def pytest_addoption(parser):
+    """How many damaged inputs tests/robustness tries, and which."""
+    group = parser.getgroup("interestyle_jax")
+    group.addoption("--fuzz-cases", type=int, default=200, help="damaged inputs (default 200)")
+    group.addoption("--fuzz-seed", type=int, default=0, help="their seed (default 0)")
+    group.addoption("--fuzz-case", type=int, help="this one alone")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Gives `--dist=loadfile` the large tests as if they were one file: to one process."""

@@ -4,7 +4,6 @@ Damaged files raise whatever the library that meets them first raises (JSON, pro
 PIL, TFDS): all of it is turned into InputError here.
 """
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from interestyle_jax.data.data_format import check_format
 from interestyle_jax.data.locate import INFO
 from interestyle_jax.data.pictures import decode_png
 from interestyle_jax.errors import InputError, MachineError, file_error
+from interestyle_jax.json_file import read_json
 
 FEATURES = "features.json"
 # TFDS imports the module of any class that features.json names.
@@ -170,7 +170,7 @@ def _picture_shape(
 def _check_classes(path: Path) -> None:
     if not path.is_file():
         raise InputError(f"{path}: missing, the data set is incomplete")
-    for name in _values(json.loads(path.read_text(encoding="utf-8")), CLASS):
+    for name in _values(read_json(path), CLASS):
         if not str(name).startswith(OWN_CLASSES):
             raise InputError(f"{path}: names the class {name}, expected one of {OWN_CLASSES}*")
 

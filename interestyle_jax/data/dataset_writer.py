@@ -23,6 +23,7 @@ from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
 from interestyle_jax.data.workers import run_tasks
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.json_file import read_json
 
 # In the building folder: {file of the data set: name of its shard}.
 MOVES = "moves.json"
@@ -123,7 +124,7 @@ def _clear(build: Build, building: Path) -> None:
     """Takes back what a run had gathered that was killed before its end; removes leftovers."""
     finished = building / "finished"
     if (building / MOVES).exists():
-        for file, name in manifest.read_json(building / MOVES).items():
+        for file, name in read_json(building / MOVES).items():
             if (finished / file).exists():
                 (finished / file).rename(building / name)
     shutil.rmtree(finished, ignore_errors=True)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.shards import ShardRecord, Skipped, file_sha256
 from interestyle_jax.errors import InputError
+from interestyle_jax.json_file import read_json
 
 NAME = "manifest.json"
 
@@ -115,11 +116,3 @@ def write_json(path: Path, content: Any) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file. Raises InputError naming it when it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error})") from error

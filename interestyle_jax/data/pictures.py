@@ -161,14 +161,16 @@ def _open(path: Path) -> Image.Image:
         raise InputError(f"{path}: no such file")
     try:
         with warnings.catch_warnings():
-            # A large picture is the user's choice; only PIL's hard limit is an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # PIL warns of damage that it reads past, and of large pictures, which are the user's
+            # choice; what it cannot read, and its hard limit on sizes, are errors.
+            warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(path.read_bytes()))
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path}: is not a picture, or its beginning is cut off") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    # Damaged files raise nearly anything inside of PIL.
+    except Exception as error:
         raise file_error(error, f"{path}: unreadable or cut off") from error
 
 

@@ -17,6 +17,7 @@ from tensorflow_datasets.core import example_serializer
 from interestyle_jax import __version__
 from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
+from interestyle_jax.json_file import parse_json
 
 # A shard holds at most this many pixels of one field, and at least this many pictures.
 _SHARD_PIXELS, _SHARD_PICTURES = 2**28, 64
@@ -95,7 +96,7 @@ def plan_shards(
 def read_record(folder: Path, shard: Shard) -> ShardRecord | None:
     """The record of a shard that lies finished in `folder`, or None where it is to be written."""
     try:
-        fields = json.loads((folder / f"{shard.name}.json").read_text(encoding="utf-8"))
+        fields = parse_json((folder / f"{shard.name}.json").read_bytes())
         skipped = tuple(Skipped(**entry) for entry in fields.pop("skipped"))
         record = ShardRecord(skipped=skipped, **fields)
         whole = (folder / shard.name).stat().st_size == record.bytes

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.jobs.shard import Shard
+from interestyle_jax.json_file import parse_json
 
 FORMAT = "interestyle_jax job"
 _FILE = re.compile(r"progress(-(\d{5,})-of-(\d{5,}))?\.jsonl")
@@ -202,7 +203,7 @@ class Progress:
         with path.open("rb") as file:
             for number, line in enumerate(file):
                 try:
-                    entry = json.loads(line)
+                    entry = parse_json(line)
                     is_whole = line.endswith(b"\n") and isinstance(entry, dict)
                 except ValueError:
                     is_whole = False

@@ -17,6 +17,7 @@ from interestyle_jax.jobs.pipeline import Outcome, default_workers, run_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.jobs.whole_files import sync_folder, write_whole
+from interestyle_jax.json_file import parse_json
 from interestyle_jax.library_versions import library_versions
 
 # Finished pictures are noted this often: what a kill may cost.
@@ -244,7 +245,7 @@ class _Run:
             there = all((self.out / name).exists() for name in own)
             if not (is_newer and there):
                 return None
-            report = json.loads((self.out / self.job.report_file).read_text(encoding="utf-8"))
+            report = parse_json((self.out / self.job.report_file).read_bytes())
             if report["report_options"] != _plain(dict(self.job.report_options)):
                 return None
             counts = (report["num_images"], report["num_skipped"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from interestyle_jax import weight_files
 from interestyle_jax.errors import InputError, file_error, is_machine_failure, reason
+from interestyle_jax.json_file import parse_json
 
 DIGESTS = "digests.json"
 # Written again when the step gets its name, or read by nobody.
@@ -30,7 +31,7 @@ def read_digests(step: Path) -> Mapping[str, Any] | None:
       OSError: it cannot be read.
     """
     try:
-        found = json.loads((step / DIGESTS).read_text(encoding="utf-8"))
+        found = parse_json((step / DIGESTS).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -68,7 +69,7 @@ def _read_all(step: Path) -> None:
     try:
         weight_files.read_tree(step / "state")
         for item in ("data", "meta"):
-            json.loads((step / item / "metadata").read_text(encoding="utf-8"))
+            parse_json((step / item / "metadata").read_bytes())
     except Exception as error:
         if is_machine_failure(error):
             raise file_error(error, f"{step}: cannot be read") from error

@@ -12,9 +12,13 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.pictures import save_picture
-from interestyle_jax.errors import file_error
+from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.json_file import parse_json, read_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.training.same_run import check_same_run, read_saved_config
+
+# What the command reads of a finished run's report.
+REPORTED = {"status", "last_step"}
 
 
 def git_commit() -> str | None:
@@ -47,6 +51,15 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise file_error(error, f"{path}: cannot be written") from error
+
+
+def _step(line: bytes) -> int | None:
+    """The step of a line of `metrics.jsonl`, or None for one that was cut off or damaged."""
+    try:
+        step = parse_json(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 class RunDirectory:
@@ -98,15 +111,10 @@ class RunDirectory:
         """Drops logged lines after `step`: a resumed run writes them again."""
         if not self._writes or not self.metrics_path.exists():
             return
-        kept = []
-        for line in self.metrics_path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (ValueError, KeyError):
-                continue
+        lines = self.metrics_path.read_bytes().splitlines()
+        kept = [line for line in lines if (logged := _step(line)) is not None and logged <= step]
         temporary = self.metrics_path.with_name(".metrics.jsonl")
-        temporary.write_text("".join(line + "\n" for line in kept))
+        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
         os.replace(temporary, self.metrics_path)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
@@ -138,10 +146,11 @@ class RunDirectory:
     def finished_report(self) -> dict[str, Any] | None:
         """What `report.json` says, where it is there and says that the run was completed."""
         try:
-            report = json.loads((self.path / "report.json").read_text())
-        except (FileNotFoundError, ValueError):
+            report = read_json(self.path / "report.json")
+        except (FileNotFoundError, InputError):
             return None
-        return report if report.get("status") == "completed" else None
+        is_whole = isinstance(report, dict) and REPORTED <= report.keys()
+        return report if is_whole and report["status"] == "completed" else None
 
     def close(self) -> None:
         """Flushes TensorBoard's file."""

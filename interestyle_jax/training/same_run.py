@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.json_file import read_json
 from interestyle_jax.training.presets import default_config
 
 CHANGEABLE = (
@@ -51,15 +52,16 @@ def read_saved_config(workdir: Path) -> dict[str, Any] | None:
     """What `config.json` of a run's directory holds; None where there is none.
 
     Raises:
-      InputError: it is not JSON.
+      InputError: it is damaged.
     """
     path = Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())
+        saved = read_json(path)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: holds {type(saved).__name__}, expected a config's fields")
+    return saved
 
 
 def with_older_fields(

@@ -202,3 +202,15 @@ def test_save_jpeg(tmp_path):
     save_picture(tmp_path / "a.jpg", flat)
     assert Image.open(io.BytesIO((tmp_path / "a.jpg").read_bytes())).format == "JPEG"
     assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize(("at", "count"), [(34, 181), (14, 141), (8, 1900)])
+def test_what_pil_warns_of_is_told_once(tmp_path, at, count):
+    """Warnings are errors here, and lines of their own on a user's screen."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), np.uint8)
+    path = tmp_path / "a.tiff"
+    Image.fromarray(pixels).save(path, compression="tiff_lzw")
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + data[at + count :])
+    with pytest.raises(InputError, match="a.tiff"):
+        read_picture(path)

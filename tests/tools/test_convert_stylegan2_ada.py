@@ -30,6 +30,10 @@ W_DIM = 5
 
 @pytest.fixture
 def published_names(monkeypatch):
+    return publish_names(monkeypatch)
+
+
+def publish_names(monkeypatch):
     """Modules of the published names, whose function must never run."""
 
     def _reconstruct_persistent_obj(meta):

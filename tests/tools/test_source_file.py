@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -374,3 +375,14 @@ def test_entries_that_unfold_without_end_are_refused(tmp_path, form, name, messa
         path.write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match=message):
         read_source(path)
+
+
+def test_a_foreign_pickle_is_refused_without_warnings(tmp_path):
+    """PyTorch warns of another protocol before it refuses."""
+    path = tmp_path / "a.pt"
+    path.write_bytes(pickle.dumps({"a": np.zeros(3)}, protocol=4))
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(InputError, match="a.pt"):
+            read_source(path)
+    assert not seen

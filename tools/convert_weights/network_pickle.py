@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .numpy_pickle import Stub
-from .torch_file import import_torch
+from .torch_file import import_torch, load
 
 # Where a torch module keeps what it holds.
 HOLDERS = ("_parameters", "_buffers", "_modules")
@@ -41,7 +41,7 @@ class Storage(Stub):
         if self.numbers is None:
             torch = import_torch(f"{path}: reading it")
             (raw,) = self.args
-            storage = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+            storage = load(torch, io.BytesIO(raw))
             self.numbers = torch.empty(0, dtype=storage.dtype).set_(storage)
         return self.numbers
 

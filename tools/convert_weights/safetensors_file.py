@@ -1,10 +1,10 @@
 """`.safetensors` files: flat names, which may begin with a checkpoint's section."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.json_file import parse_json
 
 # The file's own header: its length in 8 bytes, then JSON.
 LENGTH_BYTES = 8
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
         raise file_error(error, f"{path}: not a readable safetensors file") from error
     if options is not None:
         try:
-            content[OPTIONS] = json.loads(options)
+            content[OPTIONS] = parse_json(options)
         except ValueError as error:
             raise InputError(f"{path}: metadata {OPTIONS} is no JSON: {error}") from error
     return content

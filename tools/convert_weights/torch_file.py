@@ -4,6 +4,7 @@ import argparse
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -53,6 +54,16 @@ def import_torch(what: str) -> Any:
     return torch
 
 
+def load(torch: Any, source: Any, **options: Any) -> Any:
+    """`torch.load` of a file or stream on the CPU, which runs nothing that is in it.
+
+    Its warnings about foreign files are left out: what it cannot read it raises.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(source, map_location="cpu", weights_only=True, **options)
+
+
 def read(path: Path) -> Any:
     """The file's content: nested dicts and lists, or one array.
 
@@ -72,7 +83,7 @@ def read(path: Path) -> Any:
         raise InputError(f"{path}: {UNREADABLE}: {CUT_OFF}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace, *NUMPY]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+            content = load(torch, path, mmap=mappable)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {_refusal(path, error)}") from error
     # What a file that is cut off gives.

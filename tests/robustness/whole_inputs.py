@@ -1,0 +1,225 @@
+"""Whole inputs of every kind the commands read, at tiny size, and the command lines that read them.
+
+All lies in one folder, and the command lines name it relatively.
+"""
+
+import dataclasses
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from interestyle_jax.data.avatar_builder import write_avatars
+from interestyle_jax.data.pictures import SUFFIXES
+from interestyle_jax.models.embedders import FaceEmbedder
+from tests.robustness.command import run_command
+
+CONFIG = """from interestyle_jax.training.presets import encoder_config
+
+
+def get_config(argument=""):
+    config = encoder_config("interestyle")
+    config.data.dir = "set"
+    config.weights.generator = "weights/generator"
+    config.weights.lpips = ""
+    config.encoder = {
+        "type": "BackboneEncoder",
+        "input_size": 32,
+        "units": (1, 1),
+        "widths": (4, 4, 8),
+        "head_width": 8,
+    }
+    config.method.num_iterations = 1
+    config.method.filter_radii = ()
+    config.method.disentangle_weight = 0.0
+    config.method.dilation_radius = 0
+    config.loss = {"l2": 1.0}
+    config.batch_size = 8
+    config.num_steps = 2
+    config.checkpoint_every = 1
+    config.picture_every = 2
+    config.log_every = 1
+    config.validation_samples = 8
+    return config
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One kind of input: what can be damaged, and the commands that read it.
+
+    Attributes:
+      files: patterns, below the folder, of the files that one may damage.
+      commands: command lines; `OUT` stands for the output.
+      needs: other folders and files that they read.
+      share: how often it is drawn.
+      networks: whether a training sets up its own networks, or `stand_ins.ColourTask`.
+    """
+
+    files: tuple[str, ...]
+    commands: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    share: int = 1
+    networks: bool = False
+
+
+INVERT = "invert --weights=weights/inverter --steps=1 --input={} --out={}"
+EVALUATE = "evaluate --weights=weights/inverter --steps=1 --batch-size=4 --out=OUT --data={}"
+DATA = "data --images=pictures --masks={} --size=16 --workers=0 --max-skipped=0.5 --out=OUT"
+TRAIN = "train --config=config.py {} --workdir={}"
+INPUTS = {
+    "picture": Input(
+        ("pictures/*",),
+        (INVERT.format("pictures", "OUT"), INVERT.format("pictures", "OUT --max-skipped=0.5"))
+        + (INVERT.format("pictures/FILE", "OUT"),) * 2
+        + (EVALUATE.format("pictures"), DATA.format("none")),
+        ("weights/inverter",),
+        share=6,
+    ),
+    "mask": Input(
+        ("masks/*",),
+        (DATA.format("masks"), "masks --provider=folder --images=pictures --masks=masks --out=OUT"),
+        ("pictures",),
+        share=2,
+    ),
+    "weights": Input(
+        ("weights/inverter/**/*",),
+        (
+            INVERT.format("pictures", "OUT"),
+            "convert --to=pytorch weights/inverter OUT",
+            "evaluate --weights=weights/inverter --out=OUT --data=pictures --steps=1",
+        ),
+        ("pictures",),
+        share=4,
+    ),
+    "frozen weights": Input(
+        ("weights/generator/**/*",),
+        ("train --config.num_steps=0 --config=config.py --workdir=OUT",),
+        ("config.py", "set"),
+        networks=True,
+    ),
+    "checkpoint": Input(("checkpoints/*",), ("convert checkpoints/FILE OUT",), share=6),
+    "data set": Input(
+        ("set/*",),
+        (EVALUATE.format("set"), EVALUATE.format("set") + " --split=validation")
+        + ("data --verify=set", TRAIN.format("", "OUT")),
+        ("weights", "config.py"),
+        share=4,
+    ),
+    "run": Input(
+        ("run/config.json", "run/metrics.jsonl", "run/report.json", "run/checkpoints/**/*"),
+        (TRAIN.format("", "run"), TRAIN.format("--config.num_steps=3", "run")),
+        ("weights/generator", "config.py", "set"),
+        share=2,
+    ),
+    "job": Input(
+        ("inverted/*",),
+        (INVERT.format("pictures", "inverted"),),
+        ("pictures", "weights/inverter"),
+        share=2,
+    ),
+    "config": Input(
+        ("config.py",),
+        (TRAIN.format("--config.num_steps=0", "OUT"),),
+        ("weights/generator", "set"),
+        share=2,
+        networks=True,
+    ),
+}
+
+
+CHECKPOINTS = (
+    *("interestyle.pt", "interestyle_old.pth", "stylegan2.pt", "stylegan2.pkl", "stylegan2_ada.pt"),
+    *("ada.pkl", "arcface.pth", "arcface.safetensors", "direction.npy", "direction.pt"),
+)
+
+
+def make_inputs(folder: Path, tiny_weights: Path) -> None:
+    """Writes everything that INPUTS names."""
+    for name in ("inverter", "generator"):
+        shutil.copytree(tiny_weights / name, folder / "weights" / name)
+    rng = np.random.default_rng(0)
+    _write_pictures(rng, folder / "pictures", folder / "masks")
+    sizes = {"train": 8, "validation": 8, "test": 4}
+    write_avatars(folder / "set", sizes=sizes, size=32, seed=0, workers=0)
+    (folder / "config.py").write_text(CONFIG)
+    outcome = run_command(["train", "--config=config.py", "--workdir=run"], folder, seconds=300)
+    assert outcome.status == 0, outcome.stderr
+    invert = INVERT.format("pictures", "inverted").split()
+    outcome = run_command(invert, folder, seconds=300)
+    assert outcome.status == 0, outcome.stderr
+    _write_checkpoints(rng, folder)
+    shutil.rmtree(folder / "tmp")
+
+
+def _write_pictures(rng: np.random.Generator, folder: Path, masks: Path) -> None:
+    """A picture of every format read, and forms of PNG and TIFF, each with its mask."""
+    folder.mkdir()
+    masks.mkdir()
+    pixels = rng.integers(0, 256, (24, 20, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x011A] = 72.0
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "words " * 100, zip=True)
+    for suffix in SUFFIXES:
+        picture.save(folder / f"plain_{suffix[1:]}{suffix}")
+    picture.save(folder / "turned.jpg", exif=exif)
+    picture.save(folder / "progressive.jpg", progressive=True)
+    picture.save(folder / "text.png", pnginfo=text, exif=exif)
+    picture.convert("P").save(folder / "palette.png", transparency=0)
+    picture.convert("RGBA").save(folder / "alpha.webp", lossless=True)
+    picture.save(folder / "packed.tiff", compression="tiff_lzw")
+    Image.fromarray(rng.integers(0, 65536, (24, 20), np.uint16)).save(folder / "deep.png")
+    for path in folder.iterdir():
+        height, width = (20, 24) if path.stem in ("turned", "text") else (24, 20)
+        mask = np.zeros((height, width), np.uint8)
+        mask[4:16, 4:16] = 255
+        Image.fromarray(mask).save(masks / f"{path.stem}.png")
+
+
+def _write_checkpoints(rng: np.random.Generator, folder: Path) -> None:
+    """Official files of several families, in every format that the converter reads."""
+    import torch
+    from safetensors.numpy import save_file
+
+    from tests.tools.test_convert_networks import TINY, face_arrays
+
+    out = folder / "checkpoints"
+    out.mkdir()
+    for weights, family in (
+        ("inverter", "interestyle"),
+        ("generator", "stylegan2"),
+        ("generator", "stylegan2_ada"),
+    ):
+        file = f"checkpoints/{family}.pt"
+        argv = ["convert", "--to=pytorch", f"--family={family}", f"weights/{weights}", file]
+        outcome = run_command(argv, folder, seconds=300)
+        assert outcome.status == 0, outcome.stderr
+    inverter = torch.load(out / "interestyle.pt", weights_only=True)
+    torch.save(inverter, out / "interestyle_old.pth", _use_new_zipfile_serialization=False)
+    generator = torch.load(out / "stylegan2.pt", weights_only=True)
+    arrays = {k: v.numpy() for k, v in generator["g_ema"].items()}
+    arrays = {"g_ema": arrays, "latent_avg": generator["latent_avg"].numpy()}
+    (out / "stylegan2.pkl").write_bytes(pickle.dumps(arrays, protocol=3))
+    (out / "ada.pkl").write_bytes(_ada_pickle(rng))
+    embedder = {k: np.array(v, order="C") for k, v in face_arrays(FaceEmbedder(**TINY)).items()}
+    torch.save({k: torch.from_numpy(v) for k, v in embedder.items()}, out / "arcface.pth")
+    save_file(embedder, out / "arcface.safetensors")
+    direction = rng.normal(size=(1, 16)).astype(np.float32)
+    np.save(out / "direction.npy", direction)
+    torch.save(torch.from_numpy(direction), out / "direction.pt")
+    assert {path.name for path in out.iterdir()} == set(CHECKPOINTS)
+
+
+def _ada_pickle(rng: np.random.Generator) -> bytes:
+    """NVIDIA's layout, of classes that pickle as theirs do."""
+    from tests.tools.test_convert_stylegan2_ada import make_generator, publish_names
+
+    with pytest.MonkeyPatch.context() as patch:
+        publish_names(patch)
+        return pickle.dumps({"G_ema": make_generator(rng)[0]}, protocol=4)
