@@ -90,11 +90,14 @@ class AdversarialEncoderTask(EncoderTask):
         options = self.config.adversary
         judge, stage = self.adversary.judge(frozen["adversary"]), frozen["options"]["stage"]
 
+        norm_loss = super()._latent_loss(frozen)
+
         def loss(w_plus):
+            more, norms = (0.0, {}) if norm_loss is None else norm_loss(w_plus)
             parts = {"adversarial": adversarial_loss(judge, w_plus, stage)}
             parts["delta_norm"] = delta_norm(w_plus, stage)
             total = options.weight * parts["adversarial"]
-            return total + options.delta_weight * parts["delta_norm"], parts
+            return more + total + options.delta_weight * parts["delta_norm"], parts | norms
 
         return loss
 

@@ -35,6 +35,14 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             f"config.method.disentangle_weight: expected from 0, got {method.disentangle_weight}"
         )
+    if not 0 <= method.swap <= 1:
+        raise InputError(f"config.method.swap: expected a share from 0 to 1, got {method.swap}")
+    if method.swap and not method.interest_loss:
+        raise InputError(
+            "config.method.swap: expected 0 with a loss on the whole picture (interest_loss False)"
+        )
+    if not config.loss.get("w_norm", 0.0) >= 0:
+        raise InputError(f"config.loss.w_norm: expected from 0, got {config.loss.w_norm}")
     if not 0 <= config.freeze_batch_norm_after <= 1:
         raise InputError(
             "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "

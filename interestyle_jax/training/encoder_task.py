@@ -18,6 +18,7 @@ from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at, schedule
+from interestyle_jax.interest.uninterest_swap import swap_uninterest
 from interestyle_jax.inversion.refinement import pool_to, refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models.registry import describe, init
@@ -27,7 +28,7 @@ from interestyle_jax.training.encoder_config_check import check_encoder_config
 from interestyle_jax.training.encoder_gradients import EncoderLoss, LatentLoss, Position
 from interestyle_jax.training.encoder_networks import load_networks
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
-from interestyle_jax.training.losses import ImageLoss, embed_with
+from interestyle_jax.training.losses import ImageLoss, embed_with, w_norm
 from interestyle_jax.training.optimizer import make_optimizer
 from interestyle_jax.training.precision import compute_dtype
 from interestyle_jax.training.task import Batch, PyTree
@@ -128,7 +129,9 @@ class EncoderTask:
             dtype = compute_dtype(self.config)
             embed = embed_with(networks.embedder, frozen["embedder"], dtype=dtype)
 
-        return ImageLoss(self.config.loss.to_dict(), lpips, embed)
+        weights = self.config.loss.to_dict()
+        weights.pop("w_norm", None)
+        return ImageLoss(weights, lpips, embed)
 
     def _encode(self, params: PyTree, options: Mapping[str, Any]):
         """`encode` for training passes of `refine`; the carry is the BatchNorm statistics."""
@@ -178,13 +181,16 @@ class EncoderTask:
           batch_stats: its BatchNorm statistics before the step.
           frozen: `self.frozen`.
           batch: uint8 fields `batch_fields`.
-          key: for the generator's noise, where `config.method.noise` is "random".
+          key: for the uninterest swap, and for the generator's noise where `config.method.noise`
+            is "random".
           freeze_batch_norm: normalise by `batch_stats`, as inference does, and keep them.
         """
         method = self.config.method
         image, mask = self._prepare(batch)
+        swap_key, key = jax.random.split(key)
+        seen = swap_uninterest(swap_key, image, mask, share=method.swap)
         inputs = filtered_inputs(
-            image, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
+            seen, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
         )
         encode, options = self._encode, frozen.get("options", {})
         if freeze_batch_norm:
@@ -206,9 +212,16 @@ class EncoderTask:
         )
 
     def _latent_loss(self, frozen: PyTree) -> LatentLoss | None:
-        """A loss on latents, for tasks that have one."""
-        del frozen
-        return None
+        """The loss on latents: `w_norm`, where it has a weight; further ones in other tasks."""
+        weight = self.config.loss.get("w_norm", 0.0)
+        if not weight:
+            return None
+
+        def loss(w_plus):
+            norm = w_norm(w_plus, frozen["w_0"]).mean()
+            return weight * norm, {"w_norm": norm}
+
+        return loss
 
     def _inference_options(self, state: EncoderState) -> dict[str, Any]:
         """What the encoder is called with in inference, for tasks where that changes."""

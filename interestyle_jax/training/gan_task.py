@@ -174,28 +174,9 @@ class GanTask:
 
         fake = self._draw(d_key, state.generator, state.noise, size)
 
-        def d_objective(params):
-            real_logits, fake_logits = self._judge(params, real), self._judge(params, fake)
-            loss = gan_losses.discriminator_loss(real_logits, fake_logits)
-            return loss, (real_logits.mean(), fake_logits.mean())
-
-        (d_loss, (real_logit, fake_logit)), d_grads = jax.value_and_grad(d_objective, has_aux=True)(
-            state.discriminator
+        discriminator, discriminator_opt, judged = self._train_discriminator(
+            state, real, fake, phase
         )
-
-        trained = self._update(
-            self.d_optimizer, d_grads, (state.discriminator, state.discriminator_opt)
-        )
-
-        def r1_objective(params):
-            return gan_losses.r1_penalty(lambda x: self._judge(params, x), real)
-
-        r1 = state.r1
-        if "r1" in phase:
-            r1, r1_grads = jax.value_and_grad(r1_objective)(trained[0])
-            factor = 0.5 * gan.r1_gamma * gan.r1_every
-            trained = self._update(self.d_optimizer, r1_grads, trained, factor=factor)
-        discriminator, discriminator_opt = trained
 
         def g_objective(params):
             images = self._draw(g_key, params, state.noise, size)
@@ -211,16 +192,7 @@ class GanTask:
             factor = gan.path_length_weight * gan.path_length_every
             trained = self._update(self.g_optimizer, path_grads, trained, factor=factor)
         generator, generator_opt = trained
-        decay = self._ema_decay(state.step)
-        ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, generator)
-        metrics = {
-            "loss": g_loss,
-            "d_loss": d_loss,
-            "real_logit": real_logit,
-            "fake_logit": fake_logit,
-            "r1": r1,
-            "path_length": mean_path_length,
-        }
+        metrics = {"loss": g_loss} | judged | {"path_length": mean_path_length}
         state = GanState(
             step=state.step + 1,
             generator=generator,
@@ -228,11 +200,43 @@ class GanTask:
             noise=state.noise,
             generator_opt=generator_opt,
             discriminator_opt=discriminator_opt,
-            ema=ema,
-            r1=r1,
+            ema=self._averaged(state, generator),
+            r1=judged["r1"],
             mean_path_length=mean_path_length,
         )
         return state, metrics
+
+    def _train_discriminator(self, state, real, fake, phase):
+        """D's parameters and optimizer state after its update, and R1's where due; its metrics."""
+        gan = self.config.gan
+
+        def objective(params):
+            real_logits, fake_logits = self._judge(params, real), self._judge(params, fake)
+            loss = gan_losses.discriminator_loss(real_logits, fake_logits)
+            return loss, (real_logits.mean(), fake_logits.mean())
+
+        (loss, (real_logit, fake_logit)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.discriminator
+        )
+        trained = self._update(
+            self.d_optimizer, grads, (state.discriminator, state.discriminator_opt)
+        )
+
+        def r1_objective(params):
+            return gan_losses.r1_penalty(lambda x: self._judge(params, x), real)
+
+        r1 = state.r1
+        if "r1" in phase:
+            r1, r1_grads = jax.value_and_grad(r1_objective)(trained[0])
+            factor = 0.5 * gan.r1_gamma * gan.r1_every
+            trained = self._update(self.d_optimizer, r1_grads, trained, factor=factor)
+        metrics = {"d_loss": loss, "real_logit": real_logit, "fake_logit": fake_logit, "r1": r1}
+        return *trained, metrics
+
+    def _averaged(self, state, generator):
+        """The moving average of G's parameters after a step that ends with `generator`."""
+        decay = self._ema_decay(state.step)
+        return jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, generator)
 
     def _update(self, optimizer, grads, trained, *, factor=1.0):
         """(parameters, optimizer state) after one update by `factor` times the gradient."""

@@ -34,6 +34,24 @@ def l2(
     return jnp.mean(jnp.square(image - y_hat), axis=(1, 2, 3))
 
 
+def w_norm(
+    w_plus: Float[jax.Array, "B L D"], w_avg: Float[jax.Array, "*avg"]
+) -> Float[jax.Array, " B"]:
+    """Frobenius norm of w_plus - w_avg; keeps latents near the mean, where editing works.
+
+    Args:
+      w_plus: [B, L, D].
+      w_avg: [D], [L, D] or [1, L, D].
+
+    Returns:
+      [B]; its gradient at w_avg itself, where training begins, is 0. Source: the official
+      `w_norm.py` with `start_from_latent_avg` (golden/NOTES.md section 6).
+    """
+    squares = jnp.sum(jnp.square(w_plus - w_avg), axis=(1, 2))
+    away = squares > 0
+    return jnp.where(away, jnp.sqrt(jnp.where(away, squares, 1.0)), 0.0)
+
+
 def id_crop(images: Float[jax.Array, "B H W C"], *, size: int = 112) -> Float[jax.Array, "B s s C"]:
     """The part of a picture that the official identity loss embeds: [B, H, W, 3] -> [B, s, s, 3].
 

@@ -134,10 +134,12 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "filter_region": "uninterest",
                     "disentangle_through_w": False,
                     "dilation_radius": 8,
+                    # Share of the samples that get another picture's uninterest region.
+                    "swap": 0.0,
                     "noise": "random",
                     "loop": "unroll",
                 },
-                "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1},
+                "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1, "w_norm": 0.0},
                 # e4e's, on latents; on where a weight is above 0 (`training.latent_adversary`).
                 "adversary": {
                     "weight": 0.0,
@@ -191,6 +193,10 @@ def generator_config() -> ConfigDict:
                     "up_form": "separable",
                 },
                 "discriminator": {"channel_base": 32768, "channel_max": 512},
+                "weights": {"lpips": "lpips_alex"},
+                # Weights of what G learns beside D's verdict, in `training.variational_gan_task`;
+                # with l1 and lpips 0 it is a plain GAN.
+                "reconstruction": {"l1": 0.0, "lpips": 0.0, "kl": 3e-4, "adversarial": 0.2},
                 "gan": {
                     "r1_gamma": 10.0,
                     "r1_every": 16,

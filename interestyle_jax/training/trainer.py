@@ -45,6 +45,10 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
 
         return EncoderTask(config)
     if config.task == "generator":
+        if config.reconstruction.l1 or config.reconstruction.lpips:
+            from interestyle_jax.training.variational_gan_task import VariationalGanTask
+
+            return VariationalGanTask(config)
         from interestyle_jax.training.gan_task import GanTask
 
         return GanTask(config)

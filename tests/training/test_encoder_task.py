@@ -295,6 +295,8 @@ def test_noise_average_and_three_channels(make_config, batch):
         ("method.loop", "while"),
         ("method.noise", "none"),
         ("method.disentangle_weight", -0.1),
+        ("method.swap", 1.5),
+        ("loss.w_norm", -1.0),
         ("ema_decay", 1.0),
         ("weights.generator", ""),
         ("optimizer.name", "sgd"),
@@ -432,3 +434,39 @@ def test_bad_picture_shapes_are_refused(make_config, shape, words):
     config.picture_shape = shape
     with pytest.raises(InputError, match=f"config.picture_shape: .*{words}"):
         EncoderTask(config)
+
+
+def test_swap_changes_what_the_encoder_sees_and_not_the_target(make_config, batch):
+    """All samples swapped: the step is that of the pictures with their neighbours' rest."""
+    plain = Run(make_config(swap=0.0, disentangle_weight=0.0, noise="const"))
+    swapped = Run(
+        make_config(swap=1.0, disentangle_weight=0.0, noise="const", dilation_radius=0), plain.state
+    )
+    _, metrics = swapped.step(batch)
+    mask = batch["interest_mask"] == 255
+    by_hand = batch | {"image": np.where(mask, batch["image"], np.roll(batch["image"], -1, axis=0))}
+    reference = Run(
+        make_config(swap=0.0, disentangle_weight=0.0, noise="const", dilation_radius=0), plain.state
+    )
+    _, want = reference.step(by_hand)
+    # The loss looks inside of the mask, where both have the same target.
+    for name in ("loss", "grad_norm"):
+        np.testing.assert_allclose(metrics[name], want[name], rtol=1e-5)
+    _, unswapped = reference.step(batch)
+    assert abs(metrics["grad_norm"] - unswapped["grad_norm"]) > 1e-3 * unswapped["grad_norm"]
+
+
+def test_swap_needs_the_interest_loss(make_config):
+    with pytest.raises(InputError, match="config.method.swap: expected 0 with a loss on the whole"):
+        EncoderTask(make_config(swap=0.5, interest_loss=False))
+
+
+def test_w_norm_is_added_to_the_loss(make_config, batch):
+    config = make_config(noise="const")
+    plain = Run(config)
+    _, before = plain.step(batch)
+    with config.unlocked():
+        config.loss.w_norm = 0.25
+    _, after = Run(config, plain.state).step(batch)
+    np.testing.assert_allclose(after["loss"], before["loss"] + 0.25 * after["w_norm"], rtol=1e-5)
+    assert after["w_norm"] > 0

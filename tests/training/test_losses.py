@@ -15,6 +15,7 @@ from interestyle_jax.training.losses import (
     embed_with,
     id_crop,
     total_loss,
+    w_norm,
 )
 
 RNG = np.random.default_rng(0)
@@ -80,6 +81,22 @@ def test_identity_of_the_target_is_constant():
     )
     assert not np.any(by_image)
     assert np.any(by_y_hat)
+
+
+def test_w_norm_is_the_official_one(golden_case):
+    numbers, inputs = golden_case("losses")
+    w_plus = jnp.asarray(inputs["input:loss:latent"])
+    zero = jnp.zeros(w_plus.shape[-1])
+    np.testing.assert_allclose(w_norm(w_plus, zero).mean(), numbers["w_norm_f64"], rtol=1e-6)
+
+
+def test_w_norm_has_no_gradient_where_training_begins():
+    w_avg = jnp.arange(6.0).reshape(2, 3)
+    w_plus = jnp.stack([w_avg, w_avg + 2.0])
+    np.testing.assert_allclose(w_norm(w_plus, w_avg), [0.0, np.sqrt(24.0)], rtol=1e-6)
+    gradient = jax.grad(lambda w: w_norm(w, w_avg).sum())(w_plus)
+    np.testing.assert_array_equal(gradient[0], 0.0)
+    np.testing.assert_allclose(gradient[1], 2.0 / np.sqrt(24.0), rtol=1e-6)
 
 
 def test_equations_one_and_three():

@@ -147,12 +147,14 @@ def encoder_task(weights, preset, **fields):
     return config
 
 
-def generator_task():
+def generator_task(**fields):
     config = generator_config()
     config.batch_size = 4
     small = {"channel_base": 64, "channel_max": 4}
     config.generator = {"resolution": 16, "z_dim": 4, "w_dim": 4, "mapping_depth": 1, **small}
     config.discriminator = small
+    config.weights.lpips = ""
+    config.update_from_flattened_dict(fields)
     return config
 
 
@@ -160,14 +162,16 @@ def generator_task():
 VARIANTS = [
     *((preset, {}) for preset in ENCODER_PRESETS),
     ("restyle_e4e", {"accumulate": 2, "method.loop": "scan"}),
+    ("interestyle", {"method.swap": 0.5}),
     ("stylegan2", {}),
+    ("stylegan2", {"reconstruction.l1": 1.0, "gan.path_length_weight": 0.0}),
 ]
 
 
 @pytest.mark.parametrize(("preset", "fields"), VARIANTS)
 def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
     generator = preset == "stylegan2"
-    config = generator_task() if generator else encoder_task(tiny_weights, preset, **fields)
+    config = generator_task(**fields) if generator else encoder_task(tiny_weights, preset, **fields)
     task = make_task(config)
     if not generator:
         # A trunk for pictures alone: the rest of its first kernel is drawn.

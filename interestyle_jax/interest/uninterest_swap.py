@@ -1,0 +1,38 @@
+"""Uninterest swap: another picture's surroundings, with the same target.
+
+Beyond the paper. An inversion that depends on the interest region alone must not change when the
+rest of the picture does; training pictures whose rest comes from another picture say so.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from interestyle_jax.errors import InputError
+
+
+def swap_uninterest(
+    key: jax.Array, image: jax.Array, mask: jax.Array, *, share: float
+) -> jax.Array:
+    """I' = I * mask + J * (1 - mask) in a share of the samples; J is the next picture of the batch.
+
+    Args:
+      key: draws which samples are swapped.
+      image: I, [B, H, W, 3] in [-1, 1].
+      mask: interest mask, [B, H, W, 1] in [0, 1].
+      share: probability of a swap for each sample, in [0, 1]; 0 gives `image` itself.
+
+    Returns:
+      [B, H, W, 3]. A batch of one stays as it is.
+
+    Raises:
+      InputError: a share outside [0, 1], or a mask of another size.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"swap: expected a share in [0, 1], got {share}")
+    if image.ndim != 4 or mask.shape != (*image.shape[:3], 1):
+        raise InputError(f"mask: expected {(*image.shape[:3], 1)}, got {mask.shape}")
+    if not share:
+        return image
+    other = jnp.roll(image, -1, axis=0)
+    swapped = jax.random.bernoulli(key, share, (image.shape[0], 1, 1, 1))
+    return jnp.where(swapped, image * mask + other * (1 - mask), image)
