@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.landmarks import Face
+from interestyle_jax.photos.landmarks import Face, is_one_face
+from interestyle_jax.photos.quads import points_turned_back
 
 FILE = "shape_predictor_68_face_landmarks.dat"
 # The detector sees at most this many pixels a side, doubled: faces from 40 of them.
@@ -22,7 +23,7 @@ MOUTH_CORNERS = (48, 54)
 
 
 class DlibLandmarker:
-    """dlib's frontal face detector and its predictor of 68 points."""
+    """dlib's frontal face detector and its predictor of 68 points, whichever way up faces are."""
 
     name = "dlib"
 
@@ -56,11 +57,22 @@ class DlibLandmarker:
 
     def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """See `Landmarker`."""
-        longest = max(picture.shape[:2])
-        scale = max(longest / LONGEST_SIDE, 1.0)
+        # The detector finds upright faces, and now and then something in one on its head.
+        faces = [face for turn in range(4) for face in self._turned(picture, turn)]
+        kept: list[Face] = []
+        for face in sorted(faces, key=lambda face: -face.score):
+            if not any(is_one_face(face.landmarks, other.landmarks) for other in kept):
+                kept.append(face)
+        return kept
+
+    def _turned(self, picture: np.ndarray, turn: int) -> list[Face]:
+        """The faces that are seen after `turn` quarter turns counterclockwise."""
+        picture = np.ascontiguousarray(np.rot90(picture, turn))
+        height, width = picture.shape[:2]
+        scale = max(max(height, width) / LONGEST_SIDE, 1.0)
         small = picture
         if scale > 1:
-            size = tuple(max(1, round(side / scale)) for side in picture.shape[1::-1])
+            size = tuple(max(1, round(side / scale)) for side in (width, height))
             small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
         # The detector keeps the picture that it works on.
         with self._lock:
@@ -72,7 +84,8 @@ class DlibLandmarker:
             shape = self._predictor(picture, whole)
             if shape.num_parts != 68:
                 raise InputError(f"landmarks: dlib's file has {shape.num_parts} points, not 68")
-            landmarks = np.array([[p.x, p.y] for p in shape.parts()], np.float64)
+            seen = np.array([[p.x, p.y] for p in shape.parts()], np.float64)
+            landmarks = points_turned_back(seen, turn, width - 1, height - 1)
             eyes = [landmarks[eye].mean(0) for eye in EYES]
             points = np.stack([*eyes, *landmarks[list(MOUTH_CORNERS)]])
             faces.append(Face(points, landmarks, float(score)))

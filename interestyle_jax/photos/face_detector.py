@@ -2,18 +2,20 @@
 
 Source: MediaPipe's graphs `face_detection_short_range` and `face_detection` (Bazarevsky et al.
 2019, arXiv:1907.05047). The network sees 128 pixels and finds faces that fill a fair part of them;
-squares of half and a quarter of the photograph find smaller ones.
+squares of half and a quarter of the photograph find smaller ones. It knows upright faces, and puts
+the mouth on the forehead of one on its head: every square is seen in four turns.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.litert import LiteRTModel
+from interestyle_jax.photos.quads import points_turned_back
 
 SIZE = 128
 # Cells of a side, and anchors in each.
@@ -24,6 +26,8 @@ MIN_OVERLAP = 0.3
 LEVELS = (1.0, 0.5, 0.25)
 # Faces below this share of their square are looked at again, in one of which they fill FILLED.
 SMALL, FILLED = 0.25, 0.4
+# Quarter turns, counterclockwise, in which the network sees a square.
+TURNS = (0, 1, 2, 3)
 KEYPOINTS = ("right eye", "left eye", "nose tip", "mouth", "right ear", "left ear")
 
 
@@ -35,11 +39,13 @@ class Detection:
       box: [4], x1, y1, x2, y2.
       score: in (0, 1).
       keypoints: [6, 2], as in KEYPOINTS; right and left are the person's.
+      turn: the one of TURNS in which it was seen.
     """
 
     box: np.ndarray
     score: float
     keypoints: np.ndarray
+    turn: int = 0
 
 
 class FaceDetector:
@@ -51,48 +57,59 @@ class FaceDetector:
         self._anchors = anchors()
 
     def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Detection]:
-        """The faces of uint8 [H, W, 3] that are large enough for the level, the likeliest first.
+        """The finds in uint8 [H, W, 3] that are large enough for the level, the likeliest first.
+
+        A face is found once in every turn in which the network takes it for one, in the wrong ones
+        with its parts in wrong places: whoever calls chooses between finds that overlap.
 
         Args:
           picture: RGB.
           level: 0 looks at the whole picture, 1 and 2 at squares of half and a quarter of it.
         """
         height, width = picture.shape[:2]
-        found = self._look(picture, squares(height, width, LEVELS[level]))
+        found = self._look(picture, squares(height, width, LEVELS[level]), TURNS)
         side = LEVELS[level] * max(height, width)
         faces: list[Detection] = []
         for face in found:
             face = self._closer(picture, face) if _side(face) < SMALL * side else face
             # Looked at closer, two finds may be one face.
-            boxes = np.reshape([other.box for other in faces], (-1, 4))
-            if (overlap(face.box, boxes) <= MIN_OVERLAP).all():
+            boxes = [other.box for other in faces if other.turn == face.turn]
+            if (overlap(face.box, np.reshape(boxes, (-1, 4))) <= MIN_OVERLAP).all():
                 faces.append(face)
         return faces
 
     def _closer(self, picture: np.ndarray, face: Detection) -> Detection:
-        """The same face in a square that it fills well; the old one where it is lost there."""
+        """The same find in a square that it fills well; the old one where it is lost there."""
         side = max(math.ceil(_side(face) / FILLED), 1)
         left, top = (round(x) for x in (face.box[:2] + face.box[2:]) / 2 - side / 2)
-        near = self._look(picture, [(left, top, side)])
+        near = self._look(picture, [(left, top, side)], (face.turn,))
         # The box of a face of few pixels may be twice too large: ask for a touch, not a match.
         same = [other for other in near if overlap(face.box, other.box[None])[0] > 0.1]
         return max(same, key=lambda other: other.score, default=face)
 
-    def _look(self, picture: np.ndarray, places: Iterable[tuple[int, int, int]]) -> list[Detection]:
-        """Faces in squares (left, top, side), the likeliest first."""
+    def _look(
+        self, picture: np.ndarray, places: Iterable[tuple[int, int, int]], turns: Sequence[int]
+    ) -> list[Detection]:
+        """Finds in squares (left, top, side), each seen in these turns, the likeliest first."""
         image = Image.fromarray(picture)
-        found = [np.zeros((0, 17))]
+        found = {turn: [np.zeros((0, 17))] for turn in turns}
         for left, top, side in places:
             # Beyond the picture PIL's crop is black, as MediaPipe's border is.
             cut = image.crop((left, top, left + side, top + side))
             small = cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
             x = np.asarray(small, np.float32) / 127.5 - 1
-            raw, logits = (output[0].astype(np.float64) for output in self._model(x[None]))
-            decoded = decode(raw, logits[:, 0], self._anchors)
-            decoded[:, 1:] = decoded[:, 1:] * side + np.tile([left - 0.5, top - 0.5], 8)
-            found.append(decoded)
-        faces = weighted_suppression(np.concatenate(found))
-        return [Detection(f[1:5], float(f[0]), f[5:].reshape(6, 2)) for f in faces]
+            for turn in turns:
+                turned = np.ascontiguousarray(np.rot90(x, turn))
+                raw, logits = (out[0].astype(np.float64) for out in self._model(turned[None]))
+                decoded = turned_back(decode(raw, logits[:, 0], self._anchors), turn)
+                decoded[:, 1:] = decoded[:, 1:] * side + np.tile([left - 0.5, top - 0.5], 8)
+                found[turn].append(decoded)
+        faces = [
+            Detection(f[1:5], float(f[0]), f[5:].reshape(6, 2), turn)
+            for turn, parts in found.items()
+            for f in weighted_suppression(np.concatenate(parts))
+        ]
+        return sorted(faces, key=lambda face: -face.score)
 
 
 def _side(face: Detection) -> float:
@@ -131,6 +148,18 @@ def decode(
     middle, half = raw[:, :2] + centres, raw[:, 2:4] / 2
     points = raw[:, 4:] + np.tile(centres, 6)
     return np.hstack([scores[keep, None], middle - half, middle + half, points])
+
+
+def turned_back(
+    detections: Float[np.ndarray, "n 17"], turn: int
+) -> Float[np.ndarray, "n 17"]:
+    """[n, 17] of a square that `np.rot90` turned `turn` times -> those of the square itself.
+
+    Positions are in units of the square's side.
+    """
+    points = points_turned_back(detections[:, 1:].reshape(-1, 8, 2), turn, 1, 1)
+    low, high = points[:, :2].min(1), points[:, :2].max(1)
+    return np.hstack([detections[:, :1], low, high, points[:, 2:].reshape(-1, 12)])
 
 
 def weighted_suppression(detections: Float[np.ndarray, "n 17"]) -> Float[np.ndarray, "m 17"]:

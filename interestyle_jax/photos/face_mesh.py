@@ -4,6 +4,7 @@ Source: MediaPipe's graphs `face_landmark` and `face_detection_front_detection_t
 al. 2019, arXiv:1907.06724).
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -46,11 +47,32 @@ class FaceMesh:
         box = np.concatenate([points.min(0), points.max(0)])
         return self._look(picture, region(box, points[list(EYE_CORNERS)]))
 
-    def _look(self, picture: np.ndarray, quad: np.ndarray) -> tuple[np.ndarray, float]:
+    def glance(
+        self,
+        picture: UInt8[np.ndarray, "H W 3"],
+        box: Num[np.ndarray, "4"],
+        eyes: Num[np.ndarray, "2 2"],
+    ) -> tuple[Float[np.ndarray, "468 2"], float]:
+        """As a call, but the first look alone, at few samples: points [468, 2] and probability.
+
+        Args:
+          picture: uint8 [H, W, 3], RGB.
+          box: [4], x1, y1, x2, y2 of the face.
+          eyes: [2, 2].
+        """
+        return self._look(picture, region(box, eyes), most=1)
+
+    def _look(
+        self, picture: np.ndarray, quad: np.ndarray, *, most: int = 16
+    ) -> tuple[np.ndarray, float]:
         # Cut larger and averaged, where a pixel of the input covers several of the picture.
-        fold = min(max(math.ceil(quad_side(quad) / SIZE), 1), 16)
+        fold = min(max(math.ceil(quad_side(quad) / SIZE), 1), most)
         cut = cut_quad(picture, quad, SIZE * fold)
-        small = cut.reshape(SIZE, fold, SIZE, fold, 3).mean((1, 3), dtype=np.float32)
+        # Ten times as fast as a mean over two axes of a reshaped array, and the same to the bit.
+        total = np.zeros((SIZE, SIZE, 3), np.float32)
+        for row, column in itertools.product(range(fold), repeat=2):
+            total += cut[row::fold, column::fold]
+        small = total / fold**2
         raw, logit = self._model(small[None] / 255)
         points = raw.reshape(468, 3)[:, :2].astype(np.float64) / SIZE
         matrix = quad_matrix(quad)

@@ -29,6 +29,25 @@ def quad_matrix(quad: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "2 3"]:
     return np.stack([quad[3] - quad[0], quad[1] - quad[0], quad[0]], axis=1)
 
 
+def points_turned_back(
+    points: Num[np.ndarray, "*n 2"], turn: int, right: float, bottom: float
+) -> Num[np.ndarray, "*n 2"]:
+    """Points [..., 2] of what `np.rot90` turned `turn` times -> those of the picture itself.
+
+    Args:
+      points: x, y in the turned picture.
+      turn: quarter turns counterclockwise, from 0 to 3.
+      right: the largest x in the turned picture: its width - 1 for positions as above.
+      bottom: the largest y there.
+    """
+    x, y = np.moveaxis(np.asarray(points), -1, 0)
+    for _ in range(turn):
+        # Of the picture one turn less, the sides are exchanged.
+        x, y = bottom - y, x
+        right, bottom = bottom, right
+    return np.stack([x, y], axis=-1)
+
+
 def cut_quad(
     picture: UInt8[np.ndarray, "H W 3"],
     quad: Num[np.ndarray, "4 2"],

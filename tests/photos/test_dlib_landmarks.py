@@ -34,6 +34,14 @@ def test_finds_the_points_that_litert_finds(dlib_file, shared_dir):
     assert distances.max() / np.hypot(*(exact.points[1] - exact.points[0])) < 0.1
 
 
+def test_faces_on_their_heads_are_found_upright(dlib_file, shared_dir):
+    picture = read_picture(shared_dir / "portraits" / "male_01.jpg")[::2, ::2].copy()
+    landmarker = make_landmarker("dlib", dlib_file=dlib_file)
+    straight, _ = find_face(picture, landmarker, name="straight")
+    turned, _ = find_face(np.rot90(picture, 2).copy(), landmarker, name="turned")
+    np.testing.assert_allclose(511 - turned.points, straight.points, atol=3)
+
+
 def test_large_photographs_are_searched_small(dlib_file, shared_dir):
     picture = read_picture(shared_dir / "portraits" / "male_01.jpg")
     landmarker = make_landmarker("dlib", dlib_file=dlib_file)
