@@ -70,22 +70,26 @@ class FaceDetector:
         found = self._look(picture, squares(height, width, LEVELS[level]), TURNS)
         side = LEVELS[level] * max(height, width)
         faces: list[Detection] = []
-        for face in found:
-            face = self._closer(picture, face) if _side(face) < SMALL * side else face
-            # Looked at closer, two finds may be one face.
-            boxes = [other.box for other in faces if other.turn == face.turn]
-            if (overlap(face.box, np.reshape(boxes, (-1, 4))) <= MIN_OVERLAP).all():
-                faces.append(face)
+        for first in found:
+            for face in self._closer(picture, first) if _side(first) < SMALL * side else [first]:
+                # Looked at closer, two finds may be one face.
+                boxes = [other.box for other in faces if other.turn == face.turn]
+                if (overlap(face.box, np.reshape(boxes, (-1, 4))) <= MIN_OVERLAP).all():
+                    faces.append(face)
         return faces
 
-    def _closer(self, picture: np.ndarray, face: Detection) -> Detection:
-        """The same find in a square that it fills well; the old one where it is lost there."""
+    def _closer(self, picture: np.ndarray, face: Detection) -> list[Detection]:
+        """The same face in a square that it fills well, the best find of each turn.
+
+        The old one where it is lost there.
+        """
         side = max(math.ceil(_side(face) / FILLED), 1)
         left, top = (round(x) for x in (face.box[:2] + face.box[2:]) / 2 - side / 2)
-        near = self._look(picture, [(left, top, side)], (face.turn,))
+        near = self._look(picture, [(left, top, side)], TURNS)
         # The box of a face of few pixels may be twice too large: ask for a touch, not a match.
         same = [other for other in near if overlap(face.box, other.box[None])[0] > 0.1]
-        return max(same, key=lambda other: other.score, default=face)
+        # The likeliest of a turn goes last, and stays.
+        return list({other.turn: other for other in reversed(same)}.values()) or [face]
 
     def _look(
         self, picture: np.ndarray, places: Iterable[tuple[int, int, int]], turns: Sequence[int]
@@ -150,9 +154,7 @@ def decode(
     return np.hstack([scores[keep, None], middle - half, middle + half, points])
 
 
-def turned_back(
-    detections: Float[np.ndarray, "n 17"], turn: int
-) -> Float[np.ndarray, "n 17"]:
+def turned_back(detections: Float[np.ndarray, "n 17"], turn: int) -> Float[np.ndarray, "n 17"]:
     """[n, 17] of a square that `np.rot90` turned `turn` times -> those of the square itself.
 
     Positions are in units of the square's side.
