@@ -128,7 +128,8 @@ class _Run:
                     # The first few show what is wrong better than one does.
                     if len(skipped) >= MOST_TOLD:
                         self._check_skipped(skipped, total)
-                    if time.monotonic() - last >= COMMIT_SECONDS:
+                    # A run that only skips leaves nothing, however slow it is.
+                    if self.num_new and time.monotonic() - last >= COMMIT_SECONDS:
                         commit()
                         last = time.monotonic()
         finally:
