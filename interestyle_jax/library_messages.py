@@ -3,9 +3,11 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from logging import LogRecord, getLogger
 
 from absl import logging
 
+NEVER_RETRIEVED = "exception was never retrieved"
 CLOSED_LOOP = "Event loop is closed"
 
 
@@ -14,15 +16,21 @@ def without_library_messages() -> Iterator[None]:
     """Orbax's and TFDS's log is silent within the block.
 
     They log what they then raise. TensorStore ends reads of a damaged file after Orbax closed their
-    event loop, with a traceback for each, sooner or later: these are dropped from now on.
+    event loop, with a traceback for each, and asyncio tells of those nobody waited for, sooner or
+    later: these are dropped from now on.
     """
     _drop_closed_loops()
+    getLogger("asyncio").addFilter(_was_waited_for)
     before = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
         yield
     finally:
         logging.set_verbosity(before)
+
+
+def _was_waited_for(record: LogRecord) -> bool:
+    return NEVER_RETRIEVED not in record.getMessage()
 
 
 def _drop_closed_loops() -> None:

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from logging import getLogger
 
 import pytest
 from absl import logging
 
 from interestyle_jax.exit_status import DEBUG, run_command
+from interestyle_jax.library_messages import without_library_messages
 
 LATE = """
 import sys
@@ -35,6 +37,14 @@ def test_a_command_is_without_the_log_of_libraries(monkeypatch, caplog, debug, s
     assert ("the metadata is damaged" in caplog.text) == shown
     logging.error("after it")
     assert "after it" in caplog.text
+
+
+def test_reads_that_nobody_waited_for_are_not_told(caplog):
+    with without_library_messages():
+        pass
+    getLogger("asyncio").error("Future exception was never retrieved")
+    getLogger("asyncio").error("another")
+    assert caplog.messages == ["another"]
 
 
 @pytest.mark.parametrize(("message", "times"), [("Event loop is closed", 0), ("another", 2)])

@@ -19,7 +19,7 @@ ERRORS = ("interestyle: error: ", "convert_weights: ")
 OUT, CANARY = "out", "canary"
 # What commands say besides the error: progress bars, and what a resumed training found.
 NOTICES = (
-    ": going on with its ",
+    "going on with its default ",
     "interestyle: skipped: ",
     ": left out ",
     "it/s]",

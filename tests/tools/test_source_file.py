@@ -386,3 +386,24 @@ def test_a_foreign_pickle_is_refused_without_warnings(tmp_path):
         with pytest.raises(InputError, match="a.pt"):
             read_source(path)
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        (b"(1, 16)", b"(1, 16 "),
+        (b"(1, 16)", b"(9**99)"),
+        (b"(1, 16)", b"(-1,-1)"),
+        (b"(1, 16)", b"(9,999)"),
+        (b"'descr'", b"'escr' "),
+        (b"{", b"\x00"),
+    ],
+)
+def test_damaged_headers_of_npy_files_are_one_line(tmp_path, found, instead):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((1, 16), np.float32))
+    assert read_source(path).content[BARE].shape == (1, 16)
+    path.write_bytes(path.read_bytes().replace(found, instead, 1))
+    with pytest.raises(InputError, match="a.npy: not a readable .npy file") as caught:
+        read_source(path)
+    assert "\n" not in str(caught.value)

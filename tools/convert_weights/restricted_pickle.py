@@ -5,6 +5,7 @@ those names resolve to inert stand-ins, and the arrays are rebuilt from their ra
 Any other name is refused. The one function that runs is `_latin1`, which turns text into bytes.
 """
 
+import math
 import mmap
 import pickle
 import pickletools
@@ -51,9 +52,16 @@ def read_npy(path: Path) -> Any:
                 header = np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
             if not dtype.hasobject:
+                # NumPy would make room for all that a damaged header names.
+                named, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+                if not 0 <= named <= there:
+                    raise ValueError(
+                        f"its header names {named:,} bytes of numbers, {there:,} follow"
+                    )
                 file.seek(0)
                 return np.lib.format.read_array(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        # The header is a Python literal: a damaged one can raise nearly anything.
+        except Exception as error:
             raise file_error(error, f"{path}: not a readable .npy file") from error
         if shape != ():
             raise InputError(f"{path}: objects of shape {list(shape)}, expected a single one, []")
