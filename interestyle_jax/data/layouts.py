@@ -9,7 +9,12 @@ import numpy as np
 
 from interestyle_jax.data import celeba_hq
 from interestyle_jax.data.avatars.variation import Draws
-from interestyle_jax.data.pictures import SUFFIXES, is_picture, list_pictures
+from interestyle_jax.data.pictures import (
+    is_picture,
+    list_pictures,
+    no_picture,
+    tell_left_out,
+)
 from interestyle_jax.errors import InputError
 
 LAYOUTS = ("folder", "ffhq", "celebahq", "afhq")
@@ -166,7 +171,7 @@ def list_tree(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such directory")
-    found, seen = [], set()
+    found, others, seen = [], [], set()
     # Large data sets are often put together by links, which Path.rglob does not follow.
     for folder, below, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
@@ -174,9 +179,12 @@ def list_tree(path: Path) -> list[Path]:
             below.clear()
             continue
         seen.add(real)
-        found += [p for p in (Path(folder) / name for name in names) if is_picture(p)]
+        files = [Path(folder) / name for name in names]
+        found += [p for p in files if is_picture(p)]
+        others += [p for p in files if not is_picture(p)]
     if not found:
-        raise InputError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+        raise no_picture(path, others)
+    tell_left_out(path, others)
     found.sort(key=lambda p: (p.stem, str(p)))
     for one, other in zip(found, found[1:], strict=False):
         if one.stem == other.stem:

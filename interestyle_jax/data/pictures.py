@@ -3,17 +3,38 @@
 import contextlib
 import io
 import os
+import struct
+import sys
 import warnings
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from interestyle_jax.errors import InputError, file_error
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
+# What commands leave beside pictures, and data sets too; other files that are left out are told.
+NO_PICTURES = (".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".npz", ".npy", ".html", ".pdf")
+MOST_NAMED = 3
+ORIENTATION = 0x0112
+# What tag ORIENTATION says has to be done; 1, and what is none of its values, is nothing.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Chunks without which a PNG has the same pixels, and that may be long.
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
 def is_picture(path: Path) -> bool:
@@ -24,6 +45,8 @@ def is_picture(path: Path) -> bool:
 def list_pictures(path: str | Path) -> list[Path]:
     """The pictures of a directory, sorted by name (not of its subdirectories), or the file itself.
 
+    Files of other kinds are named on stderr, see `left_out`.
+
     Raises InputError when the path is missing, the directory holds no picture, or two pictures
     have the same name up to the suffix (their results would overwrite each other).
     """
@@ -32,15 +55,52 @@ def list_pictures(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or directory")
-    found = sorted(p for p in path.iterdir() if is_picture(p))
+    files = list(path.iterdir())
+    found = sorted(p for p in files if is_picture(p))
     if not found:
-        raise InputError(f"{path}: holds no picture ({', '.join(SUFFIXES)})")
+        raise no_picture(path, files)
+    tell_left_out(path, files)
     by_stem: dict[str, Path] = {}
     for picture in found:
         other = by_stem.setdefault(picture.stem, picture)
         if other is not picture:
             raise InputError(f"{picture}: has the same name as {other.name} up to the suffix")
     return found
+
+
+def no_picture(folder: Path, files: Iterable[Path]) -> InputError:
+    """The error for a folder without pictures; it names other files that may be some."""
+    others = left_out(files)
+    there = f", but {others}" if others else ""
+    return InputError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){there}")
+
+
+def tell_left_out(folder: Path, files: Iterable[Path]) -> None:
+    """Names on stderr the files of a folder that are not read, where there are any."""
+    others = left_out(files)
+    if others:
+        line = f"interestyle: notice: {folder}: not read: {others}"
+        print(" ".join(line.split()), file=sys.stderr)
+
+
+def left_out(files: Iterable[Path]) -> str:
+    """In words, the files that look for a reader but are not read: of HEIC, GIF, raw formats ...
+
+    Hidden files, and those that commands write beside pictures, are not among them. Empty where
+    there are none.
+    """
+    known = (*SUFFIXES, *NO_PICTURES)
+    names = sorted(
+        path.name
+        for path in files
+        if not path.name.startswith(".") and path.suffix.lower() not in known and path.is_file()
+    )
+    if not names:
+        return ""
+    shown = ", ".join(names[:MOST_NAMED])
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    count = f"{len(names)} file{'s' if len(names) > 1 else ''}"
+    return f"{count} of another kind: {shown}{more}"
 
 
 def read_picture(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -52,7 +112,7 @@ def read_picture(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises InputError naming the file when it is missing, unreadable, cut off or not a picture.
     """
-    picture = _eight_bit(_open(Path(path)), Path(path))
+    picture = _eight_bit(open_picture(Path(path)), Path(path))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -70,7 +130,7 @@ def read_mask(path: str | Path) -> UInt8[np.ndarray, "H W 1"]:
     partly transparent.
     """
     path = Path(path)
-    picture = _eight_bit(_open(path), path)
+    picture = _eight_bit(open_picture(path), path)
     rgba = np.array(picture.convert("RGBA"))
     if (rgba[..., 3] != 255).any():
         raise InputError(f"{path}: mask is partly transparent, expected one opaque channel")
@@ -156,22 +216,62 @@ def decode_png(encoded: bytes) -> UInt8[np.ndarray, "H W C"]:
     return picture[..., None] if picture.ndim == 2 else picture
 
 
-def _open(path: Path) -> Image.Image:
+def open_picture(path: Path) -> Image.Image:
+    """A picture file with its pixels read, turned as its EXIF orientation says.
+
+    Of PNG, long texts are read past.
+
+    Raises InputError naming the file when it is missing, unreadable, cut off or not a picture.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with warnings.catch_warnings():
-            # PIL warns of damage that it reads past, and of large pictures, which are the user's
-            # choice; what it cannot read, and its hard limit on sizes, are errors.
-            warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(path.read_bytes()))
-            picture.load()
-            return ImageOps.exif_transpose(picture)
+        content = path.read_bytes()
+        try:
+            return _opened(content)
+        # PIL refuses texts of more than a megabyte, such as the workflows of image generators.
+        except (ValueError, zlib.error):
+            if not content.startswith(_PNG):
+                raise
+            return _opened(_without_texts(content))
     except Image.UnidentifiedImageError as error:
         raise InputError(f"{path}: is not a picture, or its beginning is cut off") from error
     # Damaged files raise nearly anything inside of PIL.
     except Exception as error:
         raise file_error(error, f"{path}: unreadable or cut off") from error
+
+
+def _opened(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # PIL warns of damage that it reads past, and of large pictures, which are the user's
+        # choice; what it cannot read, and its hard limit on sizes, are errors.
+        warnings.simplefilter("ignore")
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+        # PIL turns TIFF files by itself while it loads them, and takes the tag away.
+        turn = _TURNS.get(_orientation(picture))
+        return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The tag's value; 1 where there is none or the tags cannot be read."""
+    try:
+        value = picture.getexif().get(ORIENTATION, 1)
+    # `PIL.ImageOps.exif_transpose` would fail of any other tag that it cannot write.
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _without_texts(content: bytes) -> bytes:
+    """A PNG file without the chunks of _PNG_TEXTS; one that is cut off stays so."""
+    kept, start = [_PNG], len(_PNG)
+    while start + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, start)
+        if kind not in _PNG_TEXTS:
+            kept.append(content[start : start + length + 12])
+        start += length + 12
+    return b"".join(kept)
 
 
 def _eight_bit(picture: Image.Image, path: Path) -> Image.Image:

@@ -10,8 +10,8 @@ import numpy as np
 
 from interestyle_jax.data.layouts import list_tree
 from interestyle_jax.data.pictures import (
-    SUFFIXES,
     encode_png,
+    is_picture,
     list_pictures,
     read_picture,
     save_picture,
@@ -153,7 +153,7 @@ class MaskJob(PictureJob):
 def _picture_files(images: str | Path | Sequence[Path], out: Path) -> list[Path]:
     if isinstance(images, str | Path):
         images = Path(images)
-        if images.is_dir() and not any(p.suffix.lower() in SUFFIXES for p in images.iterdir()):
+        if images.is_dir() and not any(map(is_picture, images.iterdir())):
             below = out.absolute()
             return [p for p in list_tree(images) if below not in p.absolute().parents]
         return list_pictures(images)

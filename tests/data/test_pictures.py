@@ -1,10 +1,11 @@
 """Reading and writing pictures: every kind of file users have, and every bad one."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from interestyle_jax.data.pictures import (
     central_square,
@@ -17,6 +18,7 @@ from interestyle_jax.data.pictures import (
     save_picture,
 )
 from interestyle_jax.errors import InputError, MachineError
+from interestyle_jax.interest.providers.label_files import read_labels
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
@@ -24,7 +26,6 @@ COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
 
 def png_chunks(width: int, height: int, colour_type: int, rows: np.ndarray) -> bytes:
     """A 16-bit PNG written by hand: PIL cannot write 16-bit colour."""
-    import struct
     import zlib
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -97,6 +98,83 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(COLOUR, -1))
+
+
+def tiff_tags(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """Tags (tag, type, count, value) as EXIF and TIFF files hold them; PIL cannot write all."""
+    body, start, values = struct.pack("<H", len(entries)), 8 + 2 + 12 * len(entries) + 4, b""
+    for tag, kind, count, value in entries:
+        body += struct.pack("<HHI", tag, kind, count)
+        if len(value) <= 4:
+            body += value.ljust(4, b"\0")
+        else:
+            body += struct.pack("<I", start + len(values))
+            values += value
+    return b"II*\0" + struct.pack("<I", 8) + body + bytes(4) + values
+
+
+BROKEN_TAGS = {
+    "resolution -1/0": (0x011A, 10, 1, struct.pack("<ii", -1, 0)),
+    "resolution as text": (0x011A, 2, 7, b"72 dpi\0"),
+    "unit as text": (0x0128, 2, 4, b"inch"),
+    "date as numbers": (0x0132, 4, 3, bytes(12)),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_TAGS)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_orientation_is_applied_beside_broken_numbers(tmp_path, suffix, name):
+    flat = np.repeat(
+        np.repeat(np.uint8([[[9] * 3, [90] * 3], [[160] * 3, [250] * 3]]), 16, 0), 24, 1
+    )
+    exif = tiff_tags((0x0112, 3, 1, struct.pack("<H", 6)), BROKEN_TAGS[name])
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(flat).save(path, exif=b"Exif\0\0" + exif if suffix == "jpg" else exif)
+    read = read_picture(path).astype(int)
+    assert read.shape == (48, 32, 3)
+    assert np.abs(read - np.rot90(flat, -1)).max() <= 8
+
+
+@pytest.mark.parametrize("name", BROKEN_TAGS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_files_are_turned_by_their_orientation_alone(tmp_path, name, orientation):
+    gray = RNG.integers(0, 256, (6, 8), np.uint8)
+    long, short = (lambda x: struct.pack("<I", x)), (lambda x: struct.pack("<H", x))
+    tags = [
+        (0x0100, 4, 1, long(8)), (0x0101, 4, 1, long(6)), (0x0102, 3, 1, short(8)),
+        (0x0103, 3, 1, short(1)), (0x0106, 3, 1, short(1)), (0x0111, 4, 1, long(0)),
+        (0x0112, 3, 1, short(orientation)), (0x0115, 3, 1, short(1)), (0x0116, 4, 1, long(6)),
+        (0x0117, 4, 1, long(48)), BROKEN_TAGS[name],
+    ]  # fmt: skip
+    tags[5] = (0x0111, 4, 1, long(len(tiff_tags(*tags))))
+    (tmp_path / "a.tif").write_bytes(tiff_tags(*tags) + gray.tobytes())
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(gray).save(tmp_path / "right.png", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(tmp_path / "right.png"))
+    assert np.array_equal(read_picture(tmp_path / "a.tif")[..., 0], np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    "value", [(3, 1, struct.pack("<H", 77)), (2, 4, b"top\0"), (5, 1, bytes(8))]
+)
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, value):
+    Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=tiff_tags((0x0112, *value)))
+    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("kind", ["text", "international"])
+def test_png_with_long_texts_is_read(tmp_path, compressed, kind):
+    texts, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    exif[0x0112] = 6
+    add = texts.add_itxt if kind == "international" else texts.add_text
+    for name in "ab":
+        add(name, "workflow " * (1 << 18), zip=compressed)
+    Image.fromarray(COLOUR).save(tmp_path / "a.png", pnginfo=texts, exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(COLOUR, -1))
+    Image.fromarray(COLOUR[..., 0]).save(tmp_path / "labels.png", pnginfo=texts)
+    assert np.array_equal(read_labels(tmp_path / "labels.png"), COLOUR[..., 0])
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

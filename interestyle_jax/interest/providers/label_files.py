@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from interestyle_jax.data.pictures import SUFFIXES
-from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.data.pictures import is_picture, no_picture, open_picture
+from interestyle_jax.errors import InputError
 
 
 def files_by_name(folder: str | Path, *, option: str) -> dict[str, Path]:
@@ -23,12 +22,12 @@ def files_by_name(folder: str | Path, *, option: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{option}: {folder}: no such directory")
     found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
+    for path in sorted(p for p in folder.rglob("*") if is_picture(p)):
         other = found.setdefault(file_key(path.stem), path)
         if other is not path:
             raise InputError(f"{path}: has the same name as {other} up to the suffix")
     if not found:
-        raise InputError(f"{option}: {folder}: holds no picture ({', '.join(SUFFIXES)})")
+        raise InputError(f"{option}: {no_picture(folder, folder.rglob('*'))}")
     return found
 
 
@@ -43,15 +42,8 @@ def read_labels(path: Path) -> UInt8[np.ndarray, "H W"]:
     Raises:
       InputError: unreadable, coloured, or with more than 8 bits.
     """
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            values = np.array(picture)
-            mode = picture.mode
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise file_error(error, f"{path}: unreadable or cut off") from error
+    picture = open_picture(path)
+    values, mode = np.array(picture), picture.mode
     if mode in ("RGB", "RGBA") and (values[..., :1] == values[..., 1:3]).all():
         values = values[..., 0]
     if values.ndim != 2 or values.dtype not in (np.uint8, np.bool_):
