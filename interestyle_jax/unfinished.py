@@ -15,7 +15,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 MARK = ".interestyle-"
 # Hidden, with the mark, and an end as `tempfile` draws it.

@@ -1,6 +1,7 @@
 """The command `interestyle data`: makes data sets that `train` and `evaluate` read."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ _AVATAR_SIZE, _PHOTO_SIZE = 64, 256
 
 
 # Options of providers that are no plain text.
-_OPTION_TYPES = {
+_OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "threshold": float, "classes": words, "face_classes": words, "scales": numbers,
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,7 +24,7 @@ def drawn_example(
 ) -> dict:
     """Draws example (split, index), its pictures as PNG bytes (runs in the worker processes)."""
     split, index = place
-    options = {"size": size, "split": split, "seed": seed, "style": style}
+    options: dict[str, Any] = {"size": size, "split": split, "seed": seed, "style": style}
     if clean_only:
         drawn = avatars.clean_sample(index, **options)
         picture = check_picture(drawn["clean"], size, 3, f"clean {index}")
@@ -85,7 +86,7 @@ def write_avatars(
     # An unknown style or a bad size ends here, before anything is written.
     avatars.clean_sample(0, size=size, style=style)
     count = (os.cpu_count() or 1) if workers is None else workers
-    options = {"size": size, "seed": seed, "style": style, "clean_only": clean_only}
+    options: dict[str, Any] = {"size": size, "seed": seed, "style": style, "clean_only": clean_only}
     facts = avatars.STYLES[style]
     source = Source(
         name="avatars",

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -30,7 +30,7 @@ def run_tasks(
     total: int,
     done: int,
     label: str,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yields function(task, each) for each task, in the order in which they end.
 
     The function calls `each()` for every picture; the bar shows `done` plus these calls out of

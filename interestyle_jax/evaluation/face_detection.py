@@ -92,8 +92,9 @@ class FaceDetector:
     def _propose(self, picture: np.ndarray) -> np.ndarray:
         """Stage one: squares [n, 4] that may hold a face."""
         found = [np.zeros((0, 9))]
-        for scale in pyramid(*picture.shape[:2], self.min_face_size):
-            size = tuple(math.ceil(side * scale) for side in picture.shape[1::-1])
+        height, width = picture.shape[:2]
+        for scale in pyramid(height, width, self.min_face_size):
+            size = (math.ceil(width * scale), math.ceil(height * scale))
             small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
             offsets, probabilities = self._run("pnet", _normalized(np.asarray(small))[None])
             boxes = _cells(probabilities[0, :, :, 1], offsets[0], scale, THRESHOLDS[0])

@@ -97,7 +97,8 @@ def _fit(picture: np.ndarray, cell: int) -> Image.Image:
     """The picture in a white square of `cell` pixels, centred, its shape kept."""
     image = Image.fromarray(picture)
     scale = cell / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    size = (width, height)
     if size != image.size:
         image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
     square = Image.new("RGB", (cell, cell), "white")

@@ -71,7 +71,7 @@ def as_measured(
     nearest, as `interestyle invert` does; the official code cuts the fraction off instead, which
     is darker by half a grey level.
     """
-    saved = to_uint8(images)
+    saved = to_uint8(np.asarray(images))
     flat = saved.reshape(-1, *saved.shape[-3:])
     return np.stack([encoder_input(picture, shape) for picture in flat]).reshape(
         *saved.shape[:-3], *shape, 3

@@ -301,8 +301,12 @@ def load(name_or_dir: str | Path, *, dtype: str = "float32", mesh: Mesh | None =
 
 
 def _check_pictures(
-    name: str, pictures: jax.Array, *, channels: int, shape: tuple[int, int] | None = None
-) -> jax.Array:
+    name: str,
+    pictures: jax.Array | np.ndarray,
+    *,
+    channels: int,
+    shape: tuple[int, int] | None = None,
+) -> Any:
     """Pictures as float32, or InputError for a wrong rank, channel count, size, dtype or range."""
     if not isinstance(pictures, jax.Array):
         pictures = np.asarray(pictures)
@@ -325,7 +329,7 @@ def _check_pictures(
     return pictures.astype(np.float32, copy=False)
 
 
-def _platform(images: jax.Array) -> str:
+def _platform(images: Any) -> str:
     if isinstance(images, jax.core.Tracer):
         return jax.default_backend()
     return next(iter(images.devices())).platform

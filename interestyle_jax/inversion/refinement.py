@@ -31,9 +31,7 @@ class Refinement(NamedTuple):
     carry: Any
 
 
-def pool_to(
-    image: Float[jax.Array, "B H W C"], size: tuple[int, int]
-) -> Float[jax.Array, "B h w C"]:
+def pool_to(image: Float[jax.Array, "B H W C"], size: Sequence[int]) -> Float[jax.Array, "B h w C"]:
     """Average-pools `image [B, H, W, C]` to `size` (height, width), as `AdaptiveAvgPool2d` does.
 
     Sizes that divide: means of equal blocks; sizes that are multiples: repeated pixels.

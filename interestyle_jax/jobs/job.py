@@ -20,7 +20,7 @@ class Item(NamedTuple):
       source: what `PictureJob.load` reads, as a file's path.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     name: str
     source: Any
 

@@ -12,6 +12,7 @@ import secrets
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -34,7 +35,8 @@ class LatentWriter:
     def __init__(self, folder: Path):
         """Nothing is written before the first row."""
         self.name = f".latents-{secrets.token_hex(8)}.rows"
-        self._path, self._file, self._count = folder / self.name, None, 0
+        self._path, self._count = folder / self.name, 0
+        self._file: BinaryIO | None = None
 
     def add(self, latents: Float[np.ndarray, "N L D"]) -> int:
         """Appends one picture's latents [N, L, D]; returns their row."""

@@ -15,9 +15,9 @@ class PictureFiles:
 
     def __init__(self, source: str | Path | Sequence[Path]):
         """Lists the pictures; raises InputError as `list_pictures` does."""
-        is_path = isinstance(source, str | Path)
+        paths = list_pictures(source) if isinstance(source, str | Path) else source
         # As text: Path objects take ten times the memory.
-        self._files = [str(path) for path in (list_pictures(source) if is_path else source)]
+        self._files = [str(path) for path in paths]
 
     def __len__(self) -> int:
         return len(self._files)

@@ -21,8 +21,8 @@ _VARIABLES = (
 class Shard(NamedTuple):
     """Part `index` of `count`; its batches are `index`, `index + count`, ..."""
 
-    index: int = 0
-    count: int = 1
+    index: int = 0  # type: ignore[assignment]
+    count: int = 1  # type: ignore[assignment]
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -58,7 +58,7 @@ def find_shard(given: str | None, *, environment: Mapping[str, str] = os.environ
                 if not environment[name].isdecimal():
                     raise InputError(f"{name}: {environment[name]!r}, expected a whole number")
                 numbers.append(int(environment[name]))
-            return _checked(*numbers, index)
+            return _checked(numbers[0], numbers[1], index)
     hosts = [host for host in environment.get("TPU_WORKER_HOSTNAMES", "").split(",") if host]
     worker = environment.get("TPU_WORKER_ID", "")
     if len(hosts) > 1 and worker.isdecimal():

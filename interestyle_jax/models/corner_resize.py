@@ -25,8 +25,8 @@ def resize_by(
     columns: Float[np.ndarray, "w W"],
 ) -> Float[jax.Array, "B h w C"]:
     """[B, H, W, C] -> [B, height, width, C] by weights [height, H] and [width, W]."""
-    rows, columns = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
-    return einsum("oh,bhwc->bowc", rows, einsum("ow,bhwc->bhoc", columns, x))
+    of_rows, of_columns = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
+    return einsum("oh,bhwc->bowc", of_rows, einsum("ow,bhwc->bhoc", of_columns, x))
 
 
 def interpolation(inputs: int, outputs: int) -> Float[np.ndarray, "m n"]:

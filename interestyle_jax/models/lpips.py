@@ -38,7 +38,7 @@ MIN_SIZE = {"alex": 31, "vgg": 16}
 
 def convolutions(network: str) -> tuple[tuple[int, int, int, int], ...]:
     """The convolutions of a trunk in order, each (features, kernel size, stride, padding)."""
-    return tuple(layer for layer in LAYERS[network] if layer != POOL)
+    return tuple(layer for layer in LAYERS[network] if not isinstance(layer, str))
 
 
 def tap_widths(network: str) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ class LPIPS(nn.Module):
         features_b: Sequence[Float[jax.Array, "B _ _ _"]],
     ) -> Float[jax.Array, " B"]:
         """Distance of two pictures whose `features` are known -> [B]."""
-        return sum(self.compare_layers(features_a, features_b))
+        return sum(self.compare_layers(features_a, features_b))  # type: ignore[return-value]
 
     def compare_layers(
         self,

@@ -199,4 +199,4 @@ class Generator(nn.Module):
         """Draws pictures [B, R, R, 3] from z [B, Z], one `w` for all rows."""
         w = self.map(z)
         w_plus = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_styles, self.w_dim))
-        return self.synthesize(w_plus, noise)
+        return self.synthesize(w_plus, noise)  # type: ignore[return-value]

@@ -114,7 +114,8 @@ def _shrunk(
     shrink = math.floor(quad_side(quad) / size * 0.5)
     if shrink <= 1:
         return image, quad, np.ones(2)
-    reduced = tuple(max(1, round(side / shrink)) for side in image.size)
+    width, height = (max(1, round(side / shrink)) for side in image.size)
+    reduced = (width, height)
     scale = np.array(image.size) / np.array(reduced)
     return image.resize(reduced, Image.Resampling.LANCZOS), quad / shrink, scale
 

@@ -91,7 +91,7 @@ def _warp(framed: Image.Image, matrix: np.ndarray, sides: tuple[int, int], fold:
     the strip to the plane without its frame.
     """
     to_framed = np.column_stack([matrix[:, :2] / fold, matrix[:, 2] + FRAME])
-    fine = tuple(n * fold for n in sides)
+    fine = (sides[0] * fold, sides[1] * fold)
     image = framed.transform(
         fine, Image.Transform.AFFINE, tuple(to_framed.ravel()), Image.Resampling.BICUBIC
     )

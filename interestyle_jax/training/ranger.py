@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Shaped
 class RectifiedAdamState(NamedTuple):
     """Step count (int32 scalar) and the two moments, trees shaped like the parameters."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mu: Any
     nu: Any
 
@@ -26,7 +26,7 @@ class RectifiedAdamState(NamedTuple):
 class LookaheadState(NamedTuple):
     """Step count (int32 scalar), slow weights (a tree like the parameters), inner state."""
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     slow: Any
     inner: Any
 

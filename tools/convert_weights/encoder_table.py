@@ -6,6 +6,7 @@ Source: the `psp_encoders.py` of pSp and e4e, the `restyle_psp_encoders.py` and
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,11 @@ def read_encoder(
     """
     try:
         is_resnet = issubclass(encoder_class, ResNetBackboneEncoder)
-        resnet = {"stem": "conv1.weight", "block": RESNET_BLOCK, "shortcut": RESNET_SHORTCUT}
+        resnet: dict[str, Any] = {
+            "stem": "conv1.weight",
+            "block": RESNET_BLOCK,
+            "shortcut": RESNET_SHORTCUT,
+        }
         units, widths = read_trunk(arrays, **(resnet if is_resnet else {}))
         depths = _head_depths(arrays)
         # The heads halve the trunk's last map until one pixel is left.

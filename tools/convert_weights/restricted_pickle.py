@@ -96,7 +96,7 @@ def _check_opcodes(file: BinaryIO) -> None:
     # A map gives no more than there is, where a file makes room first.
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         content.seek(file.tell())
-        for opcode, argument, at in pickletools.genops(content):
+        for opcode, argument, at in pickletools.genops(content):  # type: ignore[arg-type]
             if opcode.name in PUTS and argument > at:
                 raise ValueError(f"object {argument:,} is named at byte {at:,}")
 

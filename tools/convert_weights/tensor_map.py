@@ -66,7 +66,7 @@ class Mapped:
         which the way back needs.
     """
 
-    variables: dict[str, Any] | np.ndarray
+    variables: Any
     tensors: int
     parameters: int
     dtypes: tuple[str, ...]

@@ -110,7 +110,7 @@ def _run(weights: Weights, part: str, content: Mapping[str, Any]) -> str:
     examples = registry.EXAMPLES[type(module)](module)
     method = "__call__"
     if reference is not None:
-        method, examples = reference.method, [jax.ShapeDtypeStruct(reference.shape, np.float32)]
+        method, examples = reference.method, (jax.ShapeDtypeStruct(reference.shape, np.float32),)
     rng = np.random.default_rng(0)
     inputs = [(0.5 * rng.standard_normal(x.shape)).astype(x.dtype) for x in examples]
     run = jax.jit(lambda variables, *inputs: module.apply(variables, *inputs, method=method))
@@ -145,6 +145,7 @@ def _reference(module: registry.Module, part: str, content: Mapping[str, Any]) -
     if part == "generator" and "g_ema" in content:
         state, prefix = content["g_ema"], ""
     own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    shape: tuple[int, ...]
     if part == "generator" and "input.input" in own:
         shape = (1, module.num_styles, module.w_dim)
         evaluate = _in_torch(torch_reference.synthesis, own, is_picture=False)

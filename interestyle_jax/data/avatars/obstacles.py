@@ -55,8 +55,8 @@ def draw_obstacle(
     best, best_distance = None, math.inf
     for attempt in range(1, TRIES + 1):
         drawn = draw_kind(Draws(*key, attempt), kind, face, size)
-        covered = np.count_nonzero((drawn[..., 3] >= 128) & face_pixels)
-        share = covered / max(np.count_nonzero(face_pixels), 1)
+        covered = int(np.count_nonzero((drawn[..., 3] >= 128) & face_pixels))
+        share = covered / max(int(np.count_nonzero(face_pixels)), 1)
         distance = max(COVERAGE[0] - share, share - COVERAGE[1], 0.0)
         if distance < best_distance:
             best, best_distance = drawn, distance

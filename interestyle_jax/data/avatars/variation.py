@@ -3,7 +3,7 @@
 import colorsys
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -53,7 +53,7 @@ def hex_to_rgb(colour: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def rgb_to_hex(rgb: Sequence[float]) -> str:
+def rgb_to_hex(rgb: Iterable[float]) -> str:
     """RGB in [0, 1] (clipped) -> '#rrggbb'."""
     return "#" + "".join(f"{round(255 * min(max(c, 0.0), 1.0)):02x}" for c in rgb)
 

@@ -7,6 +7,7 @@ have, so it has to be named, and maps that cannot be in it are refused.
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -68,7 +69,7 @@ class CelebAMaskProvider:
         if order not in ORDERS:
             raise InputError(f"--order: {order!r}, expected {' or '.join(ORDERS)}")
         self.order, self.labels = order, ORDERS[order]
-        self._files = _by_picture(files, self.labels) if self._has_parts else files
+        self._files: dict[str, Any] = _by_picture(files, self.labels) if self._has_parts else files
         face, hair = face_and_hair(self.labels)
         if face_classes:
             face = label_indices(face_classes, self.labels, option="--face-classes")

@@ -18,7 +18,7 @@ from ..source_file import SourceFile
 from ..tensor_map import Entry, apply_map, restore_map
 from ..torch_modules import convolution, dense, flattened_dense, prelu
 
-NETWORKS = {"pnet": PNet, "rnet": RNet, "onet": ONet}
+NETWORKS: dict[str, Any] = {"pnet": PNet, "rnet": RNet, "onet": ONet}
 # The output layer that only this network has.
 OUTPUT = {"pnet": "conv4_1.weight", "rnet": "conv5_1.weight", "onet": "conv6_1.weight"}
 HEADS = {
