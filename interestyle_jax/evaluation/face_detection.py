@@ -191,7 +191,7 @@ def shifted(
     return boxes + np.hstack([sides, sides]) * offsets
 
 
-def squares(boxes: Num[np.ndarray, "n 4"]) -> Num[np.ndarray, "n 4"]:
+def squares(boxes: Num[np.ndarray, "n 4"]) -> Num[np.ndarray, "m 4"]:
     """The smallest squares around boxes [n, 4] with their centres, rounded to pixels."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     side = sides.max(axis=1, keepdims=True)

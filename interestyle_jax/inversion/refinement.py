@@ -75,7 +75,7 @@ def refine(
     encode: Encode,
     synthesize: Synthesize,
     inputs: Sequence[Float[jax.Array, "B S1 S2 3"]],
-    w_0: Float[jax.Array, "_ L D"],
+    w_0: Float[jax.Array, "*L D"],
     *,
     image_0: Float[jax.Array, "_ R R 3"] | None = None,
     carry: Any = None,

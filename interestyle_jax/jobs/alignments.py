@@ -156,7 +156,8 @@ def _outlined(photo: np.ndarray, quad: np.ndarray) -> np.ndarray:
     canvas = Image.new("RGB", size, (128, 128, 128))
     small = tuple(max(1, round(x * scale)) for x in (width, height))
     reduced = Image.fromarray(photo).resize(small, Image.Resampling.BOX)
-    canvas.paste(reduced, tuple(int(x) for x in np.rint(-low * scale)))
+    left, top = (int(x) for x in np.rint(-low * scale))
+    canvas.paste(reduced, (left, top))
     corners = [tuple(corner) for corner in (quad + 0.5 - low) * scale]
     ImageDraw.Draw(canvas).line([*corners, corners[0]], QUAD_COLOUR, width=2)
     return np.asarray(canvas)

@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 
 def precision_of(dtype: Any) -> jax.lax.Precision | None:
@@ -29,7 +30,9 @@ def matmul(a: Any, b: Any) -> jax.Array:
     return jnp.matmul(a, b, precision=precision_of(jnp.result_type(a, b)))
 
 
-def dot_general(lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any) -> jax.Array:
+def dot_general(
+    lhs: Float[jax.Array, "..."], rhs: Float[jax.Array, "..."], *arguments: Any, **options: Any
+) -> Float[jax.Array, "..."]:
     """`jax.lax.dot_general` and its shapes, whatever precision it is asked for."""
     return jax.lax.dot_general(
         lhs, rhs, *arguments, **{**options, "precision": precision_of(lhs.dtype)}
@@ -37,8 +40,8 @@ def dot_general(lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any)
 
 
 def conv_general_dilated(
-    lhs: jax.Array, rhs: jax.Array, *arguments: Any, **options: Any
-) -> jax.Array:
+    lhs: Float[jax.Array, "..."], rhs: Float[jax.Array, "..."], *arguments: Any, **options: Any
+) -> Float[jax.Array, "..."]:
     """`jax.lax.conv_general_dilated` and its shapes, whatever precision it is asked for."""
     return jax.lax.conv_general_dilated(
         lhs, rhs, *arguments, **{**options, "precision": precision_of(lhs.dtype)}

@@ -31,8 +31,8 @@ def _tap_products(large: jax.Array, small: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def strided_conv(
-    x: Float[jax.Array, "B 2*H+1 2*W+1 I"], kernel: Float[jax.Array, "3 3 I O"]
-) -> Float[jax.Array, "B H W O"]:
+    x: Float[jax.Array, "B H W I"], kernel: Float[jax.Array, "3 3 I O"]
+) -> Float[jax.Array, "B (H-1)//2 (W-1)//2 O"]:
     """Every second output of a valid convolution.
 
     Args:

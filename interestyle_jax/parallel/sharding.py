@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Shaped
 
 from interestyle_jax.errors import InputError
 
@@ -144,7 +145,7 @@ def gathered(tree: PyTree) -> PyTree:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
-def shared_out(rows: jax.Array) -> jax.Array:
+def shared_out(rows: Shaped[jax.Array, "B ..."]) -> jax.Array:
     """Rows [B, ...] that a jitted step made itself, over all devices as those of the batch.
 
     Left to itself the compiler draws, and computes with, all of them on every device. Rows that the

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Num, UInt8
+from jaxtyping import Num, Shaped, UInt8
 from PIL import Image
 from scipy import ndimage
 
@@ -22,7 +22,7 @@ def paste_back(
     picture: UInt8[np.ndarray, "S S 3"],
     quad: Num[np.ndarray, "4 2"],
     *,
-    mask: Num[np.ndarray, "S S *one"] | None = None,
+    mask: Shaped[np.ndarray, "S S *one"] | None = None,
     feather: float = 0.1,
     shape: str = "square",
 ) -> UInt8[np.ndarray, "H W 3"]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
 
 PyTree = Any
 Metrics = dict[str, jax.Array]
@@ -24,8 +25,8 @@ def split_batch(batch: dict[str, jax.Array], parts: int) -> dict[str, jax.Array]
 
 
 def accumulate(
+    key: PRNGKeyArray,
     gradients: Callable[[jax.Array, PyTree, dict[str, jax.Array]], tuple[PyTree, PyTree, Metrics]],
-    key: jax.Array,
     carry: PyTree,
     batch: dict[str, jax.Array],
     parts: int,
@@ -38,8 +39,8 @@ def accumulate(
     normalises each part by itself, and its running statistics move with every part.
 
     Args:
-      gradients: `(key, carry, batch) -> (gradient, carry, metrics)` of a mean over pictures.
       key: folded with the part's number; as it is where there is one part.
+      gradients: `(key, carry, batch) -> (gradient, carry, metrics)` of a mean over pictures.
       carry: what one part hands to the next, as BatchNorm statistics.
       batch: arrays [B, ...], `parts` divides B.
       parts: how many.

@@ -10,10 +10,10 @@ there is an identity loss, so that its faces are trained without them; here they
 from pathlib import Path
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import pool_to
@@ -33,7 +33,6 @@ from interestyle_jax.training.task import Batch, PyTree
 OPTIONS = ("learning_rate", "r1_gamma", "r1_every", "pool_size")
 
 
-@flax.struct.dataclass
 class AdversarialState(EncoderState):
     """An encoder's state, and that of its adversary."""
 
@@ -71,7 +70,7 @@ class AdversarialEncoderTask(EncoderTask):
             self.generator.w_dim, **{name: options[name] for name in OPTIONS}
         )
 
-    def init(self, key: jax.Array, initial: PyTree) -> AdversarialState:
+    def init(self, key: PRNGKeyArray, initial: PyTree) -> AdversarialState:
         """See `Task.init`."""
         encoder_key, adversary_key = jax.random.split(key)
         state = super().init(encoder_key, initial)
@@ -101,12 +100,13 @@ class AdversarialEncoderTask(EncoderTask):
 
         return loss
 
-    def train_step(
+    def train_step(  # type: ignore[override]
         self,
+        key: PRNGKeyArray,
         state: AdversarialState,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
+        *,
         phase: tuple[str, ...] = (),
     ) -> tuple[AdversarialState, dict[str, jax.Array]]:
         """See `Task.train_step`: an update of the discriminator, then of the encoder against it."""
@@ -118,8 +118,9 @@ class AdversarialEncoderTask(EncoderTask):
         )
         state = state.replace(adversary=adversary, batch_stats=batch_stats)
         frozen = frozen | {"adversary": adversary.params}
-        state, metrics = super().train_step(state, frozen, batch, encoder_key, phase)
-        return state, metrics | judged | {"stage": stage.astype(jnp.float32)}
+        after: Any
+        after, metrics = super().train_step(encoder_key, state, frozen, batch, phase=phase)
+        return after, metrics | judged | {"stage": stage.astype(jnp.float32)}
 
     def _train_adversary(self, state, frozen, batch, key, *, freeze):
         """The adversary after its step, and the encoder's statistics after the pass that it takes.
@@ -146,7 +147,9 @@ class AdversarialEncoderTask(EncoderTask):
         adversary, metrics = self.adversary.train(key, state.adversary, real, fake, state.step)
         return adversary, batch_stats, metrics
 
-    def export(self, state: AdversarialState, directory: Path, *, extra: dict[str, Any]) -> None:
+    def export(  # type: ignore[override]
+        self, state: AdversarialState, directory: Path, *, extra: dict[str, Any]
+    ) -> None:
         """See `Task.export`. Rows that training has not come to yet are silent in what is written.
 
         Readers of the weights know no stages, and use every row.
@@ -158,7 +161,9 @@ class AdversarialEncoderTask(EncoderTask):
         }
         super().export(state.replace(**trees), directory, extra=extra | {"stage": stage})
 
-    def _more_to_export(self, state: AdversarialState) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _more_to_export(  # type: ignore[override]
+        self, state: AdversarialState
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The discriminator's variables and architecture, by part."""
         name = "latent_discriminator"
         variables = {name: {"params": state.adversary.params}}

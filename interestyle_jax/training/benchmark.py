@@ -214,16 +214,16 @@ def _pictures(
     if config.task == "generator":
         sides = (config.generator.resolution,) * 2
     else:
-        sides = task.networks.picture_shape
+        sides = task.networks.picture_shape  # type: ignore[attr-defined]
     rng = np.random.default_rng(0)
-    batch: dict[str, np.ndarray] = {"id": np.arange(config.batch_size)}
+    drawn: dict[str, np.ndarray] = {"id": np.arange(config.batch_size)}
     for field in task.batch_fields:
         channels = 1 if "mask" in field else 3
         shape = (config.batch_size, *sides, channels)
-        batch[field] = rng.integers(0, 256, shape, dtype=np.uint8)
+        drawn[field] = rng.integers(0, 256, shape, dtype=np.uint8)
         if channels == 1:
-            batch[field] = np.where(batch[field] > 127, 255, 0).astype(np.uint8)
-    return batch, None
+            drawn[field] = np.where(drawn[field] > 127, 255, 0).astype(np.uint8)
+    return drawn, None
 
 
 def _peak_rss() -> int:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
@@ -38,8 +39,7 @@ from interestyle_jax.weights import save_weights
 FROZEN = "frozen_batch_norm"
 
 
-@flax.struct.dataclass
-class EncoderState:
+class EncoderState(flax.struct.PyTreeNode):
     """Everything that an encoder's training carries from step to step; `ema` is None without."""
 
     step: jax.Array
@@ -62,7 +62,7 @@ class EncoderTask:
       weight_digests: see `Task`.
     """
 
-    batch_fields = ("image", "interest_mask")
+    batch_fields: tuple[str, ...] = ("image", "interest_mask")
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -93,7 +93,7 @@ class EncoderTask:
         radii = radii_at(size, radii=method.filter_radii, reference=method.filter_reference)
         self.radii = schedule(radii, method.num_iterations)
 
-    def init(self, key: jax.Array, initial: PyTree) -> EncoderState:
+    def init(self, key: PRNGKeyArray, initial: PyTree) -> EncoderState:
         """See `Task.init`."""
         network_key, initial_key = jax.random.split(key)
         variables = apply_initial(initial_key, init(network_key, self.encoder), initial)
@@ -166,23 +166,23 @@ class EncoderTask:
 
     def gradients(
         self,
+        key: PRNGKeyArray,
         params: PyTree,
         batch_stats: PyTree,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
         *,
         freeze_batch_norm: bool = False,
     ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
         """The part of a step before the optimizer; see `EncoderLoss.gradients` for the results.
 
         Args:
+          key: for the uninterest swap, and for the generator's noise where `config.method.noise`
+            is "random".
           params: the encoder's parameters.
           batch_stats: its BatchNorm statistics before the step.
           frozen: `self.frozen`.
           batch: uint8 fields `batch_fields`.
-          key: for the uninterest swap, and for the generator's noise where `config.method.noise`
-            is "random".
           freeze_batch_norm: normalise by `batch_stats`, as inference does, and keep them.
         """
         method = self.config.method
@@ -247,10 +247,11 @@ class EncoderTask:
 
     def train_step(
         self,
+        key: PRNGKeyArray,
         state: EncoderState,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
+        *,
         phase: tuple[str, ...] = (),
     ) -> tuple[EncoderState, dict[str, jax.Array]]:
         """See `Task.train_step`; the metrics are those of `gradients`, and `grad_norm`."""
@@ -258,17 +259,17 @@ class EncoderTask:
 
         def gradients(key, batch_stats, batch):
             return self.gradients(
+                key,
                 params,
                 batch_stats,
                 frozen,
                 batch,
-                key,
                 freeze_batch_norm=FROZEN in phase,
             )
 
         grads, batch_stats, metrics = accumulate(
-            gradients,
             key,
+            gradients,
             state.batch_stats,
             {name: batch[name] for name in self.batch_fields},
             self.config.accumulate,
@@ -307,7 +308,7 @@ class EncoderTask:
         )
 
     def validate_step(
-        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+        self, key: PRNGKeyArray, state: EncoderState, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: L_Image and its parts on the (dilated) interest region.
 
@@ -321,7 +322,7 @@ class EncoderTask:
         return {"loss": loss} | parts
 
     def pictures(
-        self, state: EncoderState, frozen: PyTree, batch: Batch, key: jax.Array
+        self, key: PRNGKeyArray, state: EncoderState, frozen: PyTree, batch: Batch
     ) -> jax.Array:
         """See `Task.pictures`: a row a picture: input, interest mask, y_1 ... y_N."""
         del key

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
@@ -28,8 +29,7 @@ W_AVG_SAMPLES, W_AVG_SEED = 10_000, 0
 SAMPLES_PER_ROW = 5
 
 
-@flax.struct.dataclass
-class GanState:
+class GanState(flax.struct.PyTreeNode):
     """Everything that a generator's training carries from step to step."""
 
     step: jax.Array
@@ -57,7 +57,7 @@ def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.Gradie
 class GanTask:
     """`Task` for a StyleGAN2 on clean pictures (field `clean`)."""
 
-    batch_fields = ("clean",)
+    batch_fields: tuple[str, ...] = ("clean",)
     has_validation_loss = False
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -86,7 +86,7 @@ class GanTask:
         )
         self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every if gan.r1_gamma else 0)
 
-    def init(self, key: jax.Array, initial: PyTree) -> GanState:
+    def init(self, key: PRNGKeyArray, initial: PyTree) -> GanState:
         """See `Task.init`."""
         del initial
         g_key, d_key = jax.random.split(key)
@@ -155,10 +155,11 @@ class GanTask:
 
     def train_step(
         self,
+        key: PRNGKeyArray,
         state: GanState,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
+        *,
         phase: tuple[str, ...] = (),
     ) -> tuple[GanState, dict[str, jax.Array]]:
         """See `Task.train_step`: one update of D, then one of G against it.
@@ -265,7 +266,7 @@ class GanTask:
         return grads, mean
 
     def validate_step(
-        self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array
+        self, key: PRNGKeyArray, state: GanState, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: D's logits on held-out pictures and on the EMA's samples."""
         del frozen
@@ -276,7 +277,9 @@ class GanTask:
             "sample_logit": self._judge(state.discriminator, fake),
         }
 
-    def pictures(self, state: GanState, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
+    def pictures(
+        self, key: PRNGKeyArray, state: GanState, frozen: PyTree, batch: Batch
+    ) -> jax.Array:
         """See `Task.pictures`: a held-out picture, and five of the EMA's samples beside it."""
         del frozen
         real = self._real(batch)

@@ -77,8 +77,7 @@ def delta_norm(
     return jnp.sum(jnp.where(active, jnp.sqrt(jnp.where(active, squares, 1.0)), 0.0).mean(axis=0))
 
 
-@flax.struct.dataclass
-class Pool:
+class Pool(flax.struct.PyTreeNode):
     """Latents of earlier steps: [size, D], of which the first `count` are filled."""
 
     latents: jax.Array
@@ -120,8 +119,7 @@ def query(
     return jax.lax.scan(one, pool, (jax.random.split(key, len(latents)), latents))
 
 
-@flax.struct.dataclass
-class Adversary:
+class Adversary(flax.struct.PyTreeNode):
     """The discriminator's state: parameters, optimizer, and the pools of real and fake latents."""
 
     params: PyTree

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+from jaxtyping import Int
 
 from interestyle_jax.training.task import Batch, Task
 
@@ -39,20 +40,22 @@ class SeededTask:
         return self.task.init(stream(self.seed, "initialisation"), initial)
 
     def train_step(
-        self, state: PyTree, frozen: PyTree, batch: Batch, phase: tuple[str, ...] = ()
+        self, state: PyTree, frozen: PyTree, batch: Batch, phase: tuple[str, ...]
     ) -> tuple[PyTree, dict[str, jax.Array]]:
         """The step after `state.step`; each has its own key."""
         key = jax.random.fold_in(stream(self.seed, "steps"), state.step)
-        return self.task.train_step(state, frozen, batch, key, phase)
+        return self.task.train_step(key, state, frozen, batch, phase=phase)
 
     def validate_step(
-        self, state: PyTree, frozen: PyTree, batch: Batch, index: jax.Array
+        self, state: PyTree, frozen: PyTree, batch: Batch, index: Int[jax.Array, ""]
     ) -> dict[str, jax.Array]:
-        """Figures of validation batch `index` (int32): the same draws at every validation."""
+        """Figures of validation batch `index` (int32 scalar): always the same draws."""
         key = jax.random.fold_in(stream(self.seed, "validation"), index)
-        return self.task.validate_step(state, frozen, batch, key)
+        return self.task.validate_step(key, state, frozen, batch)
 
-    def pictures(self, state: PyTree, frozen: PyTree, batch: Batch, index: jax.Array) -> jax.Array:
-        """Rows of the grid, of validation batch `index` (int32): the same draws every time."""
+    def pictures(
+        self, state: PyTree, frozen: PyTree, batch: Batch, index: Int[jax.Array, ""]
+    ) -> jax.Array:
+        """Rows of the grid, of validation batch `index` (int32 scalar): always the same draws."""
         key = jax.random.fold_in(stream(self.seed, "pictures"), index)
-        return self.task.pictures(state, frozen, batch, key)
+        return self.task.pictures(key, state, frozen, batch)

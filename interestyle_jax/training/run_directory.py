@@ -9,6 +9,7 @@ from typing import Any
 
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.pictures import save_picture
@@ -126,7 +127,7 @@ class RunDirectory:
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, grid: np.ndarray) -> None:
+    def picture(self, step: int, grid: Float[np.ndarray, "rows columns H W 3"]) -> None:
         """Saves a grid [rows, columns, H, W, 3] in [-1, 1] as PNG and on TensorBoard."""
         if not self._writes:
             return

@@ -20,12 +20,12 @@ CHANGEABLE = (
 CHANGEABLE_GROUPS = ("mesh", "data", "weights")
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one: {"data": {"dir": x}} -> {"data.dir": x}."""
     flat = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+        flat |= flatten(value, prefix=f"{path}.") if isinstance(value, Mapping) else {path: value}
     return flat
 
 

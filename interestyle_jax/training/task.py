@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+from jaxtyping import PRNGKeyArray
 
 PyTree = Any
 Batch = dict[str, jax.Array]
@@ -29,7 +30,7 @@ class Task(Protocol):
     weight_digests: dict[str, str]
     has_validation_loss: bool
 
-    def init(self, key: jax.Array, initial: PyTree) -> PyTree:
+    def init(self, key: PRNGKeyArray, initial: PyTree) -> PyTree:
         """The state before the first step: a pytree of arrays with a field `step` (int32, 0)."""
 
     def phase(self, step: int) -> tuple[str, ...]:
@@ -41,20 +42,21 @@ class Task(Protocol):
 
     def train_step(
         self,
+        key: PRNGKeyArray,
         state: PyTree,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
+        *,
         phase: tuple[str, ...] = (),
     ) -> tuple[PyTree, dict[str, jax.Array]]:
         """One step; returns the state after it and scalar metrics, "loss" among them."""
 
     def validate_step(
-        self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array
+        self, key: PRNGKeyArray, state: PyTree, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
         """Figures [B], one a picture; their mean "loss" picks the best checkpoint."""
 
-    def pictures(self, state: PyTree, frozen: PyTree, batch: Batch, key: jax.Array) -> jax.Array:
+    def pictures(self, key: PRNGKeyArray, state: PyTree, frozen: PyTree, batch: Batch) -> jax.Array:
         """A grid to look at, a row a picture of the batch: [B, columns, H, W, 3] in [-1, 1]."""
 
     def exported(self, state: PyTree) -> PyTree:

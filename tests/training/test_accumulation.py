@@ -31,9 +31,9 @@ def test_parts_give_the_gradient_of_the_whole_and_hand_the_carry_on(loop):
         return grads, seen * 10 + 1, {"loss": loss, "draw": jax.random.uniform(key)}
 
     key = jax.random.key(0)
-    grads, seen, metrics = accumulate(gradients, key, jnp.asarray(0), batch, 1)
+    grads, seen, metrics = accumulate(key, gradients, jnp.asarray(0), batch, 1)
     parts, counted, means = jax.jit(
-        lambda key, seen: accumulate(gradients, key, seen, batch, 4, loop=loop)
+        lambda key, seen: accumulate(key, gradients, seen, batch, 4, loop=loop)
     )(key, jnp.asarray(0))
     assert int(seen) == 1 and int(counted) == 1111
     assert_allclose(parts, grads, rtol=1e-6)
@@ -73,7 +73,7 @@ def gradients_of(config):
     params, stats = jax.tree_util.tree_map_with_path(draw, (shapes.params, shapes.batch_stats))
     return task.frozen, jax.jit(
         lambda params, stats, frozen, batch: task.gradients(
-            params, stats, frozen, batch, key, freeze_batch_norm=True
+            key, params, stats, frozen, batch, freeze_batch_norm=True
         )
     )(params, stats, task.frozen, batch)
 

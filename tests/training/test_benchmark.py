@@ -45,7 +45,7 @@ class ProductTask:
     def phase(self, step):
         return ("twice",) if step % 4 == 0 else ()
 
-    def train_step(self, state, frozen, batch, key, phase=()):
+    def train_step(self, key, state, frozen, batch, *, phase=()):
         weight = state.weight @ frozen["other"] / SIZE
         if "twice" in phase:
             weight = weight @ frozen["other"] / SIZE

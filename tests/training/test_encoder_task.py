@@ -109,7 +109,7 @@ class Run:
         self.train_step = jax.jit(self.task.train_step)
 
     def step(self, batch, key=KEY):
-        return self.train_step(self.state, self.task.frozen, batch, key)
+        return self.train_step(key, self.state, self.task.frozen, batch)
 
     @functools.cached_property
     def modules(self):
@@ -227,7 +227,7 @@ def test_training_lowers_the_loss(interestyle, batch):
     state, losses = interestyle.state, []
     for i in range(40):
         state, metrics = interestyle.train_step(
-            state, interestyle.task.frozen, batch, jax.random.key(i)
+            jax.random.key(i), state, interestyle.task.frozen, batch
         )
         losses.append(float(metrics["loss"]))
     assert losses[-1] < 0.8 * losses[0]
@@ -236,18 +236,18 @@ def test_training_lowers_the_loss(interestyle, batch):
 
 def test_validation_reads_no_mask_into_the_encoder(interestyle, batch):
     task, state = interestyle.task, interestyle.state
-    values = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+    values = jax.jit(task.validate_step)(KEY, state, task.frozen, batch)
     assert set(values) == {"loss", "l2"}
     draw = jax.jit(task.pictures)
-    grid = draw(state, task.frozen, batch, KEY)
+    grid = draw(KEY, state, task.frozen, batch)
     assert grid.shape == (BATCH, 2 + COUNT, SIZE, SIZE, 3)
     assert float(jnp.abs(grid).max()) <= 1
     image, mask = task._prepare(batch)
     np.testing.assert_allclose(grid[:, 0], image, atol=1e-6)
     np.testing.assert_allclose(grid[:, 1, ..., 0], 2 * mask[..., 0] - 1)
     other = {**batch, "interest_mask": np.full_like(batch["interest_mask"], 255)}
-    np.testing.assert_array_equal(draw(state, task.frozen, other, KEY)[:, 2:], grid[:, 2:])
-    whole = jax.jit(task.validate_step)(state, task.frozen, other, KEY)
+    np.testing.assert_array_equal(draw(KEY, state, task.frozen, other)[:, 2:], grid[:, 2:])
+    whole = jax.jit(task.validate_step)(KEY, state, task.frozen, other)
     assert np.all(np.asarray(whole["l2"]) != np.asarray(values["l2"]))
 
 
@@ -337,13 +337,13 @@ def test_frozen_batch_norm_trains_what_validation_measures(make_config, batch):
     state = jax.jit(task.init)(jax.random.key(2), {})
     # Statistics unlike the batch's: normalising by the batch would show.
     state = state.replace(batch_stats=jax.tree.map(lambda x: x + 0.5, state.batch_stats))
-    step = jax.jit(task.train_step, static_argnums=4)
-    after, metrics = step(state, task.frozen, batch, KEY, task.phase(6))
-    validation = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+    step = jax.jit(task.train_step, static_argnames="phase")
+    after, metrics = step(KEY, state, task.frozen, batch, phase=task.phase(6))
+    validation = jax.jit(task.validate_step)(KEY, state, task.frozen, batch)
     np.testing.assert_allclose(metrics["loss"], validation["loss"].mean(), rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, after.batch_stats, state.batch_stats)
     assert norm(jax.tree.map(jnp.subtract, after.params, state.params)) > 0
-    moved, _ = step(state, task.frozen, batch, KEY, task.phase(5))
+    moved, _ = step(KEY, state, task.frozen, batch, phase=task.phase(5))
     assert norm(jax.tree.map(jnp.subtract, moved.batch_stats, state.batch_stats)) > 0
 
 
@@ -406,8 +406,8 @@ def test_pictures_that_are_not_square(make_config, batch, tmp_path):
     assert all(np.isfinite(value) for value in metrics.values())
     image, mask = task._prepare(batch)
     np.testing.assert_allclose(image, batch["image"] / 127.5 - 1, atol=1e-6)
-    assert jax.jit(task.pictures)(state, task.frozen, batch, KEY).shape == (4, 2 + COUNT, 6, 8, 3)
-    values = jax.jit(task.validate_step)(state, task.frozen, batch, KEY)
+    assert jax.jit(task.pictures)(KEY, state, task.frozen, batch).shape == (4, 2 + COUNT, 6, 8, 3)
+    values = jax.jit(task.validate_step)(KEY, state, task.frozen, batch)
 
     task.export(jax.device_get(state), tmp_path / "weights", extra={})
     model = load(tmp_path / "weights")

@@ -77,12 +77,12 @@ def test_lazy_regularisers_run_when_due(task):
 
 def test_steps_move_both_networks_and_the_average(task):
     state = jax.jit(task.init)(jax.random.key(0), {})
-    step = jax.jit(task.train_step, static_argnums=4)
+    step = jax.jit(task.train_step, static_argnames="phase")
     clean = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), np.uint8)
     batch = {"clean": clean}
     for i in range(2):
         key = jax.random.fold_in(jax.random.key(1), i)
-        before, (state, metrics) = state, step(state, {}, batch, key, task.phase(i))
+        before, (state, metrics) = state, step(key, state, {}, batch, phase=task.phase(i))
         assert all(np.isfinite(v) for v in metrics.values())
         for name in ("generator", "discriminator"):
             moved = jax.tree.map(
@@ -100,7 +100,7 @@ def test_pictures_of_another_size_are_refused(task):
     state = jax.eval_shape(task.init, jax.random.key(0), {})
     batch = {"clean": jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)}
     with pytest.raises(InputError, match=r"config.data.dir: its pictures are 16 x 16.* is 8"):
-        jax.eval_shape(task.train_step, state, {}, batch, jax.random.key(0))
+        jax.eval_shape(task.train_step, jax.random.key(0), state, {}, batch)
 
 
 def test_lazy_regularisers_are_updates_of_their_own(task):
@@ -110,9 +110,9 @@ def test_lazy_regularisers_are_updates_of_their_own(task):
     rng = np.random.default_rng(0)
     batch = {"clean": rng.integers(0, 256, (8, 8, 8, 3), np.uint8)}
     key = jax.random.key(1)
-    step = jax.jit(task.train_step, static_argnums=4)
-    plain, _ = step(state, {}, batch, key, ())
-    both, metrics = step(state, {}, batch, key, ("r1", "path_length"))
+    step = jax.jit(task.train_step, static_argnames="phase")
+    plain, _ = step(key, state, {}, batch, phase=())
+    both, metrics = step(key, state, {}, batch, phase=("r1", "path_length"))
     counts = [int(s[0].count) for s in (plain.generator_opt, plain.discriminator_opt)]
     assert counts == [1, 1]
     counts = [int(s[0].count) for s in (both.generator_opt, both.discriminator_opt)]
@@ -169,7 +169,7 @@ def path_length(task, state, batch, key):
 
 def whole_step(task, state, batch, key):
     """Parameters after a step with both regularisers, and its metrics."""
-    state, metrics = task.train_step(state, {}, batch, key, ("r1", "path_length"))
+    state, metrics = task.train_step(key, state, {}, batch, phase=("r1", "path_length"))
     return (state.generator, state.discriminator), metrics
 
 

@@ -146,7 +146,7 @@ def trained(request, tiny_weights):
     states, metrics = [jax.jit(task.init)(key, {})], []
     step = jax.jit(task.train_step)
     for i in range(4):
-        state, figures = step(states[-1], task.frozen, batch_of(), jax.random.fold_in(key, i))
+        state, figures = step(jax.random.fold_in(key, i), states[-1], task.frozen, batch_of())
         states.append(state)
         metrics.append(jax.device_get(figures))
     # Stages differ in an argument: one program does them all.

@@ -128,12 +128,12 @@ def test_step_sends_gradients_and_statistics_alone(config, fsdp):
     }
     step = jax.jit(
         task.train_step,
-        in_shardings=(places, whole, rows, whole),
+        in_shardings=(whole, places, whole, rows),
         out_shardings=(places, whole),
-        donate_argnums=0,
+        donate_argnums=1,
     )
     with jax.set_mesh(mesh):
-        found = collectives(step.lower(state, task.frozen, batch, key).compile().as_text())
+        found = collectives(step.lower(key, state, task.frozen, batch).compile().as_text())
     sizes = {int(np.prod(x.shape)) for x in jax.tree.leaves(state.params)}
     channels = {x.shape for x in jax.tree.leaves(state.batch_stats)}
     split = {size // fsdp for size in sizes} | sizes

@@ -227,11 +227,11 @@ def test_one_device_and_eight_take_the_same_step(config):
         whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
         step = jax.jit(
             task.train_step,
-            in_shardings=(places, whole, rows, whole),
+            in_shardings=(whole, places, whole, rows),
             out_shardings=(places, whole),
         )
         placed = sharding.put_batch(batch, rows)
-        results[name] = jax.device_get(step(initial, task.frozen, placed, key))
+        results[name] = jax.device_get(step(key, initial, task.frozen, placed))
     state, metrics = results["one"]
     for name in ("data", "fsdp"):
         other, other_metrics = results[name]

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from interestyle_jax.models import stylegan2
 
@@ -20,7 +21,7 @@ BATCH = 10_000
 SOURCE, PART, SHAPE = "latent_avg", "w_avg", "latent_avg_shape"
 
 
-def w_avg_section(array: np.ndarray, generator: stylegan2.Generator) -> Section:
+def w_avg_section(array: Float[np.ndarray, "..."], generator: stylegan2.Generator) -> Section:
     """What becomes of a file's `latent_avg`: [D] or [L, D], with leading axes of one or without."""
     rows = array.reshape(-1, array.shape[-1]).shape if array.ndim else ()
     shape = (generator.w_dim,) if array.ndim < 2 else (generator.num_styles, generator.w_dim)
@@ -41,7 +42,9 @@ def read_w_avg(mapped: Mapped) -> tuple[Mapped, dict[str, Any]]:
     return dataclasses.replace(mapped, variables=w_avg), extra
 
 
-def restore_w_avg(w_avg: np.ndarray, extra: Mapping[str, Any]) -> np.ndarray:
+def restore_w_avg(
+    w_avg: Float[np.ndarray, "*L D"], extra: Mapping[str, Any]
+) -> Float[np.ndarray, "*L D"]:
     """The mean latent, [D] or [L, D], with the axes of its file; `extra` is the metadata's."""
     shape = extra.get(SHAPE, w_avg.shape)
     # A part of an inverter's file may have fewer rows than the file.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from interestyle_jax.errors import InputError
 
@@ -79,7 +79,7 @@ def plain_name(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
 
 
-def check_picture(picture: np.ndarray) -> None:
+def check_picture(picture: Shaped[np.ndarray, "..."]) -> None:
     """Raises ValueError where a picture is not uint8 [H, W, 3]."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
         raise ValueError(f"picture: {picture.dtype}{list(picture.shape)}, not uint8 [H, W, 3]")
