@@ -258,7 +258,7 @@ def test_exported_weights_invert_as_the_task_does(interestyle, batch, tmp_path):
     task.export(jax.device_get(state), tmp_path / "weights", extra={"note": 1})
     model = load(tmp_path / "weights")
     assert model.metadata["family"] == "interestyle"
-    assert model.metadata["extra"] == {"note": 1}
+    assert model.metadata["extra"] == {"picture_shape": [SIZE, SIZE], "note": 1}
     image, _ = task._prepare(batch)
     got = model.invert(image, num_steps=COUNT)
     want = jax.jit(task._invert)(state, task.frozen, image)
