@@ -27,7 +27,7 @@ def add_job_options(parser: argparse._ActionsContainer) -> None:
     add_shard_option(parser)
 
 
-def add_shard_option(parser) -> None:
+def add_shard_option(parser: argparse._ActionsContainer) -> None:
     """Which part of a picture job a process does."""
     parser.add_argument(
         "--shard",
