@@ -6,13 +6,18 @@ rest of the picture does; training pictures whose rest comes from another pictur
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.errors import InputError
 
 
 def swap_uninterest(
-    key: jax.Array, image: jax.Array, mask: jax.Array, *, share: float
-) -> jax.Array:
+    key: PRNGKeyArray,
+    image: Float[jax.Array, "B H W 3"],
+    mask: Float[jax.Array, "B H W 1"],
+    *,
+    share: float,
+) -> Float[jax.Array, "B H W 3"]:
     """I' = I * mask + J * (1 - mask) in a share of the samples; J is the next picture of the batch.
 
     Args:

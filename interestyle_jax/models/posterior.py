@@ -5,6 +5,7 @@ Source: VAE/GAN (Larsen et al. 2016, arXiv:1512.09300); the trunk is StyleGAN2's
 
 import flax.linen as nn
 import jax
+from jaxtyping import Float
 
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.equalized import EqualConv, EqualDense
@@ -28,7 +29,9 @@ class Posterior(nn.Module):
     features: int = 512
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, images: Float[jax.Array, "B R R 3"]
+    ) -> tuple[Float[jax.Array, "B Z"], Float[jax.Array, "B Z"]]:
         trunk = Discriminator(self.resolution, self.channel_base, self.channel_max, name="trunk")
         x = trunk(images, return_features=True)
         x = EqualConv(x.shape[-1], 3, activation=True, name="conv_4")(x)

@@ -7,13 +7,11 @@ Half of what D judges are such decodings, the other half samples of the prior.
 Source: VAE/GAN (Larsen et al. 2016, arXiv:1512.09300), with StyleGAN2's networks.
 """
 
-from typing import Any
-
-import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
+from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.errors import InputError
@@ -25,7 +23,6 @@ from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
 
-@flax.struct.dataclass
 class VariationalGanState(GanState):
     """`GanState` and the posterior's parameters and optimizer."""
 
@@ -33,7 +30,9 @@ class VariationalGanState(GanState):
     posterior_opt: PyTree
 
 
-def kl_divergence(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def kl_divergence(
+    mean: Float[jax.Array, "B Z"], log_variance: Float[jax.Array, "B Z"]
+) -> Float[jax.Array, " B"]:
     """KL(N(mean, variance) || N(0, 1)) in nats: [B, Z] twice -> [B]."""
     terms = jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance
     return 0.5 * terms.sum(axis=1)
@@ -69,7 +68,7 @@ class VariationalGanTask(GanTask):
             self.frozen = {"lpips": variables}
             self.weight_digests = {"lpips": fingerprint_arrays(variables)}
 
-    def init(self, key: jax.Array, initial: PyTree) -> VariationalGanState:
+    def init(self, key: PRNGKeyArray, initial: PyTree) -> VariationalGanState:
         """See `Task.init`."""
         key, posterior_key = jax.random.split(key)
         state = super().init(key, initial)
@@ -105,12 +104,13 @@ class VariationalGanTask(GanTask):
             frozen["lpips"], features(images), target, method="compare"
         )
 
-    def train_step(
+    def train_step(  # type: ignore[override]
         self,
+        key: PRNGKeyArray,
         state: VariationalGanState,
         frozen: PyTree,
         batch: Batch,
-        key: jax.Array,
+        *,
         phase: tuple[str, ...] = (),
     ) -> tuple[VariationalGanState, dict[str, jax.Array]]:
         """See `Task.train_step`: G and the posterior against D, and D on the same pictures.
@@ -165,15 +165,15 @@ class VariationalGanTask(GanTask):
         )
         return state, {"loss": loss} | parts | judged
 
-    def exported(self, state: VariationalGanState) -> VariationalGanState:
+    def exported(self, state: PyTree) -> PyTree:
         """See `Task.exported`."""
         return super().exported(state).replace(posterior=None, posterior_opt=None)
 
-    def pictures(
-        self, state: VariationalGanState, frozen: PyTree, batch: Batch, key: jax.Array
-    ) -> Any:
+    def pictures(  # type: ignore[override]
+        self, key: PRNGKeyArray, state: VariationalGanState, frozen: PyTree, batch: Batch
+    ) -> Float[jax.Array, "B columns R R 3"]:
         """See `Task.pictures`: a held-out picture, its decoding, and samples beside them."""
-        grid = super().pictures(state, frozen, batch, key)
+        grid = super().pictures(key, state, frozen, batch)
         posterior = gathered(state.posterior)
         mean, _ = self.posterior.apply({"params": posterior}, grid[:, 0])
         decoded = self._decode(gathered(state.ema), state.noise, mean, "const")

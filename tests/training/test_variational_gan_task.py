@@ -60,11 +60,11 @@ def test_the_config_chooses_the_task(task):
 
 def test_steps_learn_to_decode_the_pictures(task, batch):
     state = jax.jit(task.init)(jax.random.key(0), {})
-    step = jax.jit(task.train_step, static_argnums=4)
+    step = jax.jit(task.train_step, static_argnames="phase")
     history = []
     for i in range(60):
         key = jax.random.fold_in(jax.random.key(1), i)
-        before, (state, metrics) = state, step(state, task.frozen, batch, key, task.phase(i))
+        before, (state, metrics) = state, step(key, state, task.frozen, batch, phase=task.phase(i))
         history.append({name: float(value) for name, value in metrics.items()})
         assert all(np.isfinite(list(history[-1].values())))
         if i == 0:
@@ -74,7 +74,7 @@ def test_steps_learn_to_decode_the_pictures(task, batch):
                 )
                 assert any(jax.tree.leaves(moved))
     assert history[-1]["l1"] < 0.6 * history[0]["l1"]
-    grid = task.pictures(state, task.frozen, batch, jax.random.key(2))
+    grid = task.pictures(jax.random.key(2), state, task.frozen, batch)
     assert grid.shape == (4, 7, 16, 16, 3)
     # Of the posterior's means, each decoding is nearest to its own picture.
     real, decoded = (np.asarray(grid[:, i]).mean(axis=(1, 2)) for i in (0, 1))
