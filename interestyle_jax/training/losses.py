@@ -45,7 +45,7 @@ def w_norm(
 
     Returns:
       [B]; its gradient at w_avg itself, where training begins, is 0. Source: the official
-      `w_norm.py` with `start_from_latent_avg` (golden/NOTES.md section 6).
+      `w_norm.py` with `start_from_latent_avg`.
     """
     squares = jnp.sum(jnp.square(w_plus - w_avg), axis=(1, 2))
     away = squares > 0
