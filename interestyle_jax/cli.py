@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from interestyle_jax import __version__
 from interestyle_jax.commands import align, convert, data, evaluate, invert, masks, train
+from interestyle_jax.commands.options import expand_home
 from interestyle_jax.exit_status import run_command
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         parser = build_parser()
-        args, rest = parser.parse_known_args(argv)
+        args, rest = parser.parse_known_args(expand_home(argv))
         if rest and args.command != "train":
             parser.error(f"unknown argument {rest[0]}")
         args.overrides, args.argv = rest, ["interestyle", *argv]

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +54,17 @@ def read_config(path: str, *, overrides: Sequence[str] = ()) -> config_dict.Conf
         raise InputError(f"{path}: {_one_line(error)}") from error
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; overrides are --config.field=value")
+    _expand_home(holder.value)
     return holder.value.lock()
+
+
+def _expand_home(config: config_dict.ConfigDict) -> None:
+    """Texts that begin with "~" are paths: the home folder takes its place."""
+    for key, value in config.items():
+        if isinstance(value, config_dict.ConfigDict):
+            _expand_home(value)
+        elif isinstance(value, str) and value.startswith("~"):
+            config[key] = os.path.expanduser(value)
 
 
 def load_config(path: str) -> config_dict.ConfigDict:

@@ -1,6 +1,7 @@
 """How a command ends: 0, 2 for the user's errors, 1 for the machine's, each told in one line."""
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -38,6 +39,7 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
     What `work` returns, or 0; 2 or 1 with one line on stderr as `status_of` says; 130 on Ctrl-C.
     A fault of the program itself goes on as it is, with its traceback.
     """
+    _allow_any_character()
     quiet = contextlib.nullcontext() if _debugging() else without_library_messages()
     try:
         with quiet:
@@ -53,6 +55,15 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
             raise
         tell(error, program=program)
         return failed
+
+
+def _allow_any_character() -> None:
+    """Lets stdout write names that its encoding lacks, as stderr does: by escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in (
+        "strict",
+        "surrogateescape",
+    ):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _debugging() -> bool:

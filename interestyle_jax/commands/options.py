@@ -1,6 +1,18 @@
 """Options that several commands share, and the types of their values."""
 
 import argparse
+import os
+import re
+from collections.abc import Sequence
+
+# "--out=~/x" and "--masks-option=weights=~/x"; shells leave the "~" of these alone.
+_HOME = re.compile(r"((?:--[\w.-]+=)?(?:[\w-]+=)?)(~.*)", re.DOTALL)
+
+
+def expand_home(argv: Sequence[str]) -> list[str]:
+    """Arguments with a value that begins with "~" or "~USER", which becomes the home folder."""
+    found = [(argument, _HOME.fullmatch(argument)) for argument in argv]
+    return [m[1] + os.path.expanduser(m[2]) if m else argument for argument, m in found]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

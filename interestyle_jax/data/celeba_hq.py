@@ -29,9 +29,9 @@ def read_mapping(path: Path) -> dict[int, int]:
     mapping: dict[int, int] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
-        if not words or (number == 1 and not words[0].isdigit()):
+        if not words or (number == 1 and not words[0].isdecimal()):
             continue
-        if len(words) < 3 or not (words[0].isdigit() and words[1].isdigit()):
+        if len(words) < 3 or not (words[0].isdecimal() and words[1].isdecimal()):
             raise InputError(f"{path}: line {number} is not 'INDEX CELEBA_INDEX CELEBA_FILE'")
         index, original = int(words[0]), int(words[1])
         if Path(words[2]).stem != f"{original + 1:06d}":

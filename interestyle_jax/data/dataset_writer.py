@@ -21,9 +21,10 @@ from interestyle_jax.data import manifest
 from interestyle_jax.data.build import Build, Source
 from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
-from interestyle_jax.data.workers import run_tasks
+from interestyle_jax.data.workers import end_unguarded_worker, run_tasks
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.json_file import read_json
+from interestyle_jax.one_line import one_line
 
 # In the building folder: {file of the data set: name of its shard}.
 MOVES = "moves.json"
@@ -46,6 +47,7 @@ def write_dataset(
     example remains in a split, when another process builds the same, or when `out` may not be
     written; MachineError when the disk is full or fails.
     """
+    end_unguarded_worker()
     out = Path(out)
     check_free(out, force)
     building = out.with_name(f".{out.name}.building")
@@ -248,4 +250,4 @@ def _summarise(build: Build) -> None:
             f"left out {len(skipped)} of {build.total} pictures: {named} (see report.json)"
         )
     for line in lines:
-        print(f"{build.source.name}: {line}", file=sys.stderr)
+        print(f"{build.source.name}: {one_line(line)}", file=sys.stderr)

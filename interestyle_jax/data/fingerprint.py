@@ -37,7 +37,7 @@ def fingerprint(data_dir: str | Path) -> str:
     short = total > _MANIFEST_BYTES and (directory / NAME).is_file()
     for path in files:
         size = path.stat().st_size
-        digest.update(f"{path.name}\0{size}\0".encode())
+        digest.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
         whole = _BLOCK_BYTES if short and path.name != NAME else _WHOLE_BYTES
         blocks = _MANIFEST_BLOCKS if short else _BLOCKS
         with open(path, "rb") as file:

@@ -15,7 +15,7 @@ def tfds_folder() -> Path:
 
 def _version(path: Path) -> tuple[int, ...]:
     parts = path.name.split(".")
-    return tuple(int(p) for p in parts) if all(p.isdigit() for p in parts) else (-1,)
+    return tuple(int(p) for p in parts) if all(p.isdecimal() for p in parts) else (-1,)
 
 
 def locate_data_set(name_or_dir: str | Path) -> Path:
@@ -31,7 +31,7 @@ def locate_data_set(name_or_dir: str | Path) -> Path:
     Raises:
       InputError: there is no such directory, and no such name in `tfds_folder`.
     """
-    path = Path(name_or_dir)
+    path = Path(os.path.expanduser(name_or_dir))
     if path.is_dir():
         return path
     name, _, version = str(name_or_dir).partition(":")

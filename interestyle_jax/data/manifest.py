@@ -54,7 +54,7 @@ def manifest(
         "sources": {
             "files": len(sources),
             "bytes": sum(size for _, size in sources),
-            "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "sha256": hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest(),
         },
         "files": files,
     }

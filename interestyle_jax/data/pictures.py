@@ -15,6 +15,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.one_line import one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
@@ -79,8 +80,7 @@ def tell_left_out(folder: Path, files: Iterable[Path]) -> None:
     """Names on stderr the files of a folder that are not read, where there are any."""
     others = left_out(files)
     if others:
-        line = f"interestyle: notice: {folder}: not read: {others}"
-        print(" ".join(line.split()), file=sys.stderr)
+        print(one_line(f"interestyle: notice: {folder}: not read: {others}"), file=sys.stderr)
 
 
 def left_out(files: Iterable[Path]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from absl import flags
 
 from interestyle_jax.data.data_set import Examples
-from interestyle_jax.errors import InputError
+from interestyle_jax.data.workers import UNGUARDED, end_unguarded_worker
+from interestyle_jax.errors import InputError, MachineError
 
 
 class _Flip(grain.transforms.RandomMap):
@@ -56,13 +57,25 @@ class TrainingBatches:
     def __init__(self, batches: "grain.experimental.ElasticIterator", processes: int, facts: dict):
         self._batches, self._processes, self._facts = batches, processes, facts
         self._lock = threading.Lock()
+        self._has_begun = False
 
     def __iter__(self) -> "TrainingBatches":
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        with self._lock:
-            return next(self._batches)
+        try:
+            with self._lock:
+                batch = next(self._batches)
+        except RuntimeError as error:
+            # Grain's word for it; any other is no matter of processes.
+            if "Worker process was terminated" not in str(error):
+                raise
+            # A worker that imports a script without a main guard ends before its first batch.
+            if not self._has_begun:
+                raise InputError(UNGUARDED) from error
+            raise MachineError("a worker process that reads pictures died") from error
+        self._has_begun = True
+        return batch
 
     def get_state(self) -> dict:
         """The position as a JSON-able dict, with the facts that must hold when it is restored."""
@@ -117,8 +130,11 @@ def training_batches(
     `cache` is set).
 
     Raises InputError when the data set, the split or a field is missing, or when a row is not one
-    of the batch, or when the number of rows does not divide it.
+    of the batch, or when the number of rows does not divide it; and at the first batch where no
+    process can start, because the caller's script has no main guard.
     """
+    if num_workers > 0:
+        end_unguarded_worker()
     rows = range(batch_size) if rows is None else rows
     if (
         batch_size < 1

@@ -11,11 +11,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from interestyle_jax.errors import MachineError
+from interestyle_jax.errors import InputError, MachineError
 
 _POLL_SECONDS = 0.2
 # The counter and the stop sign of a worker process, shared with the process that started it.
 _shared: dict[str, Any] = {}
+
+
+UNGUARDED = (
+    "no worker process could start: they import the script that starts them, so put what it does "
+    'under `if __name__ == "__main__":`, or ask for 0 workers'
+)
 
 
 class _Stopped(Exception):
@@ -38,8 +44,10 @@ def run_tasks(
     caller may hold JAX or Grain threads, and they end with this process, even if it is killed.
     When a task raises, or the caller stops iterating, the others end at their next picture.
 
-    Raises what a task raises, and MachineError when a worker process dies.
+    Raises what a task raises, MachineError when a worker process dies, and InputError when none
+    can start, because the caller's script has no main guard.
     """
+    end_unguarded_worker()
     tasks = list(tasks)
     with tqdm(total=total, initial=done, desc=label, unit="picture", smoothing=0.05) as bar:
         if workers == 0 or not tasks:
@@ -48,8 +56,9 @@ def run_tasks(
             return
         context = multiprocessing.get_context("spawn")
         counter, stop = context.Value("q", 0), context.Value("b", 0)
+        started = context.Value("b", 0)
         with concurrent.futures.ProcessPoolExecutor(
-            min(workers, len(tasks)), context, _start_worker, (counter, stop)
+            min(workers, len(tasks)), context, _start_worker, (counter, stop, started)
         ) as pool:
             pending = {pool.submit(_run, function, task) for task in tasks}
             try:
@@ -61,6 +70,8 @@ def run_tasks(
                     for future in ended:
                         yield future.result()
             except concurrent.futures.process.BrokenProcessPool as error:
+                if not started.value:
+                    raise InputError(UNGUARDED) from error
                 raise MachineError(
                     "a worker process died (is there memory for so many --workers?)"
                 ) from error
@@ -69,7 +80,18 @@ def run_tasks(
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(counter, stop) -> None:
+def end_unguarded_worker() -> None:
+    """Ends this process where it is a worker that only imports its parent's script so far.
+
+    Without a main guard the script's work would begin anew in every worker. The parent says so.
+    """
+    # What multiprocessing itself looks at, to end with a traceback for each worker.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(1)
+
+
+def _start_worker(counter, stop, started) -> None:
+    started.value = 1
     _shared.update(counter=counter, stop=stop)
     # Ctrl-C reaches every process of the terminal; the starting one tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -27,6 +27,7 @@ from interestyle_jax.evaluation.metrics import Distance
 from interestyle_jax.evaluation.samples import open_samples
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import load
+from interestyle_jax.one_line import one_line
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -120,15 +121,16 @@ def encoder_names(weights: Sequence[str | Path], names: Sequence[str] | None) ->
     if not weights:
         raise InputError("weights: none given, expected at least one directory")
     if names is not None:
+        names = [one_line(name) for name in names]
         if len(names) != len(weights):
             raise InputError(f"names: {len(names)} for {len(weights)} weights, expected one each")
         if len(set(names)) < len(names):
             raise InputError(f"names: {', '.join(names)} are not all different")
-        return list(names)
+        return names
     labels: list[str] = []
     for path in weights:
         full = Path(path).absolute()
-        own = full.parent.name if full.name == "weights" else full.name
+        own = one_line(full.parent.name if full.name == "weights" else full.name)
         label, number = own, 2
         while label in labels:
             label, number = f"{own}-{number}", number + 1

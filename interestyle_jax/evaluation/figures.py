@@ -25,7 +25,9 @@ def plot_latent_variance(variances: Mapping[str, Sequence[float]], path: Path) -
     figure, axes = _new_figure()
     for k, (name, values) in enumerate(variances.items()):
         steps = range(1, len(values) + 1)
-        axes.plot(steps, values, label=name, color=_colour(k), marker=MARKERS[k % len(MARKERS)])
+        axes.plot(
+            steps, values, label=_plain(name), color=_colour(k), marker=MARKERS[k % len(MARKERS)]
+        )
     axes.set_xlabel("iteration")
     axes.set_ylabel("latent variance over layers")
     axes.set_ylim(bottom=0)
@@ -52,7 +54,7 @@ def plot_variance_histogram(variances: Mapping[str, Float[np.ndarray, " n"]], pa
     bins = np.geomspace(low, high, NUM_BINS + 1)
     for k, (name, values) in enumerate(positive.items()):
         zeros = len(variances[name]) - len(values)
-        label = f"{name} ({zeros} at zero)" if zeros else name
+        label = _plain(f"{name} ({zeros} at zero)" if zeros else name)
         axes.hist(values, bins, label=label, color=_colour(k), histtype="stepfilled", alpha=0.3)
         if len(values):
             axes.hist(values, bins, color=_colour(k), histtype="step", linewidth=1.5)
@@ -79,6 +81,11 @@ def _label_log_axis(axis, low: float, high: float) -> None:
     axis.set_major_locator(locator)
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(label: str) -> str:
+    """The label with no formula in it."""
+    return label.replace("$", r"\$")
 
 
 def _colour(k: int) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from interestyle_jax.one_line import one_line
+
 FONT_SIZE = 13
 GAP = 4
 SMALLEST_CELL, LARGEST_CELL = 128, 256
@@ -115,6 +117,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 def _wrap(label: str, width: int, font: ImageFont.FreeTypeFont) -> list[str]:
     """Lines of at most `width` pixels, broken after spaces, "_" and "-" where that helps."""
     lines, current = [], ""
+    label = one_line(label)
     pieces = label.replace("_", "_\0").replace("-", "-\0").replace(" ", " \0").split("\0")
     for piece in pieces:
         if current and font.getlength((current + piece).rstrip()) > width:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from interestyle_jax.one_line import one_line
+
 Column = tuple[str, tuple[str | int, ...], str]
 
 # (header, path in an encoder's entry of metrics.json, number format)
@@ -44,7 +46,7 @@ def markdown_table(metrics: Mapping[str, Any]) -> str:
     reference = _value(metrics["mean_latent"], lpips)
     headers = [c[0] for c in columns] + ([RATIO] if reference else [])
     lines = [
-        f"{metrics['num_images']} pictures of `{metrics['data']}`.",
+        f"{metrics['num_images']} pictures of `{one_line(metrics['data'])}`.",
         "",
         "| encoder | " + " | ".join(headers) + " |",
         "|---|" + "---:|" * len(headers),

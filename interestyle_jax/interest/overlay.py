@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from interestyle_jax.one_line import one_line
+
 COLUMNS, ROWS = 5, 4
 TILE, CAPTION, GAP = 256, 18, 4
 INTEREST_COLOUR, FACE_COLOUR = (40, 220, 90), (235, 60, 200)
@@ -85,7 +87,7 @@ def _small(tile: Tile) -> Image.Image:
 
 def _shortened(text: str, font) -> str:
     """The text, its beginning cut off where it is wider than a tile."""
-    shown = text
+    shown = text = one_line(text)
     while font.getlength(shown) > TILE and len(shown) > 2:
         text = text[1:]
         shown = "…" + text

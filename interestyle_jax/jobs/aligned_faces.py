@@ -14,6 +14,7 @@ from PIL import Image
 from interestyle_jax.data.pictures import read_picture
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import make_provider, provider_options
+from interestyle_jax.one_line import one_line
 from interestyle_jax.photos.alignment import align
 from interestyle_jax.photos.landmarks import Face, find_face, make_landmarker
 from interestyle_jax.photos.paste_back import check_edge, paste_back
@@ -128,7 +129,7 @@ def tell_of_several(num_faces: Mapping[str, int]) -> None:
     """Says on stderr in which photographs one of several faces was chosen, the first MOST_TOLD."""
     several = [f"{file}: {count} faces" for file, count in num_faces.items() if count > 1]
     for line in several[:MOST_TOLD]:
-        print(f"interestyle: notice: {line}, took the largest", file=sys.stderr)
+        print(f"interestyle: notice: {one_line(line)}, took the largest", file=sys.stderr)
     if len(several) > MOST_TOLD:
         more = len(several) - MOST_TOLD
         print(f"interestyle: ... and {more} more, as the report says", file=sys.stderr)

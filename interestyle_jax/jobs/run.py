@@ -19,6 +19,7 @@ from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.jobs.whole_files import sync_folder, write_whole
 from interestyle_jax.json_file import parse_json
 from interestyle_jax.library_versions import library_versions
+from interestyle_jax.one_line import one_line
 
 # Finished pictures are noted this often: what a kill may cost.
 COMMIT_SECONDS = 1.0
@@ -274,6 +275,6 @@ def _plain(value: Any) -> Any:
 def _tell(reason: str, count: int) -> None:
     """Says on stderr that a picture is skipped, of the first MOST_TOLD."""
     if count <= MOST_TOLD:
-        tqdm.write(f"interestyle: skipped: {reason}", file=sys.stderr)
+        tqdm.write(f"interestyle: skipped: {one_line(reason)}", file=sys.stderr)
     elif count == MOST_TOLD + 1:
         tqdm.write("interestyle: more are skipped, as the report says", file=sys.stderr)

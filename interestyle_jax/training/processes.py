@@ -105,7 +105,7 @@ def _checked(address: Address, names: tuple[str, ...]) -> Address:
             others = ", ".join(other for other in names if other != name)
             raise InputError(f"{name}: missing, it belongs with {others}")
     host, colon, port = address.coordinator.rpartition(":")
-    if not (host and colon and port.isdigit()):
+    if not (host and colon and port.isdecimal()):
         raise InputError(f"{names[0]}: {address.coordinator!r}, expected HOST:PORT")
     if not 0 <= address.process_id < address.num_processes:
         raise InputError(

@@ -64,3 +64,9 @@ def test_damaged_list(tmp_path, text, words):
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=words):
         read_mapping(tmp_path / "list.txt")
+
+
+def test_digits_that_are_no_numbers_are_told(tmp_path):
+    (tmp_path / "list.txt").write_text(f"{HEADING}\n² 5 000006.jpg\n")
+    with pytest.raises(InputError, match="line 2 is not 'INDEX CELEBA_INDEX CELEBA_FILE'"):
+        read_mapping(tmp_path / "list.txt")

@@ -196,6 +196,23 @@ def test_a_dead_worker_ends_the_build(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+def test_a_script_without_a_main_guard_is_told(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from interestyle_jax.data.avatar_builder import write_avatars\n"
+        "sizes = {'train': 1, 'validation': 1, 'test': 1}\n"
+        f"write_avatars({str(tmp_path / 'set')!r}, sizes=sizes, size=16, workers=1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "InputError: no worker process could start" in last and "__main__" in last
+    # Workers say nothing of their own.
+    assert "bootstrapping" not in done.stderr and done.stderr.count("InputError: ") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["script.py"]
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unforeseen_errors_come_through(tmp_path, workers):
     with pytest.raises(OverflowError, match="300"):

@@ -23,6 +23,10 @@ def test_directory_is_itself(tmp_path):
 def test_name_gives_the_newest_version_unless_one_is_named(folder):
     assert locate_data_set("faces") == folder / "faces" / "1.10.0"
     assert locate_data_set("faces:1.9.0") == folder / "faces" / "1.9.0"
+    # "²" is a digit for `str.isdigit` and none for `int`.
+    (folder / "faces" / "²").mkdir()
+    (folder / "faces" / "²" / "dataset_info.json").write_text("{}")
+    assert locate_data_set("faces") == folder / "faces" / "1.10.0"
 
 
 @pytest.mark.parametrize("name", ["cats", "faces:2.0.0", "./nowhere"])

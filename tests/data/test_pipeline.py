@@ -2,14 +2,20 @@
 
 import itertools
 import json
+import multiprocessing
 
 import jax
 import numpy as np
 import pytest
 
 from interestyle_jax.data import avatar_builder
-from interestyle_jax.data.pipeline import evaluation_batches, normalize, training_batches
-from interestyle_jax.errors import InputError
+from interestyle_jax.data.pipeline import (
+    TrainingBatches,
+    evaluation_batches,
+    normalize,
+    training_batches,
+)
+from interestyle_jax.errors import InputError, MachineError
 
 COUNT = 22
 
@@ -188,3 +194,34 @@ def test_bad_arguments(world, options, words):
     arguments = {"data_dir": world, "split": "train", "batch_size": 4, "seed": 0, **options}
     with pytest.raises(InputError, match=words):
         training_batches(**arguments)
+
+
+class Lost:
+    """An iterator of batches whose worker process ends after some."""
+
+    def __init__(self, count: int):
+        self.left = count
+
+    def __next__(self) -> dict:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("Worker process was terminated unexpectedly with exit code 1.")
+        return {}
+
+
+def test_lost_workers_are_told_by_what_ended_them():
+    with pytest.raises(InputError, match="no worker process could start: .* __name__"):
+        next(TrainingBatches(Lost(0), 1, {}))
+    batches = TrainingBatches(Lost(1), 1, {})
+    next(batches)
+    with pytest.raises(MachineError, match="a worker process that reads pictures died"):
+        next(batches)
+
+
+def test_a_worker_that_imports_an_unguarded_script_ends(monkeypatch, world):
+    process = multiprocessing.current_process()
+    monkeypatch.setattr(process, "_inheriting", True, raising=False)
+    with pytest.raises(SystemExit):
+        training_batches(world, "train", batch_size=2, seed=0, num_workers=1)
+    monkeypatch.undo()
+    training_batches(world, "train", batch_size=2, seed=0).close()
