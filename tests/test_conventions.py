@@ -13,7 +13,7 @@ FILES = [
     file for room in ("interestyle_jax", "tools") for file in sorted((ROOT / room).rglob("*.py"))
 ]
 # Called either way: the README's Python interface.
-INTERFACE = {"Model.synthesize", "Model.map", "Model.invert"}
+INTERFACE = {"Generator.synthesize", "Model.synthesize", "Model.map", "Model.invert"}
 # An array itself, not a mapping or a sequence of arrays.
 ARRAY = re.compile(r"^(jax\.Array|np\.ndarray|Float\[|Int\[|UInt8\[|Bool\[|Shaped\[|Num\[)")
 # A shape such as [B, H, W, 3], [..., C] or [512], a scalar, or another docstring that has it.

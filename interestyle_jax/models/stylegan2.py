@@ -160,7 +160,11 @@ class Generator(nn.Module):
         return self.mapping(z)
 
     def synthesize(
-        self, w_plus: Float[jax.Array, "B L D"], noise: Noise, *, return_skips: bool = False
+        self,
+        w_plus: Float[jax.Array, "B L D"],
+        noise: Noise = "const",
+        *,
+        return_skips: bool = False,
     ) -> Float[jax.Array, "B R R 3"] | list[Float[jax.Array, "B _ _ 3"]]:
         """Draws pictures.
 
