@@ -198,6 +198,8 @@ def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: holds no {error}, expected names and w_plus") from error
     except Exception as error:
         raise file_error(error, f"{path}: latents cannot be read") from error
+    if not (isinstance(names, np.ndarray) and isinstance(w_plus, np.ndarray)):
+        raise InputError(f"{path}: names or w_plus is no array")
     if names.ndim != 1 or w_plus.ndim != 4 or len(names) != len(w_plus) or names.dtype.kind != "U":
         raise InputError(
             f"{path}: names {list(names.shape)} and w_plus {list(w_plus.shape)}, expected [n] and "

@@ -4,7 +4,7 @@ Each process appends to a file of its own: `progress.jsonl`, or `progress-00001-
 part 1 of 4. The first line says to which command and options the folder belongs. A line
 {"planned": names} comes before the first file of these pictures, so that their files are known as
 the command's own; then a line for every picture whose files are whole, or that was skipped. A last
-line that was cut off counts as not written.
+line that was cut off counts as not written; every line but the first has a checksum.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from interestyle_jax.jobs.shard import Shard
 from interestyle_jax.json_file import parse_json
 
 FORMAT = "interestyle_jax job"
+CHECKSUM = "crc32"
 _FILE = re.compile(r"progress(-(\d{5,})-of-(\d{5,}))?\.jsonl")
 
 
@@ -135,7 +137,7 @@ class Progress:
                 if "name" in entry:
                     entry = {**entry, "at": now}
                     found[entry["name"]] = (self.path, offset, now)
-                lines.append(json.dumps(entry).encode() + b"\n")
+                lines.append(checked_line(entry))
                 offset += len(lines[-1])
             self._own.write(b"".join(lines))
             self._own.flush()
@@ -205,6 +207,8 @@ class Progress:
                 try:
                     entry = parse_json(line)
                     is_whole = line.endswith(b"\n") and isinstance(entry, dict)
+                    # The first line is compared as it is.
+                    is_whole = is_whole and (number == 0 or checked_line(entry) == line)
                 except ValueError:
                     is_whole = False
                 if not is_whole:
@@ -238,13 +242,22 @@ class Progress:
                 f"{path.parent}: belongs to the command {command}, not {wanted}; choose another "
                 "--out"
             )
-        before, now = found.get("options") or {}, self._header["options"]
+        before, now = found.get("options"), self._header["options"]
+        if not isinstance(before, dict):
+            raise InputError(f"{path}: line 1 is damaged, choose another --out")
         for name in [*now, *before]:
             if before.get(name) != now.get(name):
                 raise InputError(
                     f"{path.parent}: was begun with {name} {before.get(name)!r}, now it is "
                     f"{now.get(name)!r}; choose another --out or the old value"
                 )
+
+
+def checked_line(entry: Mapping[str, Any]) -> bytes:
+    """An entry's line, with a checksum: another byte in it is damage, whatever it says."""
+    text = json.dumps({name: value for name, value in entry.items() if name != CHECKSUM})
+    checksum = f"{zlib.crc32(text.encode()):08x}"
+    return json.dumps({**json.loads(text), CHECKSUM: checksum}).encode() + b"\n"
 
 
 def _progress_files(out: Path) -> list[Path]:

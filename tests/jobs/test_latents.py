@@ -1,5 +1,7 @@
 """Latents on disk: appended, joined, split, and read one at a time."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -71,6 +73,13 @@ def test_latents_that_are_not_there(written):
         LatentFile(folder)
     np.savez(folder / "latents.npz", names=np.array(["a"]), w_plus=np.ones((2, *SHAPE)))
     with pytest.raises(InputError, match=r"names \[1\] and w_plus \[2, 2, 3, 4\]"):
+        LatentFile(folder)
+    with zipfile.ZipFile(folder / "latents.npz") as archive:
+        w_plus = archive.read("w_plus.npy")
+    with zipfile.ZipFile(folder / "latents.npz", "w") as archive:
+        archive.writestr("names.npy", b"no array")
+        archive.writestr("w_plus.npy", w_plus)
+    with pytest.raises(InputError, match="names or w_plus is no array"):
         LatentFile(folder)
     with pytest.raises(InputError, match="which holds no latents"):
         rows_of(folder, "../" + name, SHAPE)

@@ -344,6 +344,17 @@ def test_folders_of_others(files, whole, tmp_path):
     (out / "progress.jsonl").write_bytes(lines[0] + b"x\n" + b"".join(lines[1:]))
     with pytest.raises(InputError, match="line 2 is damaged"):
         run(files, out)
+    # A value of another type, as JSON in good order.
+    changed = lines[3].replace(b'"outputs": {', b'"outputs": 1, "more": {')
+    assert changed != lines[3]
+    (out / "progress.jsonl").write_bytes(b"".join([*lines[:3], changed, *lines[4:]]))
+    with pytest.raises(InputError, match="line 4 is damaged"):
+        run(files, out)
+    header = lines[0].replace(b'"options": {', b'"options": 1, "more": {')
+    assert header != lines[0]
+    (out / "progress.jsonl").write_bytes(b"".join([header, *lines[1:]]))
+    with pytest.raises(InputError, match="line 1 is damaged"):
+        run(files, out)
 
 
 def test_a_full_disk_is_the_machines_failure(files, whole, tmp_path, monkeypatch):

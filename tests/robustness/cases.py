@@ -9,6 +9,7 @@ import numpy as np
 
 from interestyle_jax import weight_files
 from interestyle_jax.data.manifest import verify
+from interestyle_jax.jobs.progress import checked_line
 from interestyle_jax.weights import METADATA, VARIABLES, load_weights
 from tests.robustness.command import Outcome, run_command, tree
 from tests.robustness.damage import damage_file
@@ -70,7 +71,9 @@ def lay_out(kind: str, whole: Path, folder: Path) -> None:
     if kind == "job":
         # A job knows its input and weights by their whole paths.
         record = folder / "inverted" / "progress.jsonl"
-        record.write_text(record.read_text().replace(str(whole), str(folder)))
+        header, *lines = record.read_text().replace(str(whole), str(folder)).splitlines()
+        signed = [checked_line(json.loads(line)) for line in lines]
+        record.write_bytes(header.encode() + b"\n" + b"".join(signed))
 
 
 def words(command: str, file: str) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ def _sign_again(directory: Path) -> tuple[str, ...]:
     try:
         metadata = json.loads((directory / METADATA).read_text())
         metadata["files"] = weight_files.digests(directory / VARIABLES)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return ()
     (directory / METADATA).write_text(json.dumps(metadata))
     return ("digests made to fit",)

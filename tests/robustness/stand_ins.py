@@ -41,15 +41,15 @@ class ColourTask:
     def phase(self, step):
         return ()
 
-    def train_step(self, state, frozen, batch, key, phase=()):
+    def train_step(self, key, state, frozen, batch, *, phase=()):
         change = (self._colours(frozen, batch) - state.colour).mean(0)
         metrics = {"loss": jnp.square(change).mean()}
         return State(state.step + 1, state.colour + 0.1 * change), metrics
 
-    def validate_step(self, state, frozen, batch, key):
+    def validate_step(self, key, state, frozen, batch):
         return {"loss": jnp.square(self._colours(frozen, batch) - state.colour).mean(-1)}
 
-    def pictures(self, state, frozen, batch, key):
+    def pictures(self, key, state, frozen, batch):
         return batch["image"][:, None].astype(jnp.float32) * frozen["scale"]
 
     def exported(self, state):
