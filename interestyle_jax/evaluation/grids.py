@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.one_line import one_line
 
 FONT_SIZE = 13
@@ -18,7 +19,15 @@ FULL_RED = 0.5
 
 
 def to_uint8(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest."""
+    """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest.
+
+    Raises:
+      InputError: values that are not finite, which damaged weights give.
+    """
+    if not np.isfinite(picture).all():
+        raise InputError(
+            "images: some values are not finite; are the weights that drew them whole?"
+        )
     scaled = np.clip(np.asarray(picture, np.float32) * 127.5 + 127.5, 0, 255)
     return np.rint(scaled).astype(np.uint8)
 

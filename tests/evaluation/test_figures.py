@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import figures, grids
 
 RNG = np.random.default_rng(0)
@@ -99,3 +100,9 @@ def test_to_uint8_clips_and_rounds():
     assert grids.to_uint8(values).tolist() == [0, 0, 128, 255, 255]
     every = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(grids.to_uint8(every.astype(np.float32) / 127.5 - 1), every)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_that_are_not_finite_are_refused(value):
+    with pytest.raises(InputError, match="images: some values are not finite"):
+        grids.to_uint8(np.array([0.0, value], np.float32))
