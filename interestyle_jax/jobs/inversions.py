@@ -172,7 +172,13 @@ class InversionJob(PictureJob):
         return _to_save(inversion.w_plus, inversion.images)
 
     def save(self, item: Item, loaded: _Input, row: dict[str, np.ndarray]) -> Result:
-        """The files of a picture."""
+        """The files of a picture.
+
+        Raises:
+          InputError: the inversion is not finite.
+        """
+        if not row["is_finite"]:
+            raise InputError(f"{item.source}: its inversion by these weights is not finite")
         files = {f"{item.name}.png": encode_png(row["image"], compress_level=PNG_LEVEL)}
         facts = {}
         if loaded.face is not None:
@@ -247,7 +253,9 @@ class InversionJob(PictureJob):
 def _to_save(w_plus: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
     """w_plus [N, B, L, D], images [1, B, R, R, 3] -> what is saved, rows first: 8-bit pictures."""
     scaled = jnp.clip(images[-1] * 127.5 + 127.5, 0, 255)
-    return {"w_plus": w_plus.swapaxes(0, 1), "image": jnp.rint(scaled).astype(jnp.uint8)}
+    finite = jnp.isfinite(images[-1]).all((1, 2, 3)) & jnp.isfinite(w_plus).all((0, 2, 3))
+    image = jnp.rint(scaled).astype(jnp.uint8)
+    return {"w_plus": w_plus.swapaxes(0, 1), "image": image, "is_finite": finite}
 
 
 def _digest(metadata: dict[str, Any]) -> str:

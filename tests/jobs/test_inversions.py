@@ -13,11 +13,13 @@ from PIL import Image
 
 from interestyle_jax.cli import main
 from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.errors import InputError
 from interestyle_jax.inversion import inverter
 from interestyle_jax.jobs import inversions
 from interestyle_jax.jobs.inversions import invert_files
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import Shard
+from interestyle_jax.weights import load_weights, save_weights
 
 COUNT, BATCH = 19, 8
 
@@ -81,7 +83,8 @@ def test_what_the_device_returns_is_small(invert, tmp_path, one_device, monkeypa
 
     monkeypatch.setattr(jax, "device_get", watched)
     invert(tmp_path / "out")
-    assert seen[:3] == [{((BATCH, 2, 8, 16), "float32"), ((BATCH, 32, 32, 3), "uint8")}] * 3
+    expected = {((BATCH, 2, 8, 16), "float32"), ((BATCH, 32, 32, 3), "uint8"), ((BATCH,), "bool")}
+    assert seen[:3] == [expected] * 3
 
 
 def test_eight_devices_and_two_parts_give_what_one_device_gives(invert, tmp_path, monkeypatch):
@@ -185,3 +188,20 @@ def test_large_latents_lie_in_shards(invert, tmp_path, monkeypatch, one_device):
     assert (tmp_path / "split/grid.png").read_bytes() == (tmp_path / "joined/grid.png").read_bytes()
     monkeypatch.setattr(inversions.InversionJob, "finish", lambda *a: pytest.fail("again"))
     assert invert(tmp_path / "split")["num_new"] == 0
+
+
+@pytest.mark.parametrize("part", ["encoder", "generator"])
+def test_inversions_that_are_not_finite_are_skipped(tiny_weights, folder, tmp_path, part):
+    weights = load_weights(tiny_weights / "inverter")
+    kernels = weights.variables[part]["params"]
+    key = next(iter(jax.tree_util.tree_leaves_with_path(kernels)))[0]
+    broken = jax.tree_util.tree_map_with_path(
+        lambda path, x: np.full_like(x, np.nan) if path == key else x, kernels
+    )
+    variables = weights.variables | {part: weights.variables[part] | {"params": broken}}
+    architectures = weights.metadata["architectures"]
+    facts = {"family": "interestyle", "architectures": architectures, "licence": "none"}
+    save_weights(tmp_path / "weights", variables, **facts)
+    with pytest.raises(InputError, match="its inversion by these weights is not finite"):
+        invert_files(str(tmp_path / "weights"), folder, tmp_path / "out", num_steps=1)
+    assert not (tmp_path / "out").exists()
