@@ -1,16 +1,16 @@
 """A row of the paper's Table 2 in the avatar world; configs/demo.py with a part of the method.
 
-    python launch/ablation_avatars.py --data=data/avatars --out=runs/ablation
+    python -m experiments.ablation_avatars --data=data/avatars --out=runs/ablation
 
 trains all rows; `configs/ablation_avatars.py:restyle` (or `interest`, `ind`, `unf`) is one of them,
-as `interestyle_jax/training/table_2.py` says. `:smoke`, or `:restyle,smoke`, is a few tiny steps.
+as `interestyle_jax/config/table_2.py` says. `:smoke`, or `:restyle,smoke`, is a few tiny steps.
 """
 
 from pathlib import Path
 
-from interestyle_jax.config_file import load_config
-from interestyle_jax.training.smoke_config import choice_and_size
-from interestyle_jax.training.table_2 import ROWS, set_row
+from interestyle_jax.config.files import load_config
+from interestyle_jax.config.smoke import choice_and_size
+from interestyle_jax.config.table_2 import ROWS, set_row
 
 
 def get_config(words: str = "unf"):

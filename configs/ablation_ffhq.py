@@ -3,7 +3,7 @@
     bash launch/gpu_node.sh --config=configs/ablation_ffhq.py:interest --workdir=runs/ffhq_interest
 
 Data, weights, hardware and the way to measure are those of configs/interestyle_ffhq.py. The rows
-(`interestyle_jax/training/table_2.py`), what the paper measured on CelebA-HQ (interest / face), and
+(`interestyle_jax/config/table_2.py`), what the paper measured on CelebA-HQ (interest / face), and
 the work of a step of 8, counted by XLA and not measured:
 
     row        L2              LPIPS           TFLOP a step
@@ -17,9 +17,9 @@ the work of a step of 8, counted by XLA and not measured:
 
 from pathlib import Path
 
-from interestyle_jax.config_file import load_config
-from interestyle_jax.training.smoke_config import choice_and_size
-from interestyle_jax.training.table_2 import ROWS, set_row
+from interestyle_jax.config.files import load_config
+from interestyle_jax.config.smoke import choice_and_size
+from interestyle_jax.config.table_2 import ROWS, set_row
 
 
 def get_config(words: str = "unf"):

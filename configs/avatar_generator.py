@@ -5,13 +5,13 @@
         --config.data.dir=data/avatars_clean
 
 docs/results/README.md has the command, the time and the figures of the shipped weights.
-`:variational` also learns to decode a posterior of every picture (`training.variational_gan_task`),
+`:variational` also learns to decode a posterior of every image (`training.variational_gan_task`),
 with twice the channels at 32 and 64; it is not what the shipped weights come from. `:smoke`, or
 `:variational,smoke`, runs a few tiny steps.
 """
 
-from interestyle_jax.training.presets import generator_config
-from interestyle_jax.training.smoke_config import choice_and_size
+from interestyle_jax.config.presets import generator_config
+from interestyle_jax.config.smoke import choice_and_size
 
 LOSSES = ("adversarial", "variational")
 
@@ -23,9 +23,9 @@ def get_config(words: str = "adversarial"):
     config.batch_size = 16
     config.num_steps = 12_000
     config.checkpoint_every = 500
-    config.picture_every = 250
+    config.image_every = 250
     config.validation_samples = 64
-    config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.licence = "CC BY 4.0 (trained on DiceBear toon-head images, see THIRD_PARTY.md)"
     config.storage_dtype = "float16"
     config.generator.resolution = 64
     config.generator.mapping_depth = 4

@@ -3,7 +3,7 @@
     bash launch/gpu_node.sh --config=configs/baseline_ffhq.py:restyle_psp --workdir=runs/restyle_psp
 
 Data, weights, hardware and the way to measure are those of configs/interestyle_ffhq.py; the method
-and the encoder are the preset's (`interestyle_jax/training/presets.py`). The paper measured the
+and the encoder are the preset's (`interestyle_jax/config/presets.py`). The paper measured the
 encoders that their authors released (interest / face), on CelebA-HQ. The work of a step of 8 is
 counted by XLA and not measured; the state (parameters and optimizer) is a device's.
 
@@ -18,16 +18,16 @@ weights of the adversarial term (0.1) and of the changes' norm (0.0002), and the
 changes of their own from step 20,000 on, one every 2,000 steps
 (`interestyle_jax/training/adversarial_encoder_task.py` says where it differs). The best checkpoint
 is picked by the loss on the interest region, for every preset; the official trainers take the whole
-picture's.
+image's.
 
 `:restyle_psp,smoke` is two tiny steps in the avatar world.
 """
 
 from pathlib import Path
 
-from interestyle_jax.config_file import load_config
-from interestyle_jax.training.presets import ENCODER_PRESETS, set_preset
-from interestyle_jax.training.smoke_config import choice_and_size, shrink_encoder
+from interestyle_jax.config.files import load_config
+from interestyle_jax.config.presets import ENCODER_PRESETS, set_preset
+from interestyle_jax.config.smoke import choice_and_size, shrink_encoder
 
 BASELINES = tuple(preset for preset in ENCODER_PRESETS if preset != "interestyle")
 

@@ -4,14 +4,14 @@
     interestyle train --config=configs/demo.py --workdir=runs/demo --config.data.dir=data/avatars
 
 The paper's method with its weights, at small size. Two numbers are the avatar world's own: the
-filter's radii count pixels of a 256 picture (4, 2.25, 1 and 0.25 pixels here, as many as the
+filter's radii count pixels of a 256 image (4, 2.25, 1 and 0.25 pixels here, as many as the
 official encoder sees), and the mask is dilated by 2 pixels.
 
 `:quickstart` is what `launch/quickstart.sh` runs, `:smoke` a few tiny steps.
 """
 
-from interestyle_jax.training.presets import encoder_config
-from interestyle_jax.training.smoke_config import shrink_run
+from interestyle_jax.config.presets import encoder_config
+from interestyle_jax.config.smoke import shrink_run
 
 SIZES = ("full", "quickstart", "smoke")
 
@@ -23,7 +23,7 @@ def get_config(size: str = "full"):
     config = encoder_config("interestyle")
     config.data.dir = "data/avatars"
     config.weights.generator = "avatar_generator"
-    config.licence = "CC BY 4.0 (trained on DiceBear toon-head pictures, see THIRD_PARTY.md)"
+    config.licence = "CC BY 4.0 (trained on DiceBear toon-head images, see THIRD_PARTY.md)"
     config.storage_dtype = "float16"
     config.encoder = {
         "type": "BackboneEncoder",
@@ -44,14 +44,14 @@ def get_config(size: str = "full"):
     config.num_steps = 6000
     config.freeze_batch_norm_after = 0.75
     config.checkpoint_every = 500
-    config.picture_every = 1000
+    config.image_every = 1000
     config.log_every = 25
     config.validation_samples = 128
     if size == "quickstart":
         config.num_steps = 400
         config.optimizer.learning_rate = 3e-3
         config.checkpoint_every = 200
-        config.picture_every = 200
+        config.image_every = 200
         config.validation_samples = 64
     if size == "smoke":
         shrink_run(config)

@@ -17,7 +17,7 @@ steps (its trainer's limit, 500,000, stands here; the learning rate is constant,
 is fine) and how far the masks were dilated. The batch is the official one; on several devices it
 has to be a multiple of them (--config.batch_size), and larger batches are untried.
 
-Work, counted by XLA and not measured: 2.0 TFLOP a picture, 15.9 a step. At the full 790 TFLOP/s of
+Work, counted by XLA and not measured: 2.0 TFLOP an image, 15.9 a step. At the full 790 TFLOP/s of
 an H100's bfloat16 products that is 20 ms a step and 2.8 hours for all of them; a real step takes
 longer. State 3.1 GiB a device (205.6 million parameters with Ranger's moments and slow weights),
 frozen networks 0.2 GiB, each checkpoint 3.1 GiB. By XLA's plan for a CPU a batch of 8 on one device
@@ -33,8 +33,8 @@ similarity 0.68, by
 `:smoke` is two tiny steps in the avatar world, with the weights that ship with the package.
 """
 
-from interestyle_jax.training.presets import encoder_config
-from interestyle_jax.training.smoke_config import shrink_encoder
+from interestyle_jax.config.presets import encoder_config
+from interestyle_jax.config.smoke import shrink_encoder
 
 
 def get_config(size: str = "full"):
@@ -51,7 +51,7 @@ def get_config(size: str = "full"):
     config.compute_dtype = "bfloat16"
     config.num_steps = 500_000
     config.checkpoint_every = 5000
-    config.picture_every = 5000
+    config.image_every = 5000
     config.validation_samples = 2824
     if size == "smoke":
         shrink_encoder(config)

@@ -1,4 +1,4 @@
-"""How a command ends: 0, 2 for the user's errors, 1 for the machine's, each told in one line."""
+"""How a command ends: 0, 2 for the user's errors, 1 for the machine's, each in one line."""
 
 import contextlib
 import io
@@ -37,7 +37,7 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
     """Runs `work`, a whole command with its parsing, and returns the exit status.
 
     What `work` returns, or 0; 2 or 1 with one line on stderr as `status_of` says; 130 on Ctrl-C.
-    A fault of the program itself goes on as it is, with its traceback.
+    A fault of the program itself continues as it is, with its traceback.
     """
     _allow_any_character()
     quiet = contextlib.nullcontext() if _debugging() else without_library_messages()
@@ -94,7 +94,7 @@ def _line(error: BaseException) -> str:
         text = f"{os.fsdecode(error.filename)}: {text}"
     elif isinstance(error, MemoryError) and str(error):
         text = f"out of memory: {text}"
-    # Our own messages are whole; a library's may go on for pages.
+    # Our own messages are whole; a library's may continue for pages.
     elif isinstance(error, InputError | MachineError | FloatingPointError):
         text = str(error)
     return " ".join(text.split())

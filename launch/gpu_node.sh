@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on all GPUs of one node, and goes on after a crash; see --help.
+# Trains on all GPUs of one node, and continues after a crash; see --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/commands.sh
@@ -9,7 +9,7 @@ usage() {
 Usage: bash launch/gpu_node.sh --config=FILE[:ARG] --workdir=DIR [OPTION ...] [TRAIN-ARGUMENT ...]
 
 Trains a config on this machine, on all of its GPUs (or those that CUDA_VISIBLE_DEVICES names).
-After a crash the training goes on from its last checkpoint. Other arguments, such as
+After a crash the training resumes from its last checkpoint. Other arguments, such as
 --config.batch_size=32, go to `interestyle train`. Paths are relative to the repository.
 
   --processes=N      processes that share the GPUs evenly (default 1: one drives them all)
@@ -24,7 +24,7 @@ After a crash the training goes on from its last checkpoint. Other arguments, su
   --help             this text
 
 SIGTERM and Ctrl-C are passed on: the training saves its state and ends with status 0, and is not
-started again; the same call goes on from there. Status 2 (bad input) is not tried again either.
+started again; the same call resumes from there. Status 2 (bad input) is not tried again either.
 What process I prints goes to the terminal and to DIR/logs/process_I.log.
 
 Environment, each kept where it is set already: INTERESTYLE (the command), XLA_FLAGS (added to),

@@ -15,7 +15,7 @@ the package, and evaluates that encoder beside the shipped one on held-out avata
   --dir=DIR   where the data set, the run and the report go (default: quickstart)
   --help      this text
 
-What an earlier call finished is not done again; an interrupted training goes on from its last
+What an earlier call finished is not done again; an interrupted training resumes from its last
 checkpoint. PYTHON=/path/to/python chooses the interpreter (default python3; 3.11 or later).
 TEXT
 }
@@ -75,7 +75,7 @@ Done in $SECONDS s.
   the trained encoder                            $DIR/run/weights
   table                                          $DIR/report/table.md
   numbers                                        $DIR/report/metrics.json
-  picture grids and figures                      $DIR/report/figures
+  image grids and figures                      $DIR/report/figures
 
 TEXT
 cat "$DIR/report/table.md"

@@ -38,7 +38,7 @@ the same path: Filestore (NFS), or a bucket mounted by gcsfuse; --setup can moun
 is refused: logs and reports are written as files. The work directory's disk is checked on all
 workers before the training. Every worker writes DIR/logs/worker_I.log.
 
-Ctrl-C and SIGTERM are passed on: the training saves its state and ends. The same call goes on
+Ctrl-C and SIGTERM are passed on: the training saves its state and ends. The same call resumes
 from there. A TPU that was ready before the call is not deleted.
 
 Environment, kept where it is set already: JAX_COMPILATION_CACHE_DIR, a path on the workers (default
@@ -229,7 +229,7 @@ train() {
   RUNNING=$!
   status=0
   wait "$RUNNING" || status=$?
-  # A trap ends `wait` early: the training goes on until it has saved.
+  # A trap ends `wait` early: the training continues until it has saved.
   while kill -0 "$RUNNING" 2>/dev/null; do
     status=0
     wait "$RUNNING" || status=$?

@@ -153,7 +153,7 @@ def golden_manifest(golden_dir):
 
 @pytest.fixture(scope="session")
 def golden_case(golden_dir, goldenfill):
-    """Golden file's name -> its numbers, and its inputs by name as [B, H, W, C] where pictures."""
+    """Golden file's name -> its numbers, and its inputs by name as [B, H, W, C] where images."""
 
     def read(name):
         with np.load(golden_dir / "public" / f"{name}.npz") as file:
@@ -163,7 +163,7 @@ def golden_case(golden_dir, goldenfill):
             call = recipe["call"]
             value = getattr(goldenfill, call)(recipe["name"], *recipe["args"], **recipe["kwargs"])
             name = f"{recipe['name']}:mask" if call == "mask" else recipe["name"]
-            # One name with other arguments is another picture.
+            # One name with other arguments is another image.
             name = f"{name}:{len(inputs)}" if name in inputs else name
             inputs[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
         return numbers, inputs
@@ -219,7 +219,7 @@ def golden_weights(golden_manifest, goldenfill, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder beside the project with pictures and official files."""
+    """The folder beside the project with images and official files."""
     if not SHARED.is_dir():
         pytest.skip(f"shared folder not found at {SHARED}")
     return SHARED

@@ -31,9 +31,9 @@ def save(path, *shape, dtype=np.uint8):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder with colour, grayscale, transparent, 16-bit and large pictures."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """A folder with colour, grayscale, transparent, 16-bit and large images."""
+    folder = tmp_path / "images"
     folder.mkdir()
     save(folder / "colour.png", 32, 32, 3)
     save(folder / "deep.png", 32, 32, dtype=np.uint16)
@@ -96,13 +96,13 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"interestyle {ij.__version__}\n"
 
 
-def test_invert_from_the_shell(tmp_path, pictures, invert):
+def test_invert_from_the_shell(tmp_path, images, invert):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    done = shell(*invert("pictures", "--batch-size=2"), cwd=tmp_path)
+    done = shell(*invert("images", "--batch-size=2"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "inverted 5 pictures" in done.stdout
-    names = sorted(p.stem for p in pictures.iterdir())
+    assert "inverted 5 images" in done.stdout
+    names = sorted(p.stem for p in images.iterdir())
     found = {p.name for p in (tmp_path / "out").iterdir()}
     own = {"latents.npz", "grid.png", "report.json", "progress.jsonl", "mine.txt"}
     assert found == {f"{name}.png" for name in names} | own
@@ -116,14 +116,14 @@ def test_invert_from_the_shell(tmp_path, pictures, invert):
     assert report["command"][:2] == ["interestyle", "invert"]
 
 
-def test_invert_equals_the_python_interface(tmp_path, pictures, invert, tiny_weights):
-    assert main(invert(pictures, "--batch-size=4")) == 0
+def test_invert_equals_the_python_interface(tmp_path, images, invert, tiny_weights):
+    assert main(invert(images, "--batch-size=4")) == 0
     out = tmp_path / "out"
     with np.load(out / "latents.npz") as latents:
         names, w_plus = latents["names"].tolist(), latents["w_plus"]
     model = ij.load(tiny_weights / "inverter")
-    picture = np.asarray(Image.open(pictures / "colour.png"))
-    inversion = model.invert(encoder_input(picture, (32, 32))[None], num_steps=2)
+    image = np.asarray(Image.open(images / "colour.png"))
+    inversion = model.invert(encoder_input(image, (32, 32))[None], num_steps=2)
     own = names.index("colour")
     np.testing.assert_allclose(w_plus[own], inversion.w_plus[:, 0], rtol=1e-4, atol=1e-5)
     shown = np.asarray(inversion.images[-1, 0]).clip(-1, 1) * 127.5 + 127.5
@@ -133,76 +133,76 @@ def test_invert_equals_the_python_interface(tmp_path, pictures, invert, tiny_wei
     assert len({w_plus[i].tobytes() for i in range(5)}) == 5
 
 
-def test_invert_one_picture_from_another_folder(tmp_path, pictures, invert):
-    assert main(invert(pictures / "large photo.jpg")) == 0
+def test_invert_one_image_from_another_folder(tmp_path, images, invert):
+    assert main(invert(images / "large photo.jpg")) == 0
     found = {p.name for p in (tmp_path / "out").iterdir()}
     assert found == {"large photo.png", "latents.npz", "grid.png", "report.json", "progress.jsonl"}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["seconds_per_image"] is None
 
 
-def test_invert_shows_no_more_rows_than_fit(tmp_path, pictures, invert, monkeypatch):
+def test_invert_shows_no_more_rows_than_fit(tmp_path, images, invert, monkeypatch):
     monkeypatch.setattr(inversions, "GRID_ROWS", 2)
-    assert main(invert(pictures, "--batch-size=4")) == 0
+    assert main(invert(images, "--batch-size=4")) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["grid_rows"] == 2
     with Image.open(tmp_path / "out" / "grid.png") as grid:
         assert 2 * 128 < grid.height < 3 * 128
 
 
-def test_invert_names_a_truncated_picture_and_goes_on_without_it(tmp_path, pictures, invert, capfd):
-    whole = (pictures / "colour.png").read_bytes()
-    (pictures / "zz_cut.png").write_bytes(whole[: len(whole) // 2])
-    assert main(invert(pictures, "--batch-size=8")) == 2
+def test_invert_names_a_truncated_image_and_goes_on_without_it(tmp_path, images, invert, capfd):
+    whole = (images / "colour.png").read_bytes()
+    (images / "zz_cut.png").write_bytes(whole[: len(whole) // 2])
+    assert main(invert(images, "--batch-size=8")) == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
-    assert "1 of 6 pictures cannot be used, more than --max-skipped=0.01" in line
+    assert "1 of 6 images cannot be used, more than --max-skipped=0.01" in line
     assert "zz_cut.png: unreadable or cut off" in line
     out = tmp_path / "out"
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert len(before) == 5 and not (out / "report.json").exists()
-    assert main(invert(pictures, "--batch-size=8", "--max-skipped=0.2")) == 0
+    assert main(invert(images, "--batch-size=8", "--max-skipped=0.2")) == 0
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     report = json.loads((out / "report.json").read_text())
     assert report["num_images"] == 5 and report["num_new"] == 0
-    assert list(report["skipped"]) == [str(pictures / "zz_cut.png")]
+    assert list(report["skipped"]) == [str(images / "zz_cut.png")]
 
 
 @pytest.mark.parametrize(
     ("source", "content", "message"),
     [
         ("none.png", None, "none.png: no such file"),
-        ("text.png", b"no picture", "text.png: is not a picture"),
+        ("text.png", b"no image", "text.png: is not an image"),
         ("empty.png", b"", "empty.png"),
-        ("grid.png", "picture", "grid.png"),
+        ("grid.png", "image", "grid.png"),
     ],
 )
 def test_invert_names_a_bad_file(tmp_path, invert, fails, source, content, message):
-    if content == "picture":
+    if content == "image":
         save(tmp_path / source, 32, 32, 3)
     elif content is not None:
         (tmp_path / source).write_bytes(content)
     assert message in fails(*invert(tmp_path / source))
 
 
-def test_invert_refuses_folders_it_cannot_serve(tmp_path, pictures, invert, fails):
+def test_invert_refuses_folders_it_cannot_serve(tmp_path, images, invert, fails):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "empty" in fails(*invert(empty))
-    save(pictures / "colour.jpg", 32, 32, 3)
-    assert "colour" in fails(*invert(pictures))
-    (pictures / "colour.jpg").unlink()
-    before = {p.name: p.read_bytes() for p in pictures.iterdir()}
-    message = fails(*invert(pictures), "--out", pictures)
+    save(images / "colour.jpg", 32, 32, 3)
+    assert "colour" in fails(*invert(images))
+    (images / "colour.jpg").unlink()
+    before = {p.name: p.read_bytes() for p in images.iterdir()}
+    message = fails(*invert(images), "--out", images)
     assert "would overwrite its own input" in message
-    assert {p.name: p.read_bytes() for p in pictures.iterdir()} == before
-    assert "is no folder" in fails(*invert(pictures), "--out", pictures / "gray.png")
+    assert {p.name: p.read_bytes() for p in images.iterdir()} == before
+    assert "is no folder" in fails(*invert(images), "--out", images / "gray.png")
 
 
-def test_invert_names_what_the_weights_lack(tmp_path, pictures, invert, fails):
-    assert "no encoder in this weight directory" in fails(*invert(pictures, weights="generator"))
-    assert "no generator in this weight directory" in fails(*invert(pictures, weights="encoder"))
-    assert "no such weight directory" in fails(*invert(pictures, weights="none"))
-    assert "metadata.json" in fails(*invert(pictures), "--weights", tmp_path)
+def test_invert_names_what_the_weights_lack(tmp_path, images, invert, fails):
+    assert "no encoder in this weight directory" in fails(*invert(images, weights="generator"))
+    assert "no generator in this weight directory" in fails(*invert(images, weights="encoder"))
+    assert "no such weight directory" in fails(*invert(images, weights="none"))
+    assert "metadata.json" in fails(*invert(images), "--weights", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_train_passes_config_and_command_line_on(tmp_path, monkeypatch, capsys):
     assert "completed at step 3" in capsys.readouterr().out
 
 
-def test_evaluate_prints_its_table(tmp_path, pictures, tiny_weights, capsys):
-    argv = ["evaluate", f"--weights={tiny_weights / 'inverter'}", f"--data={pictures}"]
+def test_evaluate_prints_its_table(tmp_path, images, tiny_weights, capsys):
+    argv = ["evaluate", f"--weights={tiny_weights / 'inverter'}", f"--data={images}"]
     argv += [f"--out={tmp_path / 'out'}", "--steps=2", "--batch-size=4", "--name=mine"]
     assert main([*argv, "--num-samples=4"]) == 0
     printed = capsys.readouterr().out

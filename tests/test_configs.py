@@ -10,11 +10,11 @@ import jax
 import pytest
 
 from interestyle_jax.cli import build_parser
+from interestyle_jax.config.presets import ENCODER_PRESETS, encoder_config
+from interestyle_jax.config.table_2 import ROWS
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
-from interestyle_jax.training.presets import ENCODER_PRESETS, encoder_config
-from interestyle_jax.training.table_2 import ROWS
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import make_task
 

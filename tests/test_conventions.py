@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [
-    file for room in ("interestyle_jax", "tools") for file in sorted((ROOT / room).rglob("*.py"))
+    file
+    for folder in ("interestyle_jax", "tools")
+    for file in sorted((ROOT / folder).rglob("*.py"))
 ]
 # Called either way: the README's Python interface.
 INTERFACE = {"Generator.synthesize", "Model.synthesize", "Model.map", "Model.invert"}

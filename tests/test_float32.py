@@ -16,7 +16,7 @@ from interestyle_jax.training.losses import id_crop
 SIZE = 32
 
 
-def pictures(size, channels=3):
+def images(size, channels=3):
     return jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
 
 
@@ -34,9 +34,9 @@ W_PLUS = jax.ShapeDtypeStruct((2, 8, 16), jnp.float32)
 CALLS = {
     "synthesize": lambda model: (model.synthesize, W_PLUS),
     "map": lambda model: (model.map, jax.ShapeDtypeStruct((2, 16), jnp.float32)),
-    "encode": lambda model: (model.encode, pictures(SIZE, 6)),
-    # Larger pictures, so that the resize is in it.
-    "invert": lambda model: (lambda x: model.invert(x, num_steps=2), pictures(2 * SIZE)),
+    "encode": lambda model: (model.encode, images(SIZE, 6)),
+    # Larger images, so that the resize is in it.
+    "invert": lambda model: (lambda x: model.invert(x, num_steps=2), images(2 * SIZE)),
 }
 
 
@@ -62,8 +62,8 @@ def test_embed_and_distance_are_exact(products):
     )
     metadata = {"architectures": {"embedder": architecture}}
     model = ij.inversion.inverter.Model({"embedder": variables}, metadata, "here")
-    found = products(model.embed, pictures(16))
-    found += products(ij.load("lpips_alex").distance, pictures(SIZE), pictures(SIZE))
+    found = products(model.embed, images(16))
+    found += products(ij.load("lpips_alex").distance, images(SIZE), images(SIZE))
     assert [product for product in found if not product.exact] == []
 
 
@@ -80,17 +80,17 @@ def test_embed_and_distance_are_exact(products):
     ids=["shrink", "enlarge", "blur", "blur of bfloat16", "uninterest filter", "id crop"],
 )
 def test_resizing_and_blurring_are_exact(function, products):
-    assert [product for product in products(function, pictures(SIZE)) if not product.exact] == []
+    assert [product for product in products(function, images(SIZE)) if not product.exact] == []
 
 
 def test_metrics_are_exact(products):
     lpips = load_distance("lpips_alex")
-    batch = {"image": pictures(SIZE), "interest_mask": pictures(SIZE, 1)}
+    batch = {"image": images(SIZE), "interest_mask": images(SIZE, 1)}
     w_plus = jax.ShapeDtypeStruct((2, *W_PLUS.shape), jnp.float32)
     found = products(
         lambda *inputs: measurement._measure(*inputs, lpips=lpips),
-        *(batch, w_plus, pictures(SIZE), pictures(SIZE)),
+        *(batch, w_plus, images(SIZE), images(SIZE)),
     )
-    # Interest, whole and leakage: five convolutions of each picture, and five heads.
+    # Interest, whole and leakage: five convolutions of each image, and five heads.
     assert len(found) == 3 * (2 * 5 + 5)
     assert [product for product in found if not product.exact] == []

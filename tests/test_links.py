@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from interestyle_jax.config_file import field_names
-from interestyle_jax.training.presets import encoder_config, generator_config
+from interestyle_jax.config.files import field_names
+from interestyle_jax.config.presets import encoder_config, generator_config
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -118,7 +118,7 @@ def test_docstrings_and_comments_lead_somewhere():
 
 
 def test_dead_links_are_found():
-    text = "`docs/none.md`, DESIGN.md §1, `training.presets.none`, `config.data.none`, tools/none"
+    text = "`docs/none.md`, DESIGN.md §1, `config.presets.none`, `config.data.none`, tools/none"
     assert missing_files(text) == ["DESIGN.md", "docs/none.md", "tools/none"]
     dead = dead_names(text, "interestyle_jax", set())
-    assert dead == ["config.data.none", "training.presets.none"]
+    assert dead == ["config.data.none", "config.presets.none"]

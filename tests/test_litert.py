@@ -33,14 +33,14 @@ def test_shipped_networks_run(name):
 def test_a_path_is_the_same_network_and_threads_do_not_mix():
     by_name = LiteRTModel("selfie_segmentation")
     by_path = LiteRTModel(ASSETS / "selfie_segmentation.tflite", num_threads=2)
-    pictures = np.random.default_rng(0).random((8, *by_name.input_shape), np.float32)
-    expected = [by_name(x)[0] for x in pictures]
-    found = [None] * len(pictures)
+    images = np.random.default_rng(0).random((8, *by_name.input_shape), np.float32)
+    expected = [by_name(x)[0] for x in images]
+    found = [None] * len(images)
 
     def run(i):
-        found[i] = by_path(pictures[i])[0]
+        found[i] = by_path(images[i])[0]
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(pictures))]
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(images))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -163,15 +163,15 @@ def installed(source, tmp_path):
 def test_installed_wheel_inverts_and_converts(installed, tmp_path):
     code = (
         "import importlib.util, interestyle_jax as ij\n"
-        "from interestyle_jax.config_file import read_config\n"
+        "from interestyle_jax.config.files import read_config\n"
         "assert read_config('ablation_ffhq:ind,smoke').num_steps == 2\n"
         "print(ij.__file__, importlib.util.find_spec('tools'))"
     )
     file, tools = installed("python", "-c", code).split()
     assert Path(file).is_relative_to(tmp_path / "environment") and tools == "None"
     folder = installed.folder
-    shutil.copy(ROOT / "docs" / "results" / "inversion.png", folder / "picture.png")
-    invert = ["--input=picture.png", "--steps=1"]
+    shutil.copy(ROOT / "docs" / "results" / "inversion.png", folder / "image.png")
+    invert = ["--input=image.png", "--steps=1"]
     installed("interestyle", "invert", "--weights=avatar_interestyle", "--out=there", *invert)
     installed("interestyle", "convert", "--to=pytorch", "avatar_interestyle", "encoder.pt")
     assert "encoder" in installed("interestyle", "convert", "encoder.pt", "back")

@@ -1,4 +1,4 @@
-"""Leftovers are told from work that goes on."""
+"""Leftovers are told from work that continues."""
 
 import os
 import subprocess

@@ -12,7 +12,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "align",
         help="align the faces of photographs as in FFHQ",
         description="Cuts the face of a photograph, or of every photograph of a folder, upright. "
-        "The same command goes on after a stop.",
+        "The same command continues after a stop.",
         allow_abbrev=False,
     )
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
@@ -40,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
         command=args.argv,
     )
     if report["status"] != "done":
-        print(f"{args.out}: aligned {report['num_images']} pictures, {report['num_left']} are left")
+        print(f"{args.out}: aligned {report['num_images']} images, {report['num_left']} are left")
         return 0
     done, skipped, seconds = (report[key] for key in ("num_images", "num_skipped", "seconds"))
-    print(f"{args.out}: aligned {done} pictures in {seconds:.1f} s, skipped {skipped}")
+    print(f"{args.out}: aligned {done} images in {seconds:.1f} s, skipped {skipped}")
     return 0

@@ -22,7 +22,7 @@ _OPTION_TYPES: dict[str, Callable[[str], Any]] = {
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`.
 
-    Pictures are the command itself; `avatars` is a sub-command of it.
+    Images are the command itself; `avatars` is a sub-command of it.
     """
     from interestyle_jax.data.layouts import DEALINGS, LAYOUTS, SPLITS
     from interestyle_jax.interest.providers import PROVIDERS
@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--images", type=Path, metavar="DIR", help="pictures")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="images")
     parser.add_argument(
         "--masks",
         metavar="DIR|PROVIDER|none",
@@ -53,14 +53,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--splits", choices=DEALINGS, help="default: dealt for folders, all FFHQ to train"
     )
-    parser.add_argument("--validation", type=int, metavar="N", help="pictures (dealt: 5 %%)")
-    parser.add_argument("--test", type=int, metavar="N", help="pictures (dealt: 5 %%)")
+    parser.add_argument("--validation", type=int, metavar="N", help="images (dealt: 5 %%)")
+    parser.add_argument("--test", type=int, metavar="N", help="images (dealt: 5 %%)")
     parser.add_argument("--only", choices=SPLITS, help="write this split alone")
     parser.add_argument(
         "--validation-images",
         type=Path,
         metavar="DIR",
-        help="other pictures for validation (of CelebA-HQ its test split)",
+        help="other images for validation (of CelebA-HQ its test split)",
     )
     parser.add_argument("--validation-masks", metavar="DIR|PROVIDER", help="their masks")
     parser.add_argument("--validation-face-masks", type=Path, metavar="DIR")
@@ -72,7 +72,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="of pictures that may be left out as unusable (default 0.01)",
+        help="of images that may be left out as unusable (default 0.01)",
     )
     parser.add_argument(
         "--verify", type=Path, metavar="DIR", help="compare a data set with its manifest instead"
@@ -86,7 +86,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     world.add_argument("--validation", type=int, default=200, help="default 200")
     world.add_argument("--test", type=int, default=200, help="default 200")
     world.add_argument("--style", default="toon-head", help="toon-head, or personas (held out)")
-    world.add_argument("--clean-only", action="store_true", help="only clean pictures and ids")
+    world.add_argument("--clean-only", action="store_true", help="only clean images and ids")
     world.add_argument("--out", type=Path, required=True, metavar="DIR")
     _add_common(world, f"side in pixels (default {_AVATAR_SIZE})")
 
@@ -143,7 +143,7 @@ def _avatars(args: argparse.Namespace) -> Path:
 def _photos(args: argparse.Namespace) -> Path:
     from interestyle_jax.data.dataset_writer import check_free
     from interestyle_jax.data.folder_builder import check_options, check_splits, write_photos
-    from interestyle_jax.data.layouts import detect_layout, find_pictures, held_out_pictures
+    from interestyle_jax.data.layouts import detect_layout, find_images, held_out_images
 
     options = {
         "size": _PHOTO_SIZE if args.size is None else args.size,
@@ -161,7 +161,7 @@ def _photos(args: argparse.Namespace) -> Path:
     if apart and dealing is None:
         layout = detect_layout(args.images) if args.layout == "auto" else args.layout
         dealing = "official" if layout in ("celebahq", "afhq") else "train"
-    pictures = find_pictures(
+    images = find_images(
         args.images,
         layout=args.layout,
         dealing=dealing,
@@ -171,10 +171,10 @@ def _photos(args: argparse.Namespace) -> Path:
         test=args.test,
         seed=args.seed,
     )
-    check_splits(pictures, apart, args.only)
+    check_splits(images, apart, args.only)
     others = None
     if apart:
-        others = held_out_pictures(
+        others = held_out_images(
             args.validation_images,
             class_name=args.class_name,
             mapping=args.mapping,
@@ -182,7 +182,7 @@ def _photos(args: argparse.Namespace) -> Path:
         )
         if args.validation_masks is None and args.masks != NO_MASKS:
             raise InputError("--validation-images: --validation-masks required with it")
-    photos = _with_masks(args, pictures, args.masks, args.face_masks, "masks")
+    photos = _with_masks(args, images, args.masks, args.face_masks, "masks")
     held_out = None
     if others is not None:
         masks = args.validation_masks or NO_MASKS
@@ -198,38 +198,38 @@ def _photos(args: argparse.Namespace) -> Path:
     )
 
 
-def _with_masks(args, pictures, masks: str, face_masks: Path | None, suffix: str):
-    """The pictures with their masks, which a provider makes here in a folder beside `out`."""
+def _with_masks(args, images, masks: str, face_masks: Path | None, suffix: str):
+    """The images with their masks, which a provider makes here in a folder beside `out`."""
     from interestyle_jax.data.folder_builder import Photos
     from interestyle_jax.interest.providers import PROVIDERS
 
     if masks == NO_MASKS:
-        return Photos(pictures, None, face_masks)
+        return Photos(images, None, face_masks)
     if masks in PROVIDERS:
-        return Photos(pictures, _made_masks(args, pictures, masks, suffix), face_masks)
+        return Photos(images, _made_masks(args, images, masks, suffix), face_masks)
     if not Path(masks).is_dir():
         raise InputError(
             f"--{suffix}: '{masks}' is no directory and none of {', '.join(PROVIDERS)}, {NO_MASKS}"
         )
-    return Photos(pictures, Path(masks), face_masks)
+    return Photos(images, Path(masks), face_masks)
 
 
-def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
+def _made_masks(args, images, provider: str, suffix: str) -> Path:
     from interestyle_jax.interest.providers import PROVIDERS, provider_options
     from interestyle_jax.jobs.masks import write_masks
 
     folder = args.out.with_name(f"{args.out.name}-{suffix}")
     options = _provider_options(args.masks_option)
-    # Options of the other pictures' provider are none of this one's.
+    # Options of the other images' provider are none of this one's.
     others = {args.masks, args.validation_masks} & set(PROVIDERS) - {provider}
     foreign = {name for other in others for name in provider_options(other)}
     for name in foreign - set(provider_options(provider)):
         options.pop(name, None)
     if provider == "celebamask" and "labels" not in options:
-        options["labels"] = _parts_folder(pictures)
-    # Of CelebA-HQ one often wants the 2,824 test pictures alone.
+        options["labels"] = _parts_folder(images)
+    # Of CelebA-HQ one often wants the 2,824 test images alone.
     own = "validation" if suffix != "masks" else args.only
-    splits = [paths for split, paths in pictures.splits.items() if own in (None, split)]
+    splits = [paths for split, paths in images.splits.items() if own in (None, split)]
     report = write_masks(
         [path for paths in splits for path in paths],
         folder,
@@ -238,7 +238,7 @@ def _made_masks(args, pictures, provider: str, suffix: str) -> Path:
         max_skipped=args.max_skipped,
         workers=args.workers,
     )
-    print(f"{folder}: masks of {report['num_pictures']} pictures; look at its overlays")
+    print(f"{folder}: masks of {report['num_images']} images; look at its overlays")
     return folder
 
 
@@ -256,9 +256,9 @@ def _provider_options(given: list[str] | None) -> dict[str, Any]:
     return options
 
 
-def _parts_folder(pictures) -> Path:
-    """CelebAMask-HQ's parts beside the pictures, as its archive has them."""
-    first = next(path for paths in pictures.splits.values() for path in paths)
+def _parts_folder(images) -> Path:
+    """CelebAMask-HQ's parts beside the images, as its archive has them."""
+    first = next(path for paths in images.splits.values() for path in paths)
     folder = first.parent.parent / "CelebAMask-HQ-mask-anno"
     if not folder.is_dir():
         raise InputError(

@@ -24,9 +24,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
-    parser.add_argument("--num-samples", type=count, help="first pictures only (default all)")
+    parser.add_argument("--num-samples", type=count, help="first images only (default all)")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, default=16, help="pictures at once")
+    parser.add_argument("--batch-size", type=count, default=16, help="images at once")
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
     parser.add_argument(
         "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"

@@ -16,16 +16,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command to the sub-parsers `commands`."""
     parser = commands.add_parser(
         "invert",
-        help="invert pictures into latents",
-        description="Inverts a picture or a folder of pictures; no mask is needed. The same "
-        "command goes on after a stop.",
+        help="invert images into latents",
+        description="Inverts an image or a folder of images; no mask is needed. The same "
+        "command continues after a stop.",
         allow_abbrev=False,
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, help="pictures at once (default 8 a device)")
+    parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
     add_job_options(parser)
     photos = parser.add_argument_group("photographs")
     photos.add_argument(
@@ -93,9 +93,7 @@ def run(args: argparse.Namespace) -> int:
         command=args.argv,
     )
     if report["status"] != "done":
-        print(
-            f"{args.out}: inverted {report['num_images']} pictures, {report['num_left']} are left"
-        )
+        print(f"{args.out}: inverted {report['num_images']} images, {report['num_left']} are left")
         return 0
-    print(f"{args.out}: inverted {report['num_images']} pictures in {report['seconds']:.1f} s")
+    print(f"{args.out}: inverted {report['num_images']} images in {report['seconds']:.1f} s")
     return 0

@@ -12,8 +12,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
     parser = commands.add_parser(
         "masks",
-        help="make interest masks of pictures",
-        description="Makes interest masks by a provider; the same command goes on after a stop.",
+        help="make interest masks of images",
+        description="Makes interest masks by a provider; the same command continues after a stop.",
         allow_abbrev=False,
     )
     parser.add_argument("--provider", required=True, choices=PROVIDERS)
@@ -38,11 +38,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--tiny", type=float, default=0.01, metavar="SHARE",
-        help="interest regions below it are reported (default 0.01 of the picture)",
+        help="interest regions below it are reported (default 0.01 of the image)",
     )  # fmt: skip
     parser.add_argument(
         "--max-skipped", type=float, default=0.01, metavar="SHARE",
-        help="of pictures that may go without masks (default 0.01)",
+        help="of images that may go without masks (default 0.01)",
     )  # fmt: skip
     parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
     parser.add_argument("--workers", type=int, help="threads (default one a core)")
@@ -73,12 +73,12 @@ def run(args: argparse.Namespace) -> int:
     )
     if report["status"] != "done":
         done, left = report["num_images"], report["num_left"]
-        print(f"{args.out}: masks of {done} pictures, {left} are left")
+        print(f"{args.out}: masks of {done} images, {left} are left")
         return 0
     interest = report["interest"]
     print(
-        f"{args.out}: masks of {report['num_pictures']} pictures, {len(report['skipped'])} "
+        f"{args.out}: masks of {report['num_images']} images, {len(report['skipped'])} "
         f"skipped; interest region empty in {100 * interest['empty']:.1f} %, below "
-        f"{100 * args.tiny:g} % of the picture in {100 * interest['tiny']:.1f} %"
+        f"{100 * args.tiny:g} % of the image in {100 * interest['tiny']:.1f} %"
     )
     return 0

@@ -20,7 +20,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=count,
-        help="iterations N (default 5; encoders that see the picture alone run once)",
+        help="iterations N (default 5; encoders that see the image alone run once)",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the networks' maps"
@@ -28,19 +28,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_job_options(parser: argparse._ActionsContainer) -> None:
-    """What every picture job takes."""
+    """What every image job takes."""
     parser.add_argument(
         "--max-skipped",
         type=float,
         metavar="SHARE",
-        help="of pictures that may be skipped (default 0.01; 0.5 where faces are looked for)",
+        help="of images that may be skipped (default 0.01; 0.5 where faces are looked for)",
     )
     parser.add_argument("--workers", type=count, help="threads (default one a core)")
     add_shard_option(parser)
 
 
 def add_shard_option(parser: argparse._ActionsContainer) -> None:
-    """Which part of a picture job a process does."""
+    """Which part of an image job a process does."""
     parser.add_argument(
         "--shard",
         metavar="I/N",

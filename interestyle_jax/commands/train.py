@@ -40,11 +40,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from absl import flags
 
-    from interestyle_jax.config_file import read_config
+    from interestyle_jax.config.files import read_config
 
-    # Before JAX is imported: a wrong field is told at once.
+    # Before JAX is imported: a wrong field is reported at once.
     config = read_config(args.config, overrides=args.overrides)
-    from interestyle_jax.training.processes import Address, connected, find_address, is_first
+    from interestyle_jax.parallel.processes import Address, connected, find_address, is_first
     from interestyle_jax.training.train_loop import train
 
     # Grain's worker processes read absl flags, which only absl.app would parse.

@@ -11,35 +11,35 @@ import tensorflow_datasets as tfds
 from interestyle_jax.data import avatars
 from interestyle_jax.data.build import Source
 from interestyle_jax.data.dataset_writer import write_dataset
-from interestyle_jax.data.pictures import encode_png
-from interestyle_jax.data.shards import check_picture
+from interestyle_jax.data.images import encode_png
+from interestyle_jax.data.shards import check_image
 from interestyle_jax.errors import InputError
 
-PICTURE_FIELDS = ("image", "clean")
+IMAGE_FIELDS = ("image", "clean")
 MASK_FIELDS = ("interest_mask", "face_mask", "interest_mask_full", "face_mask_full")
 
 
 def drawn_example(
     place: tuple[str, int], *, size: int, seed: int, style: str, clean_only: bool
 ) -> dict:
-    """Draws example (split, index), its pictures as PNG bytes (runs in the worker processes)."""
+    """Draws example (split, index), its images as PNG bytes (runs in the worker processes)."""
     split, index = place
     options: dict[str, Any] = {"size": size, "split": split, "seed": seed, "style": style}
     if clean_only:
         drawn = avatars.clean_sample(index, **options)
-        picture = check_picture(drawn["clean"], size, 3, f"clean {index}")
-        return {"clean": encode_png(picture), "id": index}
+        image = check_image(drawn["clean"], size, 3, f"clean {index}")
+        return {"clean": encode_png(image), "id": index}
     drawn = avatars.sample(index, **options)
-    for name in PICTURE_FIELDS + MASK_FIELDS:
-        channels = 3 if name in PICTURE_FIELDS else 1
-        drawn[name] = encode_png(check_picture(drawn[name], size, channels, f"{name} {index}"))
+    for name in IMAGE_FIELDS + MASK_FIELDS:
+        channels = 3 if name in IMAGE_FIELDS else 1
+        drawn[name] = encode_png(check_image(drawn[name], size, channels, f"{name} {index}"))
     return drawn
 
 
 def _features(*, size: int, style: str, clean_only: bool) -> dict:
-    picture = tfds.features.Image(shape=(size, size, 3), encoding_format="png")
+    image = tfds.features.Image(shape=(size, size, 3), encoding_format="png")
     mask = tfds.features.Image(shape=(size, size, 1), encoding_format="png")
-    features: dict = {"clean": picture, "id": np.int64}
+    features: dict = {"clean": image, "id": np.int64}
     if clean_only:
         return features
     labels = avatars.clean_sample(0, size=16, style=style)["labels"]
@@ -47,7 +47,7 @@ def _features(*, size: int, style: str, clean_only: bool) -> dict:
         features
         | dict.fromkeys(MASK_FIELDS, mask)
         | {
-            "image": picture,
+            "image": image,
             "obstacle": tfds.features.Text(),
             "background": tfds.features.Text(),
             "labels": {
@@ -72,7 +72,7 @@ def write_avatars(
     """Writes an avatar data set to the directory `out` and returns it.
 
     `sizes` maps the splits ('train', 'validation', 'test') to numbers of examples; `size` is the
-    side of the pictures in pixels; `workers` processes render (None: one a core, 0: this one).
+    side of the images in pixels; `workers` processes render (None: one a core, 0: this one).
 
     Raises InputError for an unknown split or style, a bad size, or an existing `out`.
     """

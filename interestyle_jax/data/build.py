@@ -18,9 +18,9 @@ class Source:
         whether a finished shard holds the same.
       make: item -> example, or `Skipped`; runs in the worker processes.
       options: what else decides the content (JSON); goes into the manifest and `metadata.json`.
-      size: side of the pictures in pixels.
+      size: side of the images in pixels.
       sources: the files read, as sorted (name, bytes), for the manifest; empty where drawn.
-      skipped: pictures left out before anything was read.
+      skipped: images left out before anything was read.
       notes: sentences for the report.
       description, homepage, licence: for TFDS.
     """
@@ -49,7 +49,7 @@ class Build:
 
     @property
     def total(self) -> int:
-        """How many pictures there are, those left out included."""
+        """How many images there are, those left out included."""
         return len(self.source.skipped) + sum(len(shard.items) for shard in self.shards)
 
     @property

@@ -7,9 +7,9 @@ from interestyle_jax.errors import InputError, file_error
 
 # Names under which the list is published: CelebAMask-HQ's, and that of the original CelebA-HQ.
 MAPPINGS = ("CelebA-HQ-to-CelebA-mapping.txt", "image_list.txt")
-# Index (from 0) in CelebA of the first validation and the first test picture, as in CelebAMask-HQ's
-# face_parsing/Data_preprocessing/g_partition.py. Of CelebA-HQ's 30,000 pictures 24,183 are
-# training, 2,993 validation and 2,824 test pictures then.
+# Index (from 0) in CelebA of the first validation and the first test image, as in CelebAMask-HQ's
+# face_parsing/Data_preprocessing/g_partition.py. Of CelebA-HQ's 30,000 images 24,183 are
+# training, 2,993 validation and 2,824 test images then.
 FIRST_VALIDATION, FIRST_TEST = 162771, 182638
 _NUMBER = re.compile(r"(?:imgHQ)?(\d{1,5})")
 
@@ -48,7 +48,7 @@ def read_mapping(path: Path) -> dict[int, int]:
 
 
 def find_mapping(images: Path) -> Path | None:
-    """The list in a folder of pictures or the one above it, or None."""
+    """The list in a folder of images or the one above it, or None."""
     for folder in (images, images.parent):
         for name in MAPPINGS:
             if (folder / name).is_file():
@@ -56,26 +56,26 @@ def find_mapping(images: Path) -> Path | None:
     return None
 
 
-def picture_number(path: Path) -> int:
-    """The index in CelebA-HQ that a picture's name tells: 123.jpg, 00123.png, imgHQ00123.png.
+def image_number(path: Path) -> int:
+    """The index in CelebA-HQ that an image's name tells: 123.jpg, 00123.png, imgHQ00123.png.
 
     Raises InputError for another name.
     """
     match = _NUMBER.fullmatch(path.stem)
     if match is None:
-        raise InputError(f"{path}: is not named as CelebA-HQ's pictures are, expected e.g. 123.jpg")
+        raise InputError(f"{path}: is not named as CelebA-HQ's images are, expected e.g. 123.jpg")
     return int(match[1])
 
 
-def split_pictures(pictures: list[Path], mapping: dict[int, int]) -> dict[str, list[Path]]:
-    """Deals pictures to train, validation and test, each in the order of their numbers.
+def split_images(images: list[Path], mapping: dict[int, int]) -> dict[str, list[Path]]:
+    """Deals images to train, validation and test, each in the order of their numbers.
 
     Raises InputError when a number is not in the mapping (names that count from 1, as some copies
     have, end one past it), or comes twice.
     """
     numbered: dict[int, Path] = {}
-    for path in pictures:
-        number = picture_number(path)
+    for path in images:
+        number = image_number(path)
         if number not in mapping:
             hint = "; are its names counted from 1?" if number == len(mapping) else ""
             raise InputError(f"{path}: number {number} is not in CelebA-HQ's list{hint}")

@@ -6,7 +6,7 @@ from typing import Any
 from interestyle_jax.errors import InputError
 
 # In every shard's key, the manifest and (as N.0.0) TFDS's version.
-# 1: photographs scaled by Lanczos, masks by area. 2: both by `pictures.resize_picture`.
+# 1: photographs scaled by Lanczos, masks by area. 2: both by `images.resize_image`.
 FORMAT = 2
 OWN = ("avatars", "photos")
 
@@ -31,6 +31,6 @@ def check_format(directory: str | Path, info: Any) -> None:
         )
     if info.name == "photos" and version < 2:
         raise InputError(
-            f"{directory}: is of data format {version}, whose pictures were scaled by another "
+            f"{directory}: is of data format {version}, whose images were scaled by another "
             f"filter (Lanczos) than inversion's; make it again: interestyle data --force ..."
         )

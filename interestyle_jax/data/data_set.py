@@ -1,4 +1,4 @@
-"""A TFDS data set on disk: opened, and read by index, with damage told in one line.
+"""A TFDS data set on disk: opened, and read by index, with damage reported in one line.
 
 Damaged files raise whatever the library that meets them first raises (JSON, protobuf, array_record,
 PIL, TFDS): all of it is turned into InputError here.
@@ -13,15 +13,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from interestyle_jax.data.data_format import check_format
+from interestyle_jax.data.images import decode_png
 from interestyle_jax.data.locate import INFO
-from interestyle_jax.data.pictures import decode_png
 from interestyle_jax.errors import InputError, MachineError, file_error
 from interestyle_jax.json_file import read_json
 
 FEATURES = "features.json"
 # TFDS imports the module of any class that features.json names.
 CLASS, OWN_CLASSES = "pythonClassName", "tensorflow_datasets."
-# Decoded pictures stay in memory when all of them take less than this.
+# Decoded images stay in memory when all of them take less than this.
 CACHE_BYTES = 2 * 2**30
 
 
@@ -75,24 +75,24 @@ class Examples:
         self.fields = tuple(dict.fromkeys((*fields, "id")))
         for field in self.fields:
             _check_field(directory, features, field)
-        pictures = [n for n, f in features.items() if isinstance(f, tfds.features.Image)]
-        self._pictures = {
-            n: _picture_shape(directory, n, features[n]) for n in self.fields if n in pictures
+        images = [n for n, f in features.items() if isinstance(f, tfds.features.Image)]
+        self._images = {
+            n: _image_shape(directory, n, features[n]) for n in self.fields if n in images
         }
-        if len({shape[:2] for shape in self._pictures.values()}) > 1:
-            sizes = ", ".join(f"{name} {list(shape)}" for name, shape in self._pictures.items())
-            raise InputError(f"{directory}: pictures of several sizes ({sizes}), expected one")
+        if len({shape[:2] for shape in self._images.values()}) > 1:
+            sizes = ", ".join(f"{name} {list(shape)}" for name, shape in self._images.items())
+            raise InputError(f"{directory}: images of several sizes ({sizes}), expected one")
         try:
-            # TFDS would decode every field; pictures come as bytes and are decoded here.
+            # TFDS would decode every field; images come as bytes and are decoded here.
             self._source = builder.as_data_source(
-                split, decoders=dict.fromkeys(pictures, tfds.decode.SkipDecoding())
+                split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding())
             )
             count = len(self._source)
         except Exception as error:
             raise damage(directory, error) from error
         if not count:
             raise InputError(f"{directory}: split '{split}' has no examples")
-        size = count * sum(math.prod(shape) for shape in self._pictures.values())
+        size = count * sum(math.prod(shape) for shape in self._images.values())
         self._cache: dict[int, dict] | None = {} if cache and size < CACHE_BYTES else None
 
     def __len__(self) -> int:
@@ -115,9 +115,9 @@ class Examples:
         value = record
         for part in field.split("/"):
             value = value[part]
-        if field in self._pictures:
+        if field in self._images:
             value = decode_png(value)
-            if value.shape != self._pictures[field] or value.dtype != np.uint8:
+            if value.shape != self._images[field] or value.dtype != np.uint8:
                 raise ValueError(f"{field} is {value.dtype}{list(value.shape)}")
         if field == "id":
             return np.int64(value)
@@ -147,22 +147,20 @@ def _check_field(directory: Path, features: tfds.features.FeaturesDict, field: s
     group = features[name]
     if slash and not (isinstance(group, tfds.features.FeaturesDict) and part in group):
         raise InputError(f"{directory}: has no field '{field}'")
-    is_picture = isinstance(group, tfds.features.Image)
-    if not is_picture and (name in ("image", "clean") or "mask" in name):
+    is_image = isinstance(group, tfds.features.Image)
+    if not is_image and (name in ("image", "clean") or "mask" in name):
         raise InputError(f"{directory}: field '{field}' is {type(group).__name__}, expected Image")
 
 
-def _picture_shape(
-    directory: Path, name: str, feature: tfds.features.Image
-) -> tuple[int, int, int]:
-    """(H, W, C) of a field of pictures; C is 1 for masks, the fields with 'mask' in their name."""
+def _image_shape(directory: Path, name: str, feature: tfds.features.Image) -> tuple[int, int, int]:
+    """(H, W, C) of a field of images; C is 1 for masks, the fields with 'mask' in their name."""
     channels = 1 if "mask" in name else 3
     shape = tuple(feature.shape)
     whole = all(isinstance(side, int) and side > 0 for side in shape)
     if not whole or shape[2:] != (channels,) or feature.np_dtype != np.uint8:
         raise InputError(
             f"{directory}: field '{name}' is {np.dtype(feature.np_dtype)}{list(shape)}, expected "
-            f"8-bit pictures of one size, [H, W, {channels}]"
+            f"8-bit images of one size, [H, W, {channels}]"
         )
     return shape
 

@@ -1,4 +1,4 @@
-"""Writes TFDS data sets (array_record, no TensorFlow): whole or not at all, going on after a kill.
+"""Writes TFDS data sets (array_record, no TensorFlow): whole or not at all, resumed after a kill.
 
 Finished shards lie in `.OUT.building` beside `OUT` until all are there; what is in `OUT` does not
 depend on interruptions or on the number of processes.
@@ -29,7 +29,7 @@ from interestyle_jax.one_line import one_line
 # In the building folder: {file of the data set: name of its shard}.
 MOVES = "moves.json"
 _LISTED = 10
-# Reading goes on up to so many unusable pictures, for the report, whatever share is allowed.
+# Reading continues up to so many unusable images, for the report, whatever share is allowed.
 _TOLERATED = 100
 
 
@@ -40,7 +40,7 @@ def write_dataset(
 
     `out` is whole or absent. Beside the TFDS files it holds `manifest.json` (checksums) and
     `report.json` (what was left out and why). What an interrupted run finished is used, where it
-    is of the same items and options. `max_skipped` is the share of pictures that may be left out.
+    is of the same items and options. `max_skipped` is the share of images that may be left out.
 
     Raises InputError when `out` exists and `force` is not set, when more than `max_skipped` is
     left out (naming the first ten; `report.json` in the building folder has all), when no
@@ -116,7 +116,7 @@ def _write(building: Path, features, make, shard: Shard, each) -> tuple[str, Sha
 def _tell_restart(build: Build, building: Path) -> None:
     there = sum((building / f"{shard.name}.json").exists() for shard in build.shards)
     if there:
-        text = f"going on: {len(build.records)} of {len(build.shards)} shards are there"
+        text = f"continuing: {len(build.records)} of {len(build.shards)} shards are there"
         if there > len(build.records):
             text += f", {there - len(build.records)} of other files or options are made anew"
         print(f"{build.source.name}: {text}", file=sys.stderr)
@@ -142,7 +142,7 @@ def _check_skipped(build: Build, building: Path, max_skipped: float) -> None:
     if build.complete and len(skipped) <= max_skipped * build.total:
         for split, count in written.items():
             if count == 0:
-                raise InputError(f"split {split}: no picture is left in it")
+                raise InputError(f"split {split}: no image is left in it")
         return
     path = building / "report.json"
     stopped = not build.complete
@@ -151,7 +151,7 @@ def _check_skipped(build: Build, building: Path, max_skipped: float) -> None:
     named = "; ".join(entry.reason for entry in skipped[:_LISTED])
     more = f"; and {len(skipped) - _LISTED} more, see {path}" if len(skipped) > _LISTED else ""
     raise InputError(
-        f"{len(skipped)} of {build.total} pictures cannot be used{' so far' if stopped else ''}, "
+        f"{len(skipped)} of {build.total} images cannot be used{' so far' if stopped else ''}, "
         f"more than the {100 * max_skipped:g} % that --max-skipped allows: {named}{more}"
     )
 
@@ -246,8 +246,6 @@ def _summarise(build: Build) -> None:
     if skipped:
         kinds = collections.Counter(entry.kind for entry in skipped)
         named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        lines.append(
-            f"left out {len(skipped)} of {build.total} pictures: {named} (see report.json)"
-        )
+        lines.append(f"left out {len(skipped)} of {build.total} images: {named} (see report.json)")
     for line in lines:
         print(f"{build.source.name}: {one_line(line)}", file=sys.stderr)

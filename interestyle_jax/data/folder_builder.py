@@ -1,4 +1,4 @@
-"""Writes pictures with mask files as a TFDS data set (array_record, no TensorFlow)."""
+"""Writes images with mask files as a TFDS data set (array_record, no TensorFlow)."""
 
 import dataclasses
 import functools
@@ -13,17 +13,17 @@ import tensorflow_datasets as tfds
 
 from interestyle_jax.data.build import Source
 from interestyle_jax.data.dataset_writer import check_free, write_dataset
-from interestyle_jax.data.layouts import SPLITS, Pictures, list_tree
-from interestyle_jax.data.pictures import (
+from interestyle_jax.data.images import (
     JPEG_QUALITY,
     central_square,
     encode_jpeg,
     encode_png,
+    read_image,
     read_mask,
-    read_picture,
-    resize_picture,
+    resize_image,
 )
-from interestyle_jax.data.shards import Skipped, check_picture
+from interestyle_jax.data.layouts import SPLITS, Images, list_tree
+from interestyle_jax.data.shards import Skipped, check_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.one_line import one_line
 
@@ -37,15 +37,15 @@ _DIGITS = re.compile(r"(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Photos:
-    """Pictures and where their masks lie.
+    """Images and where their masks lie.
 
     Attributes:
-      pictures: paths by split.
+      images: paths by split.
       interest_masks: directory of the interest masks, or None for a set without masks.
       face_masks: directory of the face masks, or None.
     """
 
-    pictures: Pictures
+    images: Images
     interest_masks: Path | None
     face_masks: Path | None = None
 
@@ -78,22 +78,22 @@ def write_photos(
     workers: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Writes pictures with their masks to the data set `out` and returns it.
+    """Writes images with their masks to the data set `out` and returns it.
 
-    A mask belongs to the picture of the same name up to the suffix, and has its size. Both are
-    cropped to the central square and scaled to `size` pixels by `resize_picture`, as inputs of
+    A mask belongs to the image of the same name up to the suffix, and has its size. Both are
+    cropped to the central square and scaled to `size` pixels by `resize_image`, as inputs of
     encoders are; a mask pixel of the data set is 255 where that gives at least half. Fields: image,
     interest_mask and face_mask (where given), name, id (the place in the order of the names).
-    Pictures are stored as JPEG of quality 95 without chroma subsampling or as PNG, masks as PNG.
+    Images are stored as JPEG of quality 95 without chroma subsampling or as PNG, masks as PNG.
 
     Args:
-      photos: the pictures; `held_out`, other pictures: these become the split "validation". A
+      photos: the images; `held_out`, other images: these become the split "validation". A
         field is there where both have it.
       out: directory to write; `force` replaces a data set.
       size: side in pixels, 8 ... 4096.
       only: keep this split alone.
       encoding: "jpeg" or "png".
-      max_skipped: share of pictures that may be left out (no mask, unreadable or cut off, mask of
+      max_skipped: share of images that may be left out (no mask, unreadable or cut off, mask of
         another size, empty mask); `report.json` lists them.
       workers: processes (None: one a core, 0: this one).
 
@@ -101,11 +101,11 @@ def write_photos(
     """
     check_free(Path(out), force)
     check_options(size=size, encoding=encoding, max_skipped=max_skipped)
-    check_splits(photos.pictures, held_out is not None, only)
+    check_splits(photos.images, held_out is not None, only)
     fields = _mask_fields(photos, held_out)
     rows, skipped, notes = _rows(photos, fields, 0)
     if held_out is not None:
-        start = sum(len(paths) for paths in photos.pictures.splits.values())
+        start = sum(len(paths) for paths in photos.images.splits.values())
         others, more, other_notes = _rows(held_out, fields, start)
         rows["validation"] = [row for split in others.values() for row in split]
         skipped["validation"] = [entry for entries in more.values() for entry in entries]
@@ -124,7 +124,7 @@ def write_photos(
             "resize": "bilinear",
             "encoding": encoding,
             "quality": JPEG_QUALITY if encoding == "jpeg" else None,
-            "layout": photos.pictures.layout,
+            "layout": photos.images.layout,
         },
         size=size,
         sources=sorted(
@@ -135,7 +135,7 @@ def write_photos(
         ),
         skipped=[entry for split in rows for entry in skipped[split]],
         notes=notes,
-        description="Pictures with masks of the interest region.",
+        description="Images with masks of the interest region.",
     )
     count = (os.cpu_count() or 1) if workers is None else workers
     return write_dataset(source, Path(out), workers=count, force=force, max_skipped=max_skipped)
@@ -151,11 +151,11 @@ def check_options(*, size: int, encoding: str, max_skipped: float) -> None:
         raise InputError(f"--max-skipped: {max_skipped:g} is outside 0 ... 1 (a share)")
 
 
-def check_splits(pictures: Pictures, has_held_out: bool, only: str | None) -> None:
-    """Raises InputError for a validation split of two kinds of pictures, or none named `only`."""
-    splits = set(pictures.splits)
+def check_splits(images: Images, has_held_out: bool, only: str | None) -> None:
+    """Raises InputError for a validation split of two kinds of images, or none named `only`."""
+    splits = set(images.splits)
     if has_held_out and "validation" in splits:
-        raise InputError("validation: comes from other pictures, so none may be dealt to it here")
+        raise InputError("validation: comes from other images, so none may be dealt to it here")
     splits |= {"validation"} if has_held_out else set()
     if only not in (None, *splits):
         raise InputError(
@@ -164,23 +164,23 @@ def check_splits(pictures: Pictures, has_held_out: bool, only: str | None) -> No
 
 
 def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Skipped:
-    """Reads one picture with its masks, checks and scales them (runs in the worker processes).
+    """Reads one image with its masks, checks and scales them (runs in the worker processes).
 
     Args:
-      row: {"id", "name", "files": {field: path}}; the field "image" is the picture.
+      row: {"id", "name", "files": {field: path}}; the field "image" is the image.
       size: side in pixels of what is stored.
-      encoding: of the picture, one of ENCODINGS.
+      encoding: of the image, one of ENCODINGS.
 
     Returns:
-      {field: encoded bytes, "id", "name"}, or why the picture cannot be used.
+      {field: encoded bytes, "id", "name"}, or why the image cannot be used.
     """
     files, name = row["files"], row["name"]
     try:
-        picture = read_picture(files["image"])
+        image = read_image(files["image"])
     except InputError as error:
-        return Skipped(name, "unreadable picture", str(error))
-    scaled = resize_picture(central_square(picture), (size, size))
-    scaled = check_picture(scaled, size, 3, str(files["image"]))
+        return Skipped(name, "unreadable image", str(error))
+    scaled = resize_image(central_square(image), (size, size))
+    scaled = check_image(scaled, size, 3, str(files["image"]))
     example = {"image": ENCODINGS[encoding](scaled), "name": one_line(name), "id": row["id"]}
     for field, path in files.items():
         if field == "image":
@@ -189,40 +189,40 @@ def photo_example(row: dict[str, Any], *, size: int, encoding: str) -> dict | Sk
             mask = read_mask(path)
         except InputError as error:
             return Skipped(name, "unreadable mask", str(error))
-        if mask.shape[:2] != picture.shape[:2]:
-            (h, w), (ph, pw) = mask.shape[:2], picture.shape[:2]
-            reason = f"{path}: mask is {w}x{h}, its picture {files['image'].name} {pw}x{ph}"
+        if mask.shape[:2] != image.shape[:2]:
+            (h, w), (ph, pw) = mask.shape[:2], image.shape[:2]
+            reason = f"{path}: mask is {w}x{h}, its image {files['image'].name} {pw}x{ph}"
             return Skipped(name, "mask of another size", reason)
-        share = resize_picture(central_square(mask), (size, size))
+        share = resize_image(central_square(mask), (size, size))
         inside = np.where(share >= 128, 255, 0).astype(np.uint8)
         if not inside.any():
             reason = f"{path}: mask is empty, expected some pixels of 128 or more"
             return Skipped(name, "empty mask", reason)
-        example[field] = encode_png(check_picture(inside, size, 1, str(path)))
+        example[field] = encode_png(check_image(inside, size, 1, str(path)))
     return example
 
 
 def _mask_fields(photos: Photos, held_out: Photos | None) -> tuple[str, ...]:
-    """The kinds of masks that all pictures have. Raises InputError where that is not interest."""
+    """The kinds of masks that all images have. Raises InputError where that is not interest."""
     own = photos.mask_folders()
     if held_out is None:
         return tuple(own)
     others = held_out.mask_folders()
     if ("interest_mask" in own) != ("interest_mask" in others):
-        raise InputError("validation masks: expected interest masks of all pictures, or of none")
+        raise InputError("validation masks: expected interest masks of all images, or of none")
     return tuple(field for field in own if field in others)
 
 
 def _rows(
     photos: Photos, fields: tuple[str, ...], start: int
 ) -> tuple[dict[str, list[dict]], dict[str, list[Skipped]], list[str]]:
-    """-> rows by split (ids count from `start`), pictures that lack a mask by split, notes."""
+    """-> rows by split (ids count from `start`), images that lack a mask by split, notes."""
     given = photos.mask_folders()
     folders = {field: given[field] for field in fields}
     masks = {
         field: {path.stem: path for path in list_tree(folder)} for field, folder in folders.items()
     }
-    splits = photos.pictures.splits
+    splits = photos.images.splits
     names = sorted((p.stem for paths in splits.values() for p in paths), key=_natural)
     ids = {name: index for index, name in enumerate(names, start)}
     rows: dict[str, list[dict]] = {split: [] for split in splits}
@@ -237,13 +237,13 @@ def _rows(
                 continue
             files = {"image": path} | {field: masks[field][path.stem] for field in folders}
             rows[split].append({"id": ids[path.stem], "name": path.stem, "files": files})
-    notes = list(photos.pictures.notes)
+    notes = list(photos.images.notes)
     if given.keys() - folders.keys():
-        notes.append("face masks are left out, since only some pictures have them")
+        notes.append("face masks are left out, since only some images have them")
     for field, found in masks.items():
         unused = len(found.keys() - ids.keys())
         if unused:
-            notes.append(f"{unused} files in {folders[field].name} belong to no picture used here")
+            notes.append(f"{unused} files in {folders[field].name} belong to no image used here")
     return rows, skipped, notes
 
 

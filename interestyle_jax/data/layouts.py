@@ -1,4 +1,4 @@
-"""Where known data sets keep their pictures, and which split each picture belongs to."""
+"""Where known data sets keep their images, and which split each image belongs to."""
 
 import dataclasses
 import os
@@ -9,28 +9,28 @@ import numpy as np
 
 from interestyle_jax.data import celeba_hq
 from interestyle_jax.data.avatars.variation import Draws
-from interestyle_jax.data.pictures import (
-    is_picture,
-    list_pictures,
-    no_picture,
+from interestyle_jax.data.images import (
+    is_image,
+    list_images,
+    no_image,
     tell_left_out,
 )
 from interestyle_jax.errors import InputError
 
 LAYOUTS = ("folder", "ffhq", "celebahq", "afhq")
 SPLITS = ("train", "validation", "test")
-# How pictures come to splits: dealt by the seed, all to train, or as the data set's authors say.
+# How images come to splits: dealt by the seed, all to train, or as the data set's authors say.
 DEALINGS = ("dealt", "train", "official")
-FFHQ_PICTURES, FFHQ_TRAIN = 70_000, 60_000
-CELEBAHQ_PICTURES = 30_000
+FFHQ_IMAGES, FFHQ_TRAIN = 70_000, 60_000
+CELEBAHQ_IMAGES = 30_000
 _FFHQ_FOLDER = re.compile(r"\d{2}000")
 _FFHQ_NAME = re.compile(r"\d{5}")
 _AFHQ_FOLDERS = {"train": "train", "val": "validation", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """The pictures of a data set.
+class Images:
+    """The images of a data set.
 
     Attributes:
       layout: one of LAYOUTS.
@@ -43,7 +43,7 @@ class Pictures:
     notes: tuple[str, ...] = ()
 
 
-def find_pictures(
+def find_images(
     images: Path,
     *,
     layout: str = "auto",
@@ -53,25 +53,25 @@ def find_pictures(
     validation: int | None = None,
     test: int | None = None,
     seed: int = 0,
-) -> Pictures:
-    """Finds the pictures of a data set's directory and their splits.
+) -> Images:
+    """Finds the images of a data set's directory and their splits.
 
     Args:
-      images: the data set's directory, or the one that holds its pictures.
-      layout: "folder" (pictures in one directory, or in those below it), "ffhq"
+      images: the data set's directory, or the one that holds its images.
+      layout: "folder" (images in one directory, or in those below it), "ffhq"
         (`images1024x1024/00000/00000.png`, or all in one directory), "celebahq"
         (`CelebA-HQ-img/0.jpg` beside the list that maps to CelebA), "afhq" (`train/wild`, and
         `val/wild` or `test/wild`), or "auto", which tells them by these directories.
-      dealing: one of DEALINGS. None: FFHQ's pictures all to train (StyleGAN, pSp and those after
+      dealing: one of DEALINGS. None: FFHQ's images all to train (StyleGAN, pSp and those after
         it train on all 70,000), CelebA-HQ and AFHQ as their authors say, a folder's dealt.
         "official" for FFHQ is the first 60,000 and the remaining 10,000.
       class_name: AFHQ's class; may be left out where there is one.
-      mapping: CelebA-HQ's list; None: found beside the pictures.
-      validation, test: numbers of pictures. Dealt: None is 5 % each, at least one. Official: the
+      mapping: CelebA-HQ's list; None: found beside the images.
+      validation, test: numbers of images. Dealt: None is 5 % each, at least one. Official: the
         first so many of the split (None: all), 0 leaves the split out.
       seed: of the dealing.
 
-    Raises InputError when the layout is not there, a name is not of the layout, two pictures have
+    Raises InputError when the layout is not there, a name is not of the layout, two images have
     the same name up to the suffix, or the numbers do not fit.
     """
     images = Path(images)
@@ -102,31 +102,31 @@ def find_pictures(
         together = [path for split in SPLITS for path in official.get(split, [])]
         if dealing == "train":
             if validation is not None or test is not None:
-                raise InputError("--validation, --test: all pictures go to train here")
+                raise InputError("--validation, --test: all images go to train here")
             splits = {"train": together}
         else:
             splits = _deal(together, validation, test, seed)
     _check_names(splits)
-    return Pictures(layout, {s: splits[s] for s in SPLITS if splits.get(s)}, tuple(notes))
+    return Images(layout, {s: splits[s] for s in SPLITS if splits.get(s)}, tuple(notes))
 
 
-def held_out_pictures(
+def held_out_images(
     images: Path,
     *,
     class_name: str | None = None,
     mapping: Path | None = None,
     count: int | None = None,
-) -> Pictures:
-    """Pictures to validate on, as the split "validation": the first `count` (None: all).
+) -> Images:
+    """Images to validate on, as the split "validation": the first `count` (None: all).
 
-    Of CelebA-HQ they are its test pictures, of AFHQ those of `val` or `test`, else all of the
+    Of CelebA-HQ they are its test images, of AFHQ those of `val` or `test`, else all of the
     directory. `class_name` and `mapping` apply where the layout has them.
 
-    Raises InputError as `find_pictures`.
+    Raises InputError as `find_images`.
     """
     images = Path(images)
     layout = detect_layout(images)
-    found = find_pictures(
+    found = find_images(
         images,
         layout=layout,
         dealing="official" if layout in ("celebahq", "afhq") else "train",
@@ -140,11 +140,11 @@ def held_out_pictures(
     else:
         chosen = found.splits["train"]
     if not chosen:
-        raise InputError(f"{images}: has no test picture of CelebA-HQ")
+        raise InputError(f"{images}: has no test image of CelebA-HQ")
     splits = _shortened({"validation": chosen}, {"validation": count})
     if not splits["validation"]:
-        raise InputError("--validation: 0 pictures asked for, expected 1 or more")
-    return Pictures(layout, splits, found.notes)
+        raise InputError("--validation: 0 images asked for, expected 1 or more")
+    return Images(layout, splits, found.notes)
 
 
 def detect_layout(images: Path) -> str:
@@ -164,7 +164,7 @@ def detect_layout(images: Path) -> str:
 
 
 def list_tree(path: Path) -> list[Path]:
-    """The pictures of a directory and of those below it, sorted by name up to the suffix.
+    """The images of a directory and of those below it, sorted by name up to the suffix.
 
     Raises InputError when there is none, or two have the same name up to the suffix, also in
     different directories.
@@ -180,10 +180,10 @@ def list_tree(path: Path) -> list[Path]:
             continue
         seen.add(real)
         files = [Path(folder) / name for name in names]
-        found += [p for p in files if is_picture(p)]
-        others += [p for p in files if not is_picture(p)]
+        found += [p for p in files if is_image(p)]
+        others += [p for p in files if not is_image(p)]
     if not found:
-        raise no_picture(path, others)
+        raise no_image(path, others)
     tell_left_out(path, others)
     found.sort(key=lambda p: (p.stem, str(p)))
     for one, other in zip(found, found[1:], strict=False):
@@ -193,27 +193,27 @@ def list_tree(path: Path) -> list[Path]:
 
 
 def _folder(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    pictures = list_pictures(images) if _is_flat(images) else list_tree(images)
-    return {"train": pictures}, []
+    files = list_images(images) if _is_flat(images) else list_tree(images)
+    return {"train": files}, []
 
 
 def _is_flat(folder: Path) -> bool:
-    """Whether pictures lie in the folder itself, not in folders below it."""
-    return folder.is_file() or any(is_picture(path) for path in folder.iterdir())
+    """Whether images lie in the folder itself, not in folders below it."""
+    return folder.is_file() or any(is_image(path) for path in folder.iterdir())
 
 
 def _ffhq(images: Path) -> tuple[dict[str, list[Path]], list[str]]:
     below = images / "images1024x1024"
     folder = below if below.is_dir() else images
-    pictures = list_pictures(folder) if _is_flat(folder) else list_tree(folder)
-    for path in pictures:
-        if not _FFHQ_NAME.fullmatch(path.stem) or int(path.stem) >= FFHQ_PICTURES:
-            raise InputError(f"{path}: is not named as FFHQ's pictures are, 00000 ... 69999")
+    files = list_images(folder) if _is_flat(folder) else list_tree(folder)
+    for path in files:
+        if not _FFHQ_NAME.fullmatch(path.stem) or int(path.stem) >= FFHQ_IMAGES:
+            raise InputError(f"{path}: is not named as FFHQ's images are, 00000 ... 69999")
     splits = {
-        "train": [path for path in pictures if int(path.stem) < FFHQ_TRAIN],
-        "validation": [path for path in pictures if int(path.stem) >= FFHQ_TRAIN],
+        "train": [path for path in files if int(path.stem) < FFHQ_TRAIN],
+        "validation": [path for path in files if int(path.stem) >= FFHQ_TRAIN],
     }
-    return splits, _count_note("FFHQ", len(pictures), FFHQ_PICTURES)
+    return splits, _count_note("FFHQ", len(files), FFHQ_IMAGES)
 
 
 def _celebahq(images: Path, mapping: Path | None) -> tuple[dict[str, list[Path]], list[str]]:
@@ -225,9 +225,9 @@ def _celebahq(images: Path, mapping: Path | None) -> tuple[dict[str, list[Path]]
             f"{folder}: {' or '.join(celeba_hq.MAPPINGS)} is neither in it nor above; "
             "give it as --mapping"
         )
-    pictures = list_pictures(folder)
-    splits = celeba_hq.split_pictures(pictures, celeba_hq.read_mapping(listed))
-    return splits, _count_note("CelebA-HQ", len(pictures), CELEBAHQ_PICTURES)
+    files = list_images(folder)
+    splits = celeba_hq.split_images(files, celeba_hq.read_mapping(listed))
+    return splits, _count_note("CelebA-HQ", len(files), CELEBAHQ_IMAGES)
 
 
 def _afhq(images: Path, class_name: str | None) -> tuple[dict[str, list[Path]], list[str]]:
@@ -244,7 +244,7 @@ def _afhq(images: Path, class_name: str | None) -> tuple[dict[str, list[Path]], 
         chosen = class_name or classes[0]
         if chosen not in classes:
             raise InputError(f"{images / folder}: has no class '{chosen}' ({', '.join(classes)})")
-        splits[split] = list_pictures(images / folder / chosen)
+        splits[split] = list_images(images / folder / chosen)
     if "train" not in splits or len(splits) == 1:
         raise InputError(f"{images}: is not laid out as AFHQ: train/CLASS and val|test/CLASS")
     return splits, []
@@ -260,7 +260,7 @@ def _check_names(splits: dict[str, list[Path]]) -> None:
 
 
 def _count_note(name: str, count: int, expected: int) -> list[str]:
-    return [] if count == expected else [f"{count} of {name}'s {expected} pictures are there"]
+    return [] if count == expected else [f"{count} of {name}'s {expected} images are there"]
 
 
 def _shortened(
@@ -272,20 +272,20 @@ def _shortened(
             continue
         there = len(splits.get(split, []))
         if not 0 <= count <= there:
-            raise InputError(f"--{split}: {count} pictures asked for, the split has {there}")
+            raise InputError(f"--{split}: {count} images asked for, the split has {there}")
         result[split] = splits.get(split, [])[:count]
     return result
 
 
 def _deal(
-    pictures: list[Path], validation: int | None, test: int | None, seed: int
+    images: list[Path], validation: int | None, test: int | None, seed: int
 ) -> dict[str, list[Path]]:
-    count = len(pictures)
+    count = len(images)
     share = max(1, round(0.05 * count))
     sizes = [share if wanted is None else wanted for wanted in (validation, test)]
     if min(sizes) < 0 or sum(sizes) >= count:
         raise InputError(
-            f"{count} pictures cannot give {sizes[0]} for validation, {sizes[1]} for test and "
+            f"{count} images cannot give {sizes[0]} for validation, {sizes[1]} for test and "
             "some for training: set --validation and --test"
         )
     order = np.argsort(Draws(seed).array(count), kind="stable").tolist()
@@ -293,4 +293,4 @@ def _deal(
     chosen = {
         "train": order[cuts[2] :], "validation": order[: cuts[1]], "test": order[cuts[1] : cuts[2]],
     }  # fmt: skip
-    return {split: [pictures[i] for i in sorted(indices)] for split, indices in chosen.items()}
+    return {split: [images[i] for i in sorted(indices)] for split, indices in chosen.items()}

@@ -41,7 +41,7 @@ def locate_data_set(name_or_dir: str | Path) -> Path:
         found.add(folder)
     if not found:
         raise InputError(
-            f"{name_or_dir}: no such data set directory or folder of pictures, and no data set "
+            f"{name_or_dir}: no such data set directory or folder of images, and no data set "
             f"of this name in {tfds_folder()}"
         )
     return max(found, key=_version)

@@ -63,15 +63,15 @@ def manifest(
 def report(
     written: Mapping[str, int], skipped: Sequence[Skipped], *, notes: Sequence[str], stopped: bool
 ) -> dict[str, Any]:
-    """The content of `report.json`: what was written ({split: pictures}), and left out and why."""
+    """The content of `report.json`: what was written ({split: images}), and left out and why."""
     kinds = collections.Counter(entry.kind for entry in skipped)
     return {
-        "status": "stopped: too many pictures were left out" if stopped else "done",
+        "status": "stopped: too many images were left out" if stopped else "done",
         "written": dict(written),
         "skipped": len(skipped),
         "kinds": dict(sorted(kinds.items())),
         "notes": list(notes),
-        "pictures_skipped": [
+        "images_skipped": [
             {"name": entry.name, "kind": entry.kind, "reason": entry.reason} for entry in skipped
         ],
     }

@@ -16,7 +16,7 @@ from interestyle_jax.errors import InputError, MachineError
 
 
 class _Flip(grain.transforms.RandomMap):
-    """Mirrors all pictures and masks of an example together, half of the time."""
+    """Mirrors all images and masks of an example together, half of the time."""
 
     def random_map(self, element: dict, rng: np.random.Generator) -> dict:
         if rng.random() < 0.5:
@@ -73,7 +73,7 @@ class TrainingBatches:
             # A worker that imports a script without a main guard ends before its first batch.
             if not self._has_begun:
                 raise InputError(UNGUARDED) from error
-            raise MachineError("a worker process that reads pictures died") from error
+            raise MachineError("a worker process that reads images died") from error
         self._has_begun = True
         return batch
 
@@ -124,9 +124,9 @@ def training_batches(
 
     Yields {field: uint8 [b, H, W, C]} and 'id' int64 [b]: the rows of the global batch that this
     process reads, all of them where `rows` is None. What the global batch holds does not depend on
-    how its rows are shared out. With `flip` pictures and masks are mirrored together, half of the
+    how its rows are shared out. With `flip` images and masks are mirrored together, half of the
     time, by a draw that depends on the seed and the position alone. `num_workers` processes decode
-    (0: threads of this process; then pictures stay decoded in memory if they take < 2 GiB and
+    (0: threads of this process; then images stay decoded in memory if they take < 2 GiB and
     `cache` is set).
 
     Raises InputError when the data set, the split or a field is missing, or when a row is not one
@@ -204,7 +204,7 @@ def _in_batches(
 
 
 def normalize(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """uint8 pictures [B, H, W, 3] -> float32 in [-1, 1]; masks [B, H, W, 1] -> float32 in [0, 1].
+    """uint8 images [B, H, W, 3] -> float32 in [-1, 1]; masks [B, H, W, 1] -> float32 in [0, 1].
 
     Masks are the fields with 'mask' in their name. Pure, to be used inside jit; what is not
     uint8 is left as it is.

@@ -19,14 +19,14 @@ from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
 from interestyle_jax.json_file import parse_json
 
-# A shard holds at most this many pixels of one field, and at least this many pictures.
-_SHARD_PIXELS, _SHARD_PICTURES = 2**28, 64
+# A shard holds at most this many pixels of one field, and at least this many images.
+_SHARD_PIXELS, _SHARD_IMAGES = 2**28, 64
 _SHARDS = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """A picture that is left out: its name, the kind of reason, and the reason in one line."""
+    """An image that is left out: its name, the kind of reason, and the reason in one line."""
 
     name: str
     kind: str
@@ -40,7 +40,7 @@ class Shard:
     Attributes:
       split: its split.
       number: its place in the split, from 0.
-      items: what `make` takes, one for each picture.
+      items: what `make` takes, one for each image.
       key: digest of the options and of what identifies the items; a finished shard of the same
         key is not written again.
     """
@@ -73,11 +73,11 @@ def plan_shards(
     """Deals the (item, identity) pairs of each split to shards, in order.
 
     The plan depends on the arguments alone: not on the number of workers, and not on what is
-    finished. Identities and options are JSON values; `size` is the pictures' side in pixels.
+    finished. Identities and options are JSON values; `size` is the images' side in pixels.
     """
     shards = []
     for split, pairs in splits.items():
-        count = max(_SHARD_PICTURES, -(-len(pairs) // _SHARDS))
+        count = max(_SHARD_IMAGES, -(-len(pairs) // _SHARDS))
         count = max(1, min(count, _SHARD_PIXELS // size**2))
         for number, start in enumerate(range(0, len(pairs), count)):
             chunk = pairs[start : start + count]
@@ -114,7 +114,7 @@ def write_shard(
 ) -> ShardRecord:
     """Writes a shard and its record to `folder`, both under their names only when whole.
 
-    `make` turns an item into an example of `features` (pictures as encoded bytes) or a reason to
+    `make` turns an item into an example of `features` (images as encoded bytes) or a reason to
     leave it out; `each` is called after every item.
 
     Raises MachineError when the disk is full or fails, InputError when `folder` may not be written.
@@ -163,18 +163,18 @@ def write_shard(
     return record
 
 
-def check_picture(
-    picture: UInt8[np.ndarray, "S S C"], size: int, channels: int, what: str
+def check_image(
+    image: UInt8[np.ndarray, "S S C"], size: int, channels: int, what: str
 ) -> UInt8[np.ndarray, "S S C"]:
-    """Returns the picture; TFDS itself does not look at the shape of encoded pictures.
+    """Returns the image; TFDS itself does not look at the shape of encoded images.
 
     Raises ValueError where it is not uint8 [size, size, channels].
     """
-    if picture.dtype != np.uint8 or picture.shape != (size, size, channels):
+    if image.dtype != np.uint8 or image.shape != (size, size, channels):
         raise ValueError(
-            f"{what}: {picture.dtype}{list(picture.shape)}, not uint8 [{size}, {size}, {channels}]"
+            f"{what}: {image.dtype}{list(image.shape)}, not uint8 [{size}, {size}, {channels}]"
         )
-    return picture
+    return image
 
 
 def file_sha256(path: Path) -> str:

@@ -39,17 +39,17 @@ def run_tasks(
 ) -> Generator[Any, None, None]:
     """Yields function(task, each) for each task, in the order in which they end.
 
-    The function calls `each()` for every picture; the bar shows `done` plus these calls out of
+    The function calls `each()` for every image; the bar shows `done` plus these calls out of
     `total`. `workers` processes run them (0: this one). They are spawned, not forked, because the
     caller may hold JAX or Grain threads, and they end with this process, even if it is killed.
-    When a task raises, or the caller stops iterating, the others end at their next picture.
+    When a task raises, or the caller stops iterating, the others end at their next image.
 
     Raises what a task raises, MachineError when a worker process dies, and InputError when none
     can start, because the caller's script has no main guard.
     """
     end_unguarded_worker()
     tasks = list(tasks)
-    with tqdm(total=total, initial=done, desc=label, unit="picture", smoothing=0.05) as bar:
+    with tqdm(total=total, initial=done, desc=label, unit="image", smoothing=0.05) as bar:
         if workers == 0 or not tasks:
             for task in tasks:
                 yield function(task, bar.update)

@@ -15,7 +15,6 @@ from PIL import Image
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import figures, grids
-from interestyle_jax.evaluation.face_detection import FaceDetector
 from interestyle_jax.evaluation.identity import id_similarity
 from interestyle_jax.evaluation.measurement import (
     Identity,
@@ -29,6 +28,7 @@ from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import load
 from interestyle_jax.one_line import one_line
 from interestyle_jax.output_folder import output_folder
+from interestyle_jax.photos.mtcnn_detector import FaceDetector
 from interestyle_jax.weights import load_weights, resolve_weights
 
 GRID_ROWS = 8
@@ -51,29 +51,29 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measures encoders on a data set and writes the results to `out`. Draws nothing at random.
 
-    As the official scripts do, 8-bit pictures are measured at the encoder's input size (256 for
-    official models): inversions are clipped and rounded as if saved, then they, the pictures and
+    As the official scripts do, 8-bit images are measured at the encoder's input size (256 for
+    official models): inversions are clipped and rounded as if saved, then they, the images and
     the masks are resized by PIL's bilinear filter. Cars are measured at 192 x 256, not squeezed.
     Regions are the *visible* parts, undilated: `interest_mask` and `face_mask` of the data set, not
-    the dilated masks of training. Without masks only the whole picture is measured; without clean
-    pictures there is no leakage. What was not measured is null.
+    the dilated masks of training. Without masks only the whole image is measured; without clean
+    images there is no leakage. What was not measured is null.
 
     Args:
       weights: names or directories of weights with a generator, an encoder and w_avg.
-      data: a TFDS data set directory, or a folder of pictures (no masks).
+      data: a TFDS data set directory, or a folder of images (no masks).
       out: folder for `metrics.json`, `table.md`, `figures/`; files appear together at the end.
-      batch_size: pictures a compiled call.
+      batch_size: images a compiled call.
       num_samples: only the first ones, or None for all.
       split: split of the data set.
       names: the encoders' names in the results; by default their directories'.
-      num_steps: N of iterative encoders (None: 5); encoders that see the picture alone run once.
+      num_steps: N of iterative encoders (None: 5); encoders that see the image alone run once.
       lpips: name or directory of the LPIPS weights.
       dtype: type of the encoders' and generators' maps, as in `load`.
       identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
       face_detector: "mtcnn" weights, which go with `identity`.
 
     Returns:
-      The content of metrics.json. The mean latent's picture is that of the first
+      The content of metrics.json. The mean latent's image is that of the first
       encoder's generator.
 
     Raises:
@@ -199,7 +199,7 @@ def collect_metrics(
 
 
 def _mean_of_found(similarities: np.ndarray | None) -> float | None:
-    """The mean over pictures with a face, as the official metric has it; None without any."""
+    """The mean over images with a face, as the official metric has it; None without any."""
     if similarities is None or np.isnan(similarities).all():
         return None
     return float(np.nanmean(similarities))
@@ -216,7 +216,7 @@ def draw_figures(measurements: Mapping[str, Measurement], folder: Path) -> None:
     """Writes every figure and grid into `folder`.
 
     `latent_variance.png` (Fig. 10), `latent_variance_histogram.png` (Fig. 3), `grid_NAME.png` an
-    encoder, `leakage_NAME.png` where there are clean pictures, `comparison.png` of the encoders.
+    encoder, `leakage_NAME.png` where there are clean images, `comparison.png` of the encoders.
     """
     variances = {name: m.values["latent_variance"] for name, m in measurements.items()}
     figures.plot_latent_variance(
@@ -240,8 +240,8 @@ def refinement_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
     labels = _input_labels(examples.samples)
     labels += [grids.iteration_label(i + 1) for i in range(examples.images.shape[1])]
     rows = [
-        [*_inputs(examples.samples, k), *images, grids.error_picture(picture, images[-1])]
-        for k, (picture, images) in enumerate(
+        [*_inputs(examples.samples, k), *images, grids.error_image(image, images[-1])]
+        for k, (image, images) in enumerate(
             zip(examples.samples["image"], examples.images, strict=True)
         )
     ]
@@ -251,10 +251,10 @@ def refinement_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
 def leakage_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
     """input | clean | inversion of input | inversion of clean | their difference."""
     examples = measurement.examples
-    labels = ["input", "clean picture", "inversion of input", "inversion of clean", "difference"]
+    labels = ["input", "clean image", "inversion of input", "inversion of clean", "difference"]
     rows = [
-        [picture, clean, images[-1], clean_image, grids.error_picture(clean_image, images[-1])]
-        for picture, clean, images, clean_image in zip(
+        [image, clean, images[-1], clean_image, grids.error_image(clean_image, images[-1])]
+        for image, clean, images, clean_image in zip(
             examples.samples["image"],
             examples.samples["clean"],
             examples.images,
@@ -276,10 +276,10 @@ def comparison_grid(measurements: Mapping[str, Measurement]) -> UInt8[np.ndarray
 
 
 def _inputs(samples: Mapping[str, np.ndarray], k: int) -> list[np.ndarray]:
-    pictures = [samples["image"][k]]
+    images = [samples["image"][k]]
     if "interest_mask" in samples:
-        pictures.append(grids.mask_picture(samples["interest_mask"][k]))
-    return pictures
+        images.append(grids.mask_image(samples["interest_mask"][k]))
+    return images
 
 
 def _input_labels(samples: Mapping[str, np.ndarray]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures of latent variance: per iteration (Fig. 10) and over the pictures (Fig. 3)."""
+"""Figures of latent variance: per iteration (Fig. 10) and over the images (Fig. 3)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,13 +36,13 @@ def plot_latent_variance(variances: Mapping[str, Sequence[float]], path: Path) -
 
 
 def plot_variance_histogram(variances: Mapping[str, Float[np.ndarray, " n"]], path: Path) -> None:
-    """Draws how the pictures' latent variances spread, a histogram an encoder (Fig. 3).
+    """Draws how the images' latent variances spread, a histogram an encoder (Fig. 3).
 
     The x axis is logarithmic, with the same bins for all encoders. Variances of zero (latents in W)
     have no place on it and are left out, which the legend says.
 
     Args:
-      variances: {encoder: variance of w_N of each picture, [n]}.
+      variances: {encoder: variance of w_N of each image, [n]}.
       path: PNG to write.
     """
     figure, axes = _new_figure()
@@ -61,7 +61,7 @@ def plot_variance_histogram(variances: Mapping[str, Float[np.ndarray, " n"]], pa
     axes.set_xscale("log")
     _label_log_axis(axes.xaxis, low, high)
     axes.set_xlabel("latent variance over layers (log scale)")
-    axes.set_ylabel("pictures")
+    axes.set_ylabel("images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(figure, axes, path)
 

@@ -1,9 +1,9 @@
-"""Fréchet distance between the LPIPS features of two sets of pictures.
+"""Fréchet distance between the LPIPS features of two sets of images.
 
 This is **not FID**: FID fits Gaussians to 2,048 pooled features of Inception-v3. Here the features
 are those of the LPIPS trunk (AlexNet unless told otherwise), averaged over space, so figures
-compare with each other only, and only at one picture size and number of pictures. Like FID the
-figure is biased upwards for few pictures: read it beside that of two halves of real pictures.
+compare with each other only, and only at one image size and number of images. Like FID the
+figure is biased upwards for few images: read it beside that of two halves of real images.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def frechet_distance(
 
     Means are [D], covariances [D, D].
     ||m_a - m_b||^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2). The square roots come from the
-    eigenvalues of symmetric matrices, so singular covariances (fewer pictures than features) are
+    eigenvalues of symmetric matrices, so singular covariances (fewer images than features) are
     sound and nothing turns complex.
     """
     values, vectors = np.linalg.eigh(covariance_a)
@@ -72,7 +72,7 @@ def feature_frechet_distance(
 def pooled_features(
     lpips: LPIPS,
     variables: Mapping[str, Any],
-    pictures: Float[jax.Array, "B H W 3"],
+    images: Float[jax.Array, "B H W 3"],
     *,
     layers: Sequence[int] = (-1,),
 ) -> Float[jax.Array, "B D"]:
@@ -81,35 +81,35 @@ def pooled_features(
     Args:
       lpips: the network.
       variables: its variables.
-      pictures: [B, H, W, 3] in [-1, 1].
+      images: [B, H, W, 3] in [-1, 1].
       layers: which compared maps; the last alone (D = 256 for AlexNet) by default.
     """
-    maps = lpips.apply(variables, pictures, method="features")
+    maps = lpips.apply(variables, images, method="features")
     return jnp.concatenate([maps[i].mean(axis=(1, 2)) for i in layers], axis=-1)
 
 
 _compiled_features = jax.jit(pooled_features, static_argnames=("lpips", "layers"))
 
 
-def picture_frechet_distance(
+def image_frechet_distance(
     lpips: LPIPS,
     variables: Mapping[str, Any],
-    pictures_a: Iterable[Float[np.ndarray, "_ H W 3"]],
-    pictures_b: Iterable[Float[np.ndarray, "_ H W 3"]],
+    images_a: Iterable[Float[np.ndarray, "_ H W 3"]],
+    images_b: Iterable[Float[np.ndarray, "_ H W 3"]],
     *,
     layers: Sequence[int] = (-1,),
 ) -> float:
-    """Fréchet distance of two sets of pictures by `pooled_features`; not FID, see the module.
+    """Fréchet distance of two sets of images by `pooled_features`; not FID, see the module.
 
     Args:
       lpips: the network.
       variables: its variables.
-      pictures_a: batches [B, H, W, 3] in [-1, 1]; equal B compiles once.
-      pictures_b: the same, of the same size.
+      images_a: batches [B, H, W, 3] in [-1, 1]; equal B compiles once.
+      images_b: the same, of the same size.
       layers: as in `pooled_features`.
 
     Raises:
-      ValueError: fewer than two pictures in a set, or values that are not finite.
+      ValueError: fewer than two images in a set, or values that are not finite.
     """
 
     def collect(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
@@ -120,9 +120,7 @@ def picture_frechet_distance(
             for batch in batches
         ]
         if not features:
-            raise ValueError(f"{name}: no pictures")
+            raise ValueError(f"{name}: no images")
         return np.concatenate(features)
 
-    return feature_frechet_distance(
-        collect("pictures_a", pictures_a), collect("pictures_b", pictures_b)
-    )
+    return feature_frechet_distance(collect("images_a", images_a), collect("images_b", images_b))

@@ -1,4 +1,4 @@
-"""Labelled grids of pictures, pixel for pixel."""
+"""Labelled grids of images, pixel for pixel."""
 
 import functools
 from collections.abc import Sequence
@@ -18,29 +18,29 @@ SMALLEST_CELL, LARGEST_CELL = 128, 256
 FULL_RED = 0.5
 
 
-def to_uint8(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest.
 
     Raises:
       InputError: values that are not finite, which damaged weights give.
     """
-    if not np.isfinite(picture).all():
+    if not np.isfinite(image).all():
         raise InputError(
             "images: some values are not finite; are the weights that drew them whole?"
         )
-    scaled = np.clip(np.asarray(picture, np.float32) * 127.5 + 127.5, 0, 255)
+    scaled = np.clip(np.asarray(image, np.float32) * 127.5 + 127.5, 0, 255)
     return np.rint(scaled).astype(np.uint8)
 
 
-def mask_picture(mask: Float[np.ndarray, "H W 1"]) -> Float[np.ndarray, "H W 3"]:
+def mask_image(mask: Float[np.ndarray, "H W 1"]) -> Float[np.ndarray, "H W 3"]:
     """[H, W, 1] in [0, 1] -> grey [H, W, 3] in [-1, 1]."""
     return np.repeat(np.asarray(mask, np.float32) * 2 - 1, 3, axis=-1)
 
 
-def error_picture(
+def error_image(
     a: Float[np.ndarray, "H W 3"], b: Float[np.ndarray, "H W 3"]
 ) -> Float[np.ndarray, "H W 3"]:
-    """How far two pictures [H, W, 3] differ as shown (clipped): white where equal, red where far.
+    """How far two images [H, W, 3] differ as shown (clipped): white where equal, red where far.
 
     Colours as in the paper's Fig. 1; full red from FULL_RED, the mean over the channels of the
     difference. Returns [H, W, 3] in [-1, 1].
@@ -56,16 +56,16 @@ def draw_grid(
     *,
     row_labels: Sequence[str] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draws pictures in rows under column labels.
+    """Draws images in rows under column labels.
 
     Args:
-      rows: pictures [H, W, 3] float in [-1, 1]; each row as long as `column_labels`. Small
-        pictures are enlarged by a whole factor, large ones reduced, to cells of 128 to 256 px.
+      rows: images [H, W, 3] float in [-1, 1]; each row as long as `column_labels`. Small
+        images are enlarged by a whole factor, large ones reduced, to cells of 128 to 256 px.
       column_labels: a label a column, wrapped to its width.
       row_labels: a label a row, on the left, or None.
 
     Returns:
-      uint8 [H, W, 3], white between the pictures.
+      uint8 [H, W, 3], white between the images.
     """
     cell = _cell_size(max(p.shape[0] for row in rows for p in row))
     font = _font(FONT_SIZE)
@@ -88,8 +88,8 @@ def draw_grid(
             middle = y + cell // 2 - line * len(sides[i]) // 2
             for k, text in enumerate(sides[i]):
                 draw.text((left - 2 * GAP, middle + k * line), text, "black", font, "ra")
-        for j, picture in enumerate(row):
-            canvas.paste(_fit(to_uint8(picture), cell), (left + j * (cell + GAP), y))
+        for j, image in enumerate(row):
+            canvas.paste(_fit(to_uint8(image), cell), (left + j * (cell + GAP), y))
     return np.asarray(canvas)
 
 
@@ -104,9 +104,9 @@ def _cell_size(size: int) -> int:
     return size * -(-SMALLEST_CELL // size)
 
 
-def _fit(picture: np.ndarray, cell: int) -> Image.Image:
-    """The picture in a white square of `cell` pixels, centred, its shape kept."""
-    image = Image.fromarray(picture)
+def _fit(pixels: np.ndarray, cell: int) -> Image.Image:
+    """The image in a white square of `cell` pixels, centred, its shape kept."""
+    image = Image.fromarray(pixels)
     scale = cell / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     size = (width, height)

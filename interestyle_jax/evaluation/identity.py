@@ -6,29 +6,29 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from interestyle_jax.evaluation.face_alignment import align_face
-from interestyle_jax.evaluation.face_detection import Face
+from interestyle_jax.photos.five_point_alignment import align_face
+from interestyle_jax.photos.mtcnn_detector import Face
 
 Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]
 
 
 def aligned_face(
-    detect: Detect, picture: UInt8[np.ndarray, "H W 3"]
+    detect: Detect, image: UInt8[np.ndarray, "H W 3"]
 ) -> Float[np.ndarray, "112 112 3"] | None:
-    """The likeliest face of a picture, as embedders take it; None where no face is found.
+    """The likeliest face of an image, as embedders take it; None where no face is found.
 
     Args:
       detect: a `face_detection.FaceDetector`.
-      picture: uint8 [H, W, 3], RGB.
+      image: uint8 [H, W, 3], RGB.
 
     Returns:
       [112, 112, 3] in [-1, 1].
     """
-    faces = detect(picture)
+    faces = detect(image)
     if not faces:
         return None
-    return align_face(picture, faces[0].landmarks).astype(np.float32) / 127.5 - 1
+    return align_face(image, faces[0].landmarks).astype(np.float32) / 127.5 - 1
 
 
 def id_similarity(
@@ -44,13 +44,13 @@ def id_similarity(
     Args:
       detect: a `face_detection.FaceDetector`.
       embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; CurricularFace officially.
-      a, b: n pictures each, uint8 [H, W, 3].
+      a, b: n images each, uint8 [H, W, 3].
 
     Source: the official `calc_id_loss_parallel.py`.
     """
     similarity = np.full(len(a), np.nan)
     for i, pair in enumerate(zip(a, b, strict=True)):
-        faces = [aligned_face(detect, picture) for picture in pair]
+        faces = [aligned_face(detect, image) for image in pair]
         if all(face is not None for face in faces):
             first, second = np.asarray(embed(np.stack(faces)), np.float64)
             similarity[i] = first @ second

@@ -1,4 +1,4 @@
-"""One encoder's pass over the samples: what is measured of every picture."""
+"""One encoder's pass over the samples: what is measured of every image."""
 
 import dataclasses
 import functools
@@ -19,21 +19,21 @@ from interestyle_jax.evaluation.samples import Samples
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import Shape, crop_to_shape, encoder_input
 
-# Pictures and inversions, uint8 [n, S, S, 3] -> similarity [n], NaN where there is no face.
+# Images and inversions, uint8 [n, S, S, 3] -> similarity [n], NaN where there is no face.
 Identity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# Region -> field of its mask; None is the whole picture.
+# Region -> field of its mask; None is the whole image.
 REGIONS = {"interest": "interest_mask", "face": "face_mask", "whole": None}
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """The first pictures and inversions, as measured, for grids; S is the encoder's input size.
+    """The first images and inversions, as measured, for grids; S is the encoder's input size.
 
     Attributes:
       samples: {field: [k, S, S, C]}.
       images: y_hat_1 ... y_hat_N, [k, N, S, S, 3].
-      clean_image: y_hat_N of the clean pictures, [k, S, S, 3], or None.
+      clean_image: y_hat_N of the clean images, [k, S, S, 3], or None.
     """
 
     samples: dict[str, np.ndarray]
@@ -46,10 +46,10 @@ class Measurement:
     """What one encoder did with the samples.
 
     Attributes:
-      values: {name: value of each picture [n]}: "interest/l2", "leakage/lpips", ...;
+      values: {name: value of each image [n]}: "interest/l2", "leakage/lpips", ...;
         "latent_variance" [n, N]; and "id_similarity" where it is measured, NaN without a face.
       seconds_per_image: of the inversion alone, median over the batches, compilation excluded.
-      examples: the first pictures.
+      examples: the first images.
     """
 
     values: dict[str, np.ndarray]
@@ -58,7 +58,7 @@ class Measurement:
 
     @property
     def num_images(self) -> int:
-        """How many pictures were measured."""
+        """How many images were measured."""
         return len(self.values["latent_variance"])
 
 
@@ -73,7 +73,7 @@ def as_measured(
     """
     saved = to_uint8(np.asarray(images))
     flat = saved.reshape(-1, *saved.shape[-3:])
-    return np.stack([encoder_input(picture, shape) for picture in flat]).reshape(
+    return np.stack([encoder_input(image, shape) for image in flat]).reshape(
         *saved.shape[:-3], *shape, 3
     )
 
@@ -95,9 +95,9 @@ def measure_encoder(
       samples: what to measure on.
       lpips: pure and hashable, (a, b) [B, S, S, 3] -> [B].
       num_steps: N of encoders that see the previous result; None is 5. The others run once.
-      num_examples: how many pictures to keep for grids.
+      num_examples: how many images to keep for grids.
       label: the encoder's name, for the progress bar.
-      identity: the ID metric, or None to leave it out. It sees both pictures times the interest
+      identity: the ID metric, or None to leave it out. It sees both images times the interest
         mask (grey outside), as section 4.1 of the paper measures it; whole ones without masks.
 
     Raises:
@@ -145,7 +145,7 @@ def measure_encoder(
 def measure_mean_latent(
     model: Model, samples: Samples, lpips: Distance
 ) -> dict[str, Float[np.ndarray, " n"]]:
-    """Distances of every picture to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
+    """Distances of every image to G(w_avg), {"interest/l2": [n], ...}, as `measure_encoder`."""
     values = defaultdict(list)
     shape = model.input_shape
     average = as_measured(crop_to_shape(model.synthesize(model.mean_latent()), shape), shape)
@@ -156,7 +156,7 @@ def measure_mean_latent(
 
 
 def _regions(batch: dict[str, jax.Array], image: jax.Array, lpips: Distance) -> dict[str, Any]:
-    """Distances of the pictures to `image` on every region that has a mask."""
+    """Distances of the images to `image` on every region that has a mask."""
     measured = {}
     for region, field in REGIONS.items():
         if field is not None and field not in batch:

@@ -1,4 +1,4 @@
-"""What is measured of an inversion, per picture: pure functions for use inside `jit`."""
+"""What is measured of an inversion, per image: pure functions for use inside `jit`."""
 
 from collections.abc import Callable
 
@@ -23,12 +23,12 @@ def region_distances(
 ) -> dict[str, Float[jax.Array, " B"]]:
     """L2 and LPIPS of two batches on a region, the paper's way (Table 1).
 
-    Both pictures are multiplied by the mask first, and the mean runs over *all* pixels: outside
+    Both images are multiplied by the mask first, and the mean runs over *all* pixels: outside
     the region both are mid-grey (0), and a small region has a small distance.
 
     Args:
       a, b: [B, H, W, 3] in [-1, 1].
-      mask: [B, H, W, 1] in [0, 1], or None for the whole picture.
+      mask: [B, H, W, 1] in [0, 1], or None for the whole image.
       lpips: (a, b) -> [B].
 
     Returns:

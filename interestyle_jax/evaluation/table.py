@@ -19,15 +19,15 @@ COLUMNS: tuple[Column, ...] = (
     ("leakage L2", ("leakage", "l2"), ".4f"),
     ("leakage LPIPS", ("leakage", "lpips"), ".4f"),
     ("latent variance", ("latent_variance", -1), ".3g"),
-    ("s / picture", ("seconds_per_image",), ".3g"),
+    ("s / image", ("seconds_per_image",), ".3g"),
 )
 RATIO = "LPIPS interest / mean latent's"
 LEGEND = (
     "Lower is better, except for ID similarity. Measured as the official scripts do: inversions "
-    "as 8-bit pictures (clipped, rounded), resized by PIL's bilinear filter to the encoder's "
-    "input. L2 and LPIPS of a region: both pictures times its mask, mean over all pixels (the "
+    "as 8-bit images (clipped, rounded), resized by PIL's bilinear filter to the encoder's "
+    "input. L2 and LPIPS of a region: both images times its mask, mean over all pixels (the "
     "paper's Table 1). Leakage: the same between the inversions of the obstructed and of the "
-    "clean picture, inside the interest mask. ID similarity: over the pictures that show a face "
+    "clean image, inside the interest mask. ID similarity: over the images that show a face "
     "before and after. Latent variance: of w_N over its layers. –: not measured."
 )
 
@@ -46,7 +46,7 @@ def markdown_table(metrics: Mapping[str, Any]) -> str:
     reference = _value(metrics["mean_latent"], lpips)
     headers = [c[0] for c in columns] + ([RATIO] if reference else [])
     lines = [
-        f"{metrics['num_images']} pictures of `{one_line(metrics['data'])}`.",
+        f"{metrics['num_images']} images of `{one_line(metrics['data'])}`.",
         "",
         "| encoder | " + " | ".join(headers) + " |",
         "|---|" + "---:|" * len(headers),

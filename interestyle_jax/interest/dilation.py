@@ -16,7 +16,7 @@ def dilate(mask: Float[jax.Array, "B H W C"], radius: float) -> Float[jax.Array,
     penalise an inverted face that overflows it.
 
     Args:
-      mask: [B, H, W, 1] (any channel count), in [0, 1]; outside the picture counts as nothing.
+      mask: [B, H, W, 1] (any channel count), in [0, 1]; outside the image counts as nothing.
       radius: in pixels of the mask, at least 0; a Python number, since it sets the disk's shape.
         The disk holds the offsets with dy^2 + dx^2 <= radius^2.
 

@@ -1,4 +1,4 @@
-"""Pictures with their masks drawn over them, on sheets to look at."""
+"""Images with their masks drawn over them, on sheets to look at."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -16,21 +16,21 @@ _TINT = 0.3
 
 
 class Tile(NamedTuple):
-    """One place on a sheet: uint8 picture [H, W, 3], masks [H, W, 1] (255 inside) and a line."""
+    """One place on a sheet: uint8 image [H, W, 3], masks [H, W, 1] (255 inside) and a line."""
 
-    picture: np.ndarray
+    image: np.ndarray
     interest: np.ndarray
     face: np.ndarray | None
     caption: str
 
 
 def draw_over(
-    picture: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W 1"], colour: Sequence[int]
+    image: UInt8[np.ndarray, "H W 3"], mask: UInt8[np.ndarray, "H W 1"], colour: Sequence[int]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Tints a mask's inside and draws its outline, two pixels wide.
 
     Args:
-      picture: uint8 [H, W, 3].
+      image: uint8 [H, W, 3].
       mask: uint8 [H, W, 1], inside from 128 on.
       colour: of tint and outline, 0 to 255.
 
@@ -38,7 +38,7 @@ def draw_over(
       uint8 [H, W, 3].
     """
     inside = mask[..., 0] >= 128
-    result = picture.astype(np.float32)
+    result = image.astype(np.float32)
     result[inside] += _TINT * (np.asarray(colour, np.float32) - result[inside])
     result[outline(inside)] = colour
     return np.round(result).astype(np.uint8)
@@ -74,15 +74,15 @@ def _sheet(tiles: Sequence[Tile]) -> np.ndarray:
 
 
 def _small(tile: Tile) -> Image.Image:
-    height, width = tile.picture.shape[:2]
+    height, width = tile.image.shape[:2]
     scale = TILE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = np.array(Image.fromarray(tile.picture).resize(size, Image.Resampling.BICUBIC))
+    image = np.array(Image.fromarray(tile.image).resize(size, Image.Resampling.BICUBIC))
     for mask, colour in ((tile.interest, INTEREST_COLOUR), (tile.face, FACE_COLOUR)):
         if mask is not None:
             scaled = Image.fromarray(mask[..., 0]).resize(size, Image.Resampling.BOX)
-            picture = draw_over(picture, np.array(scaled)[..., None], colour)
-    return Image.fromarray(picture)
+            image = draw_over(image, np.array(scaled)[..., None], colour)
+    return Image.fromarray(image)
 
 
 def _shortened(text: str, font) -> str:

@@ -18,7 +18,7 @@ def radii_at(
 ) -> tuple[float, ...]:
     """The schedule of radii, given in pixels at `reference`, in pixels at `resolution`.
 
-    The released code blurs the full-size picture (1024 for FFHQ) and resizes it afterwards, so its
+    The released code blurs the full-size image (1024 for FFHQ) and resizes it afterwards, so its
     radii 16, 9, 4, 1 are 4, 2.25, 1, 0.25 at 256.
 
     Raises:
@@ -61,14 +61,14 @@ def filter_uninterest(
     *,
     region: str = "uninterest",
 ) -> Float[jax.Array, "B H W 3"]:
-    """I_i of Eq. 2: the picture with its uninterest region blurred.
+    """I_i of Eq. 2: the image with its uninterest region blurred.
 
     Args:
       image: I, [B, H, W, 3] in [-1, 1].
       mask: interest mask, [B, H, W, 1] in [0, 1].
-      radius: standard deviation in pixels of this picture; 0 or None gives `image` itself.
+      radius: standard deviation in pixels of this image; 0 or None gives `image` itself.
       region: "uninterest" is the paper, I * mask + LPF(I * (1 - mask)); "image" blurs the whole
-        picture, as the released code does.
+        image, as the released code does.
 
     Returns:
       [B, H, W, 3].
@@ -122,7 +122,7 @@ def filtered_inputs(
       image: [B, H, W, 3] in [-1, 1].
       mask: [B, H, W, 1] in [0, 1].
       num_iterations: N.
-      radii: in pixels of this picture, see `schedule`.
+      radii: in pixels of this image, see `schedule`.
       region: see `filter_uninterest`.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Uninterest swap: another picture's surroundings, with the same target.
+"""Uninterest swap: another image's surroundings, with the same target.
 
 Beyond the paper. An inversion that depends on the interest region alone must not change when the
-rest of the picture does; training pictures whose rest comes from another picture say so.
+rest of the image does; training images whose rest comes from another image say so.
 """
 
 import jax
@@ -18,7 +18,7 @@ def swap_uninterest(
     *,
     share: float,
 ) -> Float[jax.Array, "B H W 3"]:
-    """I' = I * mask + J * (1 - mask) in a share of the samples; J is the next picture of the batch.
+    """I' = I * mask + J * (1 - mask) in a share of the samples; J is the next image of the batch.
 
     Args:
       key: draws which samples are swapped.

@@ -10,7 +10,7 @@ from interestyle_jax.inversion.refinement import Encode, Synthesize
 
 
 class Disentanglement(NamedTuple):
-    """The picture y = G(w_N + delta_b) [B, R, R, 3], delta_b [B, L, 512], the carry after E."""
+    """The image y = G(w_N + delta_b) [B, R, R, 3], delta_b [B, L, 512], the carry after E."""
 
     image: jax.Array
     delta_b: jax.Array

@@ -1,4 +1,4 @@
-"""`load` and `Model`: a weight directory as an object that draws, encodes and inverts pictures."""
+"""`load` and `Model`: a weight directory as an object that draws, encodes and inverts images."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import truncate
 from interestyle_jax.parallel.sharding import batch_sharding, replicated
 
-# Untrained generators overshoot [-1, 1] by far; a 0..255 picture does worse.
+# Untrained generators overshoot [-1, 1] by far; a 0..255 image does worse.
 LARGEST_VALUE = 50.0
 
 DTYPES = ("float32", "bfloat16")
@@ -72,17 +72,19 @@ class Model:
 
     @property
     def resolution(self) -> int:
-        """R, the side of a synthesised picture in pixels."""
+        """R, the side of a synthesised image in pixels."""
         return self._module("generator", "resolution").resolution
 
     @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of the encoder's input in pixels: (S, S); official cars: (192, 256)."""
         size = self._module("encoder", "input_shape").input_size
-        return tuple(self.metadata.get("extra", {}).get("picture_shape") or (size, size))
+        extra = self.metadata.get("extra", {})
+        # Weight directories of earlier versions have it as "picture_shape".
+        return tuple(extra.get("image_shape") or extra.get("picture_shape") or (size, size))
 
     def iterations(self, num_steps: int | None = None) -> int:
-        """N: `num_steps`, or where it is None 5, and 1 for encoders that see the picture alone.
+        """N: `num_steps`, or where it is None 5, and 1 for encoders that see the image alone.
 
         Raises:
           ValueError: no encoder, or a number that it cannot run.
@@ -94,7 +96,7 @@ class Model:
             raise InputError(f"num_steps: {num_steps!r}, expected a whole number from 1")
         if num_steps > 1 and not feedback:
             raise InputError(
-                f"num_steps: {num_steps}, expected 1: this encoder sees the picture alone"
+                f"num_steps: {num_steps}, expected 1: this encoder sees the image alone"
             )
         return num_steps
 
@@ -123,7 +125,7 @@ class Model:
     def synthesize(
         self, w_plus: Float[jax.Array | np.ndarray, "B L D"], noise: str | jax.Array = "const"
     ) -> Float[jax.Array, "B R R 3"]:
-        """Draws pictures [B, R, R, 3] from w_plus [B, L, D].
+        """Draws images [B, R, R, 3] from w_plus [B, L, D].
 
         Args:
           w_plus: latents, one row a layer.
@@ -164,13 +166,13 @@ class Model:
     def encode(self, x: Float[jax.Array | np.ndarray, "B H W C"]) -> Float[jax.Array, "B L D"]:
         """One pass of the encoder: x [B, S, S, C] (`input_shape`) -> delta [B, L, D].
 
-        C is 6 for iterative encoders (the picture, then the previous result), 3 for the others.
+        C is 6 for iterative encoders (the image, then the previous result), 3 for the others.
 
         Raises:
           ValueError: no encoder, wrong shape or range.
         """
         encoder = self._module("encoder", "encode")
-        x = _check_pictures("x", x, channels=encoder.input_channels, shape=self.input_shape)
+        x = _check_images("x", x, channels=encoder.input_channels, shape=self.input_shape)
         return _encode(self.variables["encoder"], jax.device_put(x), module=encoder)
 
     def invert(
@@ -180,16 +182,16 @@ class Model:
         *,
         return_images: str = "all",
     ) -> Inversion:
-        """Inverts pictures by iterative refinement (paper §3.1); no mask is needed (§3.3).
+        """Inverts images by iterative refinement (paper §3.1); no mask is needed (§3.3).
 
-        One program a batch size, whatever the pictures' size; it is started, not waited for. With
+        One program a batch size, whatever the images' size; it is started, not waited for. With
         a mesh the rows are spread over its devices, and padded where these do not divide them.
 
         Args:
           images: [B, H, W, 3] float in [-1, 1], any size: resized to the encoder's input by
             antialiased bilinear interpolation (squeezed where not square, as the official code).
           num_steps: N, the number of iterations; None is 5 for iterative encoders, and 1 for those
-            that see the picture alone (pSp, e4e).
+            that see the image alone (pSp, e4e).
           return_images: which y_hat come back: "all", "last" (y_hat_N) or "none".
 
         Raises:
@@ -202,7 +204,7 @@ class Model:
             raise InputError(
                 f"return_images: {return_images!r}, expected one of {', '.join(RETURNED)}"
             )
-        images = _check_pictures("images", images, channels=3)
+        images = _check_images("images", images, channels=3)
         batch = len(images)
         images = self._put_rows(images)
         if images.shape[1:3] != self.input_shape:
@@ -231,7 +233,7 @@ class Model:
           ValueError: no embedder, wrong shape or range.
         """
         embedder = self._module("embedder", "embed")
-        faces = _check_pictures("faces", faces, channels=3)
+        faces = _check_images("faces", faces, channels=3)
         return _apply(self.variables["embedder"], jax.device_put(faces), module=embedder)
 
     def distance(
@@ -245,8 +247,8 @@ class Model:
           ValueError: no LPIPS network, wrong shape or range, or shapes that differ.
         """
         lpips = self._module("lpips", "distance")
-        a = _check_pictures("a", a, channels=3)
-        b = _check_pictures("b", b, channels=3)
+        a = _check_images("a", a, channels=3)
+        b = _check_images("b", b, channels=3)
         if a.shape != b.shape:
             raise InputError(f"a and b: shapes {a.shape} and {b.shape}, expected equal ones")
         return _apply(self.variables["lpips"], *jax.device_put((a, b)), module=lpips)
@@ -285,7 +287,7 @@ def load(name_or_dir: str | Path, *, dtype: str = "float32", mesh: Mesh | None =
     Args:
       name_or_dir: a directory, else a name.
       dtype: "float32", or "bfloat16" for convolutions and maps in half the memory; latents, styles,
-        statistics and pictures stay in float32.
+        statistics and images stay in float32.
       mesh: devices of this process on which `invert` works together, as
         `parallel.sharding.make_mesh()`; None takes JAX's default device.
 
@@ -300,33 +302,33 @@ def load(name_or_dir: str | Path, *, dtype: str = "float32", mesh: Mesh | None =
     return Model(variables, loaded.metadata, loaded.directory, dtype, mesh)
 
 
-def _check_pictures(
+def _check_images(
     name: str,
-    pictures: jax.Array | np.ndarray,
+    images: jax.Array | np.ndarray,
     *,
     channels: int,
     shape: tuple[int, int] | None = None,
 ) -> Any:
-    """Pictures as float32, or InputError for a wrong rank, channel count, size, dtype or range."""
-    if not isinstance(pictures, jax.Array):
-        pictures = np.asarray(pictures)
+    """Images as float32, or InputError for a wrong rank, channel count, size, dtype or range."""
+    if not isinstance(images, jax.Array):
+        images = np.asarray(images)
     sides = "H, W" if shape is None else f"{shape[0]}, {shape[1]}"
     expected = f"expected [B, {sides}, {channels}]"
-    if pictures.ndim != 4 or pictures.shape[-1] != channels:
-        raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
-    if shape is not None and pictures.shape[1:3] != shape:
-        raise InputError(f"{name}: shape {tuple(pictures.shape)}, {expected}")
-    if 0 in pictures.shape:
-        raise InputError(f"{name}: shape {tuple(pictures.shape)} holds no pixels, {expected}")
-    if not jnp.issubdtype(pictures.dtype, jnp.floating):
-        raise InputError(f"{name}: dtype {pictures.dtype}, expected floats in [-1, 1]")
-    if isinstance(pictures, jax.Array):
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise InputError(f"{name}: shape {tuple(images.shape)}, {expected}")
+    if shape is not None and images.shape[1:3] != shape:
+        raise InputError(f"{name}: shape {tuple(images.shape)}, {expected}")
+    if 0 in images.shape:
+        raise InputError(f"{name}: shape {tuple(images.shape)} holds no pixels, {expected}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(f"{name}: dtype {images.dtype}, expected floats in [-1, 1]")
+    if isinstance(images, jax.Array):
         # Traced, or on a device: its values would have to be waited for.
-        return pictures.astype(jnp.float32)
-    largest = float(abs(pictures).max())
+        return images.astype(jnp.float32)
+    largest = float(abs(images).max())
     if not largest <= LARGEST_VALUE:
         raise InputError(f"{name}: values reach {largest:g}, expected floats in [-1, 1]")
-    return pictures.astype(np.float32, copy=False)
+    return images.astype(np.float32, copy=False)
 
 
 def _platform(images: Any) -> str:

@@ -21,7 +21,7 @@ class Refinement(NamedTuple):
 
     Attributes:
       w_plus: [N, B, L, 512], the latents w_1 ... w_N.
-      images: [N, B, R, R, 3], the pictures y_1 ... y_N = G(w_i), not clipped; [1, B, R, R, 3],
+      images: [N, B, R, R, 3], the images y_1 ... y_N = G(w_i), not clipped; [1, B, R, R, 3],
         y_N alone, where the others were not asked for.
       carry: what the last call of `encode` returned beside its delta.
     """
@@ -49,7 +49,7 @@ def pool_to(image: Float[jax.Array, "B H W C"], size: Sequence[int]) -> Float[ja
         elif target % have == 0:
             image = jnp.repeat(image, target // have, axis=axis)
         else:
-            raise InputError(f"picture size: cannot pool {have} pixels to {target}")
+            raise InputError(f"image size: cannot pool {have} pixels to {target}")
     return image
 
 
@@ -88,7 +88,7 @@ def refine(
     """Runs N iterations of w_i = w_{i-1} + E([I_i, y_{i-1}]), y_i = G(w_i) (section 3.1).
 
     Pure where `encode` and `synthesize` are. y is average-pooled to the encoder's input size
-    before it is set beside the picture, and not clipped.
+    before it is set beside the image, and not clipped.
 
     Args:
       encode: `(carry, x [B, S, S, 6 or 3]) -> (delta [B, L, 512], carry)`; the carry is what one

@@ -1,6 +1,6 @@
-"""Pictures to the encoder's input shape, and the generator's square pictures back to that shape.
+"""Images to the encoder's input shape, and the generator's square images back to that shape.
 
-Source: the transforms of ReStyle and IntereStyle (torchvision's `Resize` on PIL pictures), and the
+Source: the transforms of ReStyle and IntereStyle (torchvision's `Resize` on PIL images), and the
 cars' crop of `utils/inference_utils.py`.
 """
 
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from interestyle_jax.data.pictures import resize_picture
+from interestyle_jax.data.images import resize_image
 
 Shape = tuple[int, int]
 
@@ -30,20 +30,20 @@ def resize_images(images: Float[jax.Array, "B H W C"], shape: Shape) -> Float[ja
     )
 
 
-def encoder_input(picture: UInt8[np.ndarray, "H W 3"], shape: Shape) -> Float[np.ndarray, "h w 3"]:
+def encoder_input(image: UInt8[np.ndarray, "H W 3"], shape: Shape) -> Float[np.ndarray, "h w 3"]:
     """uint8 [H, W, 3] -> float32 [*shape, 3] in [-1, 1], as the official transform does.
 
-    On the host, where pictures of many sizes need no compilation each.
+    On the host, where images of many sizes need no compilation each.
     """
-    return resize_picture(picture, shape).astype(np.float32) / 127.5 - 1
+    return resize_image(image, shape).astype(np.float32) / 127.5 - 1
 
 
 def crop_to_shape(
     images: Float[jax.Array, "*B R R C"], shape: Shape
 ) -> Float[jax.Array, "*B h w C"]:
-    """The middle of square pictures [..., R, R, C] that has the shape's proportions.
+    """The middle of square images [..., R, R, C] that has the shape's proportions.
 
-    Official cars: 512 x 512 pictures for a 192 x 256 encoder keep rows 64 to 448.
+    Official cars: 512 x 512 images for a 192 x 256 encoder keep rows 64 to 448.
 
     Raises:
       ValueError: the proportions are no whole number of pixels.
@@ -52,7 +52,7 @@ def crop_to_shape(
     for axis, length in zip((-3, -2), shape, strict=True):
         keep, rest = divmod(side * length, longer)
         if rest or (side - keep) % 2:
-            raise ValueError(f"picture of {side} pixels has no middle part of shape {shape}")
+            raise ValueError(f"image of {side} pixels has no middle part of shape {shape}")
         first = (side - keep) // 2
         images = jax.lax.slice_in_dim(images, first, first + keep, axis=images.ndim + axis)
     return images

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import make_provider, provider_options
 from interestyle_jax.one_line import one_line
@@ -20,7 +20,7 @@ from interestyle_jax.photos.landmarks import Face, find_face, make_landmarker
 from interestyle_jax.photos.paste_back import check_edge, paste_back
 
 MOST_TOLD = 10
-# Providers that need nothing but the picture.
+# Providers that need nothing but the image.
 PASTE_MASKS = ("selfie", "segformer", "detr", "graphonomy")
 
 
@@ -57,14 +57,14 @@ class AlignedFace(NamedTuple):
     """A face cut out of its photograph.
 
     Attributes:
-      picture: uint8 [size, size, 3].
+      image: uint8 [size, size, 3].
       quad: [4, 2] in the photograph.
       face: its landmarks in the photograph.
       num_faces: how many faces the photograph has.
       photo_size: its width and height.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     quad: np.ndarray
     face: Face
     num_faces: int
@@ -93,13 +93,13 @@ class Faces:
 
     def align(self, file: Path) -> AlignedFace:
         """The face of a photograph; raises InputError where it is unreadable or has none."""
-        photo = read_picture(file)
+        photo = read_image(file)
         face, num_faces = find_face(photo, self._landmarker, name=str(file))
         try:
-            picture, quad = align(photo, face.points, size=self.size)
+            image, quad = align(photo, face.points, size=self.size)
         except InputError as error:
             raise InputError(f"{file}: {error}") from error
-        return AlignedFace(picture, quad, face, num_faces, photo.shape[1::-1])
+        return AlignedFace(image, quad, face, num_faces, photo.shape[1::-1])
 
     def paste(
         self, file: Path, face: AlignedFace, inversion: UInt8[np.ndarray, "R R 3"]
@@ -112,11 +112,11 @@ class Faces:
         if self._provider is not None:
             # A provider's network is not made for several threads.
             with self._one_at_a_time:
-                interest = self._provider(face.picture, name=file.stem).interest[..., 0]
+                interest = self._provider(face.image, name=file.stem).interest[..., 0]
             size = inversion.shape[1::-1]
             mask = np.asarray(Image.fromarray(interest).resize(size, Image.Resampling.BILINEAR))
         return paste_back(
-            read_picture(file),
+            read_image(file),
             inversion,
             face.quad,
             mask=mask,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from interestyle_jax.data.pictures import encode_png, read_picture, save_picture
+from interestyle_jax.data.images import encode_png, read_image, save_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
-from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
-from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.image_files import ImageFiles
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
 from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
@@ -23,12 +23,12 @@ from interestyle_jax.photos.quads import quad_side
 # Apart from the faces: their folder may be the input of another command.
 SHEET = "overlays/sheet_000.png"
 REPORT = "alignment.json"
-# A larger share of pictures without a face is an error: the folder is likely another one.
+# A larger share of images without a face is an error: the folder is likely another one.
 MAX_SKIPPED = 0.5
 # A thread takes up to 1.2 GB.
 MOST_WORKERS = 8
-# The sheet shows this many pictures, in rows of so many.
-SHEET_PICTURES, SHEET_COLUMNS, SHEET_CELL = 64, 4, 192
+# The sheet shows this many images, in rows of so many.
+SHEET_IMAGES, SHEET_COLUMNS, SHEET_CELL = 64, 4, 192
 QUAD_COLOUR = (255, 0, 60)
 
 
@@ -48,12 +48,12 @@ def align_files(
 
     Writes NAME.png for every photograph with a face, then `alignment.json` (quads, landmarks,
     scores, and what was skipped and why) and `overlays/sheet_000.png` (the first 64 with their
-    quads, and aligned). The same call goes on after a stop, see `run_job`.
+    quads, and aligned). The same call continues after a stop, see `run_job`.
 
     Args:
-      source: picture file or folder.
+      source: image file or folder.
       out: folder, made where missing.
-      size: side of the aligned pictures.
+      size: side of the aligned images.
       landmarks: "litert" or "dlib".
       dlib_file: dlib's landmark file, for "dlib".
       max_skipped: share of the photographs that may have no face or be unreadable; None: 0.5.
@@ -65,13 +65,13 @@ def align_files(
       The report, as in `alignment.json`.
 
     Raises:
-      InputError: no or colliding pictures, too many skipped ones, a size outside of 16 ... 2048,
+      InputError: no or colliding images, too many skipped ones, a size outside of 16 ... 2048,
         missing packages or files, or an `out` that cannot be used.
       MachineError: the disk is full or fails.
     """
     if not SMALLEST <= size <= LARGEST:
         raise InputError(f"size: {size}, expected {SMALLEST} to {LARGEST}")
-    files = PictureFiles(source)
+    files = ImageFiles(source)
     files.check_results(Path(out), own_files=())
     faces = Faces(Alignment(landmarks=landmarks, dlib_file=dlib_file), size=size)
     return run_job(
@@ -85,7 +85,7 @@ def align_files(
     )
 
 
-class AlignmentJob(PictureJob):
+class AlignmentJob(ImageJob):
     """Photographs to aligned faces."""
 
     command = "align"
@@ -93,7 +93,7 @@ class AlignmentJob(PictureJob):
     report_file = REPORT
 
     def __init__(self, faces: Faces, source: str | Path):
-        """Declares the alignment of the pictures of `source`."""
+        """Declares the alignment of the images of `source`."""
         self._faces = faces
         own = {name: faces.alignment.options()[name] for name in ("landmarks", "dlib_file")}
         self.options = {"input": str(Path(source).absolute()), "size": faces.size, **own}
@@ -117,32 +117,32 @@ class AlignmentJob(PictureJob):
             "score": round(loaded.face.score, 4),
             "num_faces": loaded.num_faces,
         }
-        return Result({f"{item.name}.png": encode_png(loaded.picture)}, {"entry": facts})
+        return Result({f"{item.name}.png": encode_png(loaded.image)}, {"entry": facts})
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws the sheet."""
         records = list(finished.records)
         with concurrent.futures.ThreadPoolExecutor(min(default_workers(), MOST_WORKERS)) as pool:
-            shown = pool.map(lambda record: _cells(out, record), records[:SHEET_PICTURES])
+            shown = pool.map(lambda record: _cells(out, record), records[:SHEET_IMAGES])
             cells = [pair for pair in shown if pair]
         if cells:
             (out / SHEET).parent.mkdir(exist_ok=True)
-            save_picture(out / SHEET, _sheet(cells))
+            save_image(out / SHEET, _sheet(cells))
         tell_of_several({r["file"]: r["entry"]["num_faces"] for r in records})
         return {
             "size": self._faces.size,
             "landmarks": self._faces.alignment.landmarks,
-            "pictures": {r["name"]: {"source": r["file"], **r["entry"]} for r in records},
+            "images": {r["name"]: {"source": r["file"], **r["entry"]} for r in records},
         }
 
 
 def _cells(out: Path, record: dict[str, Any]) -> list[np.ndarray]:
     """A photograph with its quad, and its face, small; nothing where the photograph is gone."""
     try:
-        photo = read_picture(record["file"])
+        photo = read_image(record["file"])
     except InputError:
         return []
-    face = read_picture(out / f"{record['name']}.png")
+    face = read_image(out / f"{record['name']}.png")
     return [_outlined(photo, np.array(record["entry"]["quad"])), _thumbnail(face)]
 
 
@@ -163,17 +163,17 @@ def _outlined(photo: np.ndarray, quad: np.ndarray) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    size = (min(SHEET_CELL, picture.shape[0]),) * 2
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    size = (min(SHEET_CELL, image.shape[0]),) * 2
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
 def _sheet(cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Rows of pairs: a photograph with its quad, and the face aligned."""
     columns = max(min(SHEET_COLUMNS, len(cells)), 1)
     white = np.full((1, 1, 3), 255, np.uint8)
-    flat = [picture for pair in cells for picture in pair]
+    flat = [image for pair in cells for image in pair]
     flat += [white] * (-len(flat) % (2 * columns))
-    flat = [picture.astype(np.float32) / 127.5 - 1 for picture in flat]
+    flat = [image.astype(np.float32) / 127.5 - 1 for image in flat]
     rows = [flat[i : i + 2 * columns] for i in range(0, len(flat), 2 * columns)]
     return grids.draw_grid(rows, ["photograph", "aligned"] * columns)

@@ -8,16 +8,16 @@ import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs import latents as latent_files
-from interestyle_jax.jobs.job import Item, PictureJob, Source
+from interestyle_jax.jobs.job import ImageJob, Item, Source
 from interestyle_jax.jobs.pipeline import Batch, make_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import Shard
 
 
 class FolderState:
-    """The pictures of a source, held against the progress and the files of an output folder."""
+    """The images of a source, held against the progress and the files of an output folder."""
 
-    def __init__(self, job: PictureJob, source: Source, progress: Progress):
+    def __init__(self, job: ImageJob, source: Source, progress: Progress):
         """Opens the latents that an earlier run has joined."""
         self.job, self.source, self.progress = job, source, progress
         self.out: Path = progress.out
@@ -30,7 +30,7 @@ class FolderState:
         self.joined = _open_joined(self.out) if self.job.latents_shape else None
 
     def refuse_foreign_files(self) -> None:
-        """Raises InputError where a file is in the place of one that all pictures share."""
+        """Raises InputError where a file is in the place of one that all images share."""
         names = [name for name in self.job.own_files if (self.out / name).exists()]
         if names:
             raise InputError(
@@ -39,20 +39,20 @@ class FolderState:
             )
 
     def part(self, shard: Shard) -> Iterator[Item]:
-        """The pictures of a shard."""
+        """The images of a shard."""
         size = self.job.batch_size
         for first in range(shard.index * size, len(self.source), shard.count * size):
             for index in range(first, min(first + size, len(self.source))):
                 yield self.source[index]
 
     def part_size(self, shard: Shard) -> int:
-        """How many pictures a shard has."""
+        """How many images a shard has."""
         size = self.job.batch_size
         firsts = range(shard.index * size, len(self.source), shard.count * size)
         return sum(min(size, len(self.source) - first) for first in firsts)
 
     def waiting(self, shard: Shard) -> list[int]:
-        """Indices of the pictures that are left to do, whose names are noted as planned."""
+        """Indices of the images that are left to do, whose names are noted as planned."""
         left = [item.index for item in self.part(shard) if not self.is_done(item)]
         self.progress.plan((self.source[index].name for index in left), self.job.outputs)
         self.remove_unfinished(
@@ -69,14 +69,14 @@ class FolderState:
                     path.unlink(missing_ok=True)
 
     def is_done(self, item: Item) -> bool:
-        """Whether the picture is as its line says, and so are its files and latents."""
+        """Whether the image is as its line says, and so are its files and latents."""
         record = self.progress.find(item.name)
         if record is None or "skipped" in record or not self._is_same(item, record):
             return False
         return record["latents"] is None or self._has_latents(record)
 
     def is_skipped(self, item: Item) -> bool:
-        """Whether the picture was skipped when it was last looked at."""
+        """Whether the image was skipped when it was last looked at."""
         record = self.progress.find(item.name)
         return record is not None and "skipped" in record
 
@@ -97,7 +97,7 @@ class FolderState:
         return self.joined is not None and record["name"] in self.joined
 
     def batches(self, waiting: Sequence[int]) -> Iterator[Batch]:
-        """These pictures in batches, each in its row."""
+        """These images in batches, each in its row."""
         size = self.job.batch_size
         items: list[Item] = []
         for index in waiting:
@@ -108,7 +108,7 @@ class FolderState:
         yield make_batches(items, size)
 
     def read_latents(self, name: str) -> np.ndarray:
-        """The latents of a picture that is done, of the job's `latents_shape`."""
+        """The latents of an image that is done, of the job's `latents_shape`."""
         file, row = self.progress.find(name)["latents"]
         rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
         return self.joined[name] if rows is None else rows[row]

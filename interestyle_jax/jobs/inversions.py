@@ -1,4 +1,4 @@
-"""The job behind `interestyle invert`: picture files in, inversions and latents out."""
+"""The job behind `interestyle invert`: image files in, inversions and latents out."""
 
 import hashlib
 import json
@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from interestyle_jax.data.pictures import encode_png, read_picture, save_picture
+from interestyle_jax.data.images import encode_png, read_image, save_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
-from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
-from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.image_files import ImageFiles
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.parallel.sharding import make_mesh
@@ -47,25 +47,25 @@ def invert_files(
     shard: Shard = WHOLE,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Inverts a picture, or every picture of a folder, on all devices of this process.
+    """Inverts an image, or every image of a folder, on all devices of this process.
 
     Writes NAME.png (y_hat_N) for every input NAME, then `latents.npz` (`names`, `w_plus`
     [n, N, L, D]; where this would be above 4 GiB, `latents-00000-of-00007.npz` and so on),
     `grid.png` (input, y_hat_1 ... y_hat_N and the error of the first 16) and `report.json`. The
-    same call goes on after a stop, see `run_job`.
+    same call continues after a stop, see `run_job`.
 
     With an `alignment` the input is the photograph's face, aligned. NAME_pasted.png is the
     photograph with its inversion pasted back.
 
     Args:
       weights: name or directory of weights with a generator, an encoder and w_avg.
-      source: picture file or folder.
+      source: image file or folder.
       out: folder, made where missing.
       num_steps: N; None as in `Model.invert`.
       dtype: type of the networks' maps, as in `load`.
-      batch_size: pictures a compiled call, raised to a multiple of the devices; None: 8 a device.
-      alignment: None takes pictures as they are.
-      max_skipped: share of the pictures that may be skipped as unreadable, or without a face;
+      batch_size: images a compiled call, raised to a multiple of the devices; None: 8 a device.
+      alignment: None takes images as they are.
+      max_skipped: share of the images that may be skipped as unreadable, or without a face;
         None: 0.01, and 0.5 with an alignment.
       workers: threads that read and write, as in `run_job`.
       shard: the part of this process.
@@ -75,8 +75,8 @@ def invert_files(
       The report.
 
     Raises:
-      InputError: unknown weights, a part missing in them, no pictures, names that collide, too
-        many skipped pictures, weights that do not see squares, or an `out` that cannot be used.
+      InputError: unknown weights, a part missing in them, no images, names that collide, too
+        many skipped images, weights that do not see squares, or an `out` that cannot be used.
       MachineError: the disk is full or fails.
     """
     out = Path(out)
@@ -84,7 +84,7 @@ def invert_files(
     mesh = make_mesh(devices=devices) if len(devices) > 1 else None
     model = load(weights, dtype=dtype, mesh=mesh)
     model.require_inversion()
-    files = PictureFiles(source)
+    files = ImageFiles(source)
     pasted = alignment is not None and alignment.paste_back
     files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
     if batch_size is not None and batch_size < 1:
@@ -117,8 +117,8 @@ class _Input(NamedTuple):
     face: AlignedFace | None
 
 
-class InversionJob(PictureJob):
-    """Pictures to inversions."""
+class InversionJob(ImageJob):
+    """Images to inversions."""
 
     command = "invert"
     own_files = OWN_FILES
@@ -126,7 +126,7 @@ class InversionJob(PictureJob):
     def __init__(
         self,
         model: Model,
-        files: PictureFiles,
+        files: ImageFiles,
         source: str | Path,
         *,
         num_steps: int,
@@ -153,13 +153,13 @@ class InversionJob(PictureJob):
         return (f"{name}.png", f"{name}_pasted.png") if self._pasted else (f"{name}.png",)
 
     def load(self, item: Item) -> _Input:
-        """The picture as the encoder sees it."""
+        """The image as the encoder sees it."""
         face = None if self._faces is None else self._faces.align(item.source)
-        picture = read_picture(item.source) if face is None else face.picture
-        image = encoder_input(picture, self._model.input_shape)
+        pixels = read_image(item.source) if face is None else face.image
+        image = encoder_input(pixels, self._model.input_shape)
         needs_face = self._pasted and self._faces.alignment.mask is not None
         if face is not None and not needs_face:
-            face = face._replace(picture=None)
+            face = face._replace(image=None)
         return _Input(image, face)
 
     def compute(self, rows: Sequence[_Input | None]) -> dict[str, jax.Array]:
@@ -172,7 +172,7 @@ class InversionJob(PictureJob):
         return _to_save(inversion.w_plus, inversion.images)
 
     def save(self, item: Item, loaded: _Input, row: dict[str, np.ndarray]) -> Result:
-        """The files of a picture.
+        """The files of an image.
 
         Raises:
           InputError: the inversion is not finite.
@@ -200,7 +200,7 @@ class InversionJob(PictureJob):
             grid = grids.draw_grid(
                 [row for _, row in rows], ["input", *labels, "error"], row_labels=names
             )
-            save_picture(out / "grid.png", grid)
+            save_image(out / "grid.png", grid)
         report = {
             "num_steps": self._num_steps,
             "inputs": {record["name"]: record["file"] for record in finished.records},
@@ -229,7 +229,7 @@ class InversionJob(PictureJob):
         return report
 
     def _grid_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
-        """Names and pictures of the first inputs; drawn from latents, so that a stop loses none."""
+        """Names and images of the first inputs; drawn from latents, so that a stop loses none."""
         rows = []
         shape = self._model.input_shape
         for record in finished.records:
@@ -239,19 +239,19 @@ class InversionJob(PictureJob):
             try:
                 image = self.load(Item(0, name, file)).image
             except InputError:
-                # The picture is gone, its inversion is not.
+                # The image is gone, its inversion is not.
                 continue
             drawn = self._model.synthesize(jax.device_put(finished.latents[name]))
             images = list(jax.device_get(crop_to_shape(drawn, shape)))
-            images[-1] = read_picture(out / f"{name}.png").astype(np.float32) / 127.5 - 1
+            images[-1] = read_image(out / f"{name}.png").astype(np.float32) / 127.5 - 1
             small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
-            rows.append((name, [image, *images, grids.error_picture(image, small)]))
+            rows.append((name, [image, *images, grids.error_image(image, small)]))
         return rows
 
 
 @jax.jit
 def _to_save(w_plus: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
-    """w_plus [N, B, L, D], images [1, B, R, R, 3] -> what is saved, rows first: 8-bit pictures."""
+    """w_plus [N, B, L, D], images [1, B, R, R, 3] -> what is saved, rows first: 8-bit images."""
     scaled = jnp.clip(images[-1] * 127.5 + 127.5, 0, 255)
     finite = jnp.isfinite(images[-1]).all((1, 2, 3)) & jnp.isfinite(w_plus).all((0, 2, 3))
     image = jnp.rint(scaled).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""What a command declares of itself to be run as a picture job."""
+"""What a command declares of itself to be run as an image job."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ from interestyle_jax.jobs.latents import LatentFile
 
 
 class Item(NamedTuple):
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
-      index: its place among all pictures, 0, 1, ...
+      index: its place among all images, 0, 1, ...
       name: of its results, unique.
-      source: what `PictureJob.load` reads, as a file's path.
+      source: what `ImageJob.load` reads, as a file's path.
     """
 
     index: int  # type: ignore[assignment]
@@ -26,20 +26,20 @@ class Item(NamedTuple):
 
 
 class Source(Protocol):
-    """Pictures in a fixed order, cheap to list; what is in them is read by `PictureJob.load`."""
+    """Images in a fixed order, cheap to list; what is in them is read by `ImageJob.load`."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Item: ...
 
     def state(self, item: Item) -> dict[str, Any]:
-        """What changes when the picture changes, as JSON; raises InputError where it is gone."""
+        """What changes when the image changes, as JSON; raises InputError where it is gone."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a picture leaves behind.
+    """What an image leaves behind.
 
     Attributes:
       files: {path below the output folder: content}.
@@ -54,15 +54,15 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """All pictures of a job when the last process has done its part.
+    """All images of a job when the last process has done its part.
 
     Attributes:
-      records: {name, "file" and what else `Source.state` and `Result.facts` hold} of every picture
+      records: {name, "file" and what else `Source.state` and `Result.facts` hold} of every image
         that was done, in the source's order; an iterable to be read again, not a list.
       num_done: how many these are.
       skipped: {"name", "file", "skipped": reason} of the others.
       latents: the joined latents, or None where the job has none.
-      num_new: pictures that this process did.
+      num_new: images that this process did.
       seconds_per_image: of this process, after its first batch; None for one batch.
     """
 
@@ -74,18 +74,18 @@ class Finished:
     seconds_per_image: float | None
 
 
-class PictureJob:
-    """A command on many pictures: `load` -> `compute` -> `save` of each, `finish` of all.
+class ImageJob:
+    """A command on many images: `load` -> `compute` -> `save` of each, `finish` of all.
 
     `load` and `save` run in a pool of threads; `compute` only starts the work of a batch, which is
-    fetched while the next one runs. A batch is always the same pictures in the same rows, whoever
+    fetched while the next one runs. A batch is always the same images in the same rows, whoever
     computes it: results do not depend on what was done before a stop, nor on the shards.
 
     Attributes:
       command: name of the command; an output folder belongs to one.
       options: all that results depend on, as JSON; an output folder belongs to one set.
       report_options: what the report alone depends on, as JSON; may change between calls.
-      batch_size: pictures a call of `compute`.
+      batch_size: images a call of `compute`.
       latents_shape: shape of `Result.latents`, or None.
       own_files: paths below the output folder of what `finish` writes.
       report_file: the report's path there, one of them.
@@ -100,24 +100,24 @@ class PictureJob:
     report_file: str = "report.json"
 
     def outputs(self, name: str) -> tuple[str, ...]:
-        """Paths below the output folder that the picture of this name may leave."""
+        """Paths below the output folder that the image of this name may leave."""
         raise NotImplementedError
 
     def load(self, item: Item) -> Any:
-        """Reads a picture; InputError skips it."""
+        """Reads an image; InputError skips it."""
         raise NotImplementedError
 
     def compute(self, rows: Sequence[Any | None]) -> Any:
-        """Starts a batch: what `load` gave, None in rows without a picture.
+        """Starts a batch: what `load` gave, None in rows without an image.
 
         Returns arrays with a leading axis of rows, on the device; or None without a device's work.
         """
         del rows
 
     def save(self, item: Item, loaded: Any, row: Any) -> Result:
-        """What the picture leaves; `row` is its row of what `compute` returned, as NumPy arrays."""
+        """What the image leaves; `row` is its row of what `compute` returned, as NumPy arrays."""
         raise NotImplementedError
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
-        """Writes what all pictures share, other than the report, which it returns."""
+        """Writes what all images share, other than the report, which it returns."""
         raise NotImplementedError

@@ -39,7 +39,7 @@ class LatentWriter:
         self._file: BinaryIO | None = None
 
     def add(self, latents: Float[np.ndarray, "N L D"]) -> int:
-        """Appends one picture's latents [N, L, D]; returns their row."""
+        """Appends one image's latents [N, L, D]; returns their row."""
         with self._told():
             if self._file is None:
                 self._file = self._path.open("xb")
@@ -88,7 +88,7 @@ class LatentFile:
     """`names` and `w_plus` of an output folder or a file, read when asked for.
 
     Attributes:
-      names: the pictures' names, in order.
+      names: the images' names, in order.
       paths: the files they lie in.
     """
 
@@ -119,7 +119,7 @@ class LatentFile:
         return name in self._index
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """w_plus [N, L, D] of a picture, float32."""
+        """w_plus [N, L, D] of an image, float32."""
         i = self._index[name]
         part = int(np.searchsorted(self._firsts, i, "right")) - 1
         return np.array(self._parts[part][i - self._firsts[part]], np.float32)
@@ -132,7 +132,7 @@ def write_latents(
 
     Args:
       folder: where to.
-      names: the pictures.
+      names: the images.
       read: name -> float32 of `shape`; may read the files that are replaced.
       shape: (N, L, D).
 
@@ -158,7 +158,7 @@ def write_latents(
     with contextlib.ExitStack() as files:
         for name, own in parts.items():
             file = files.enter_context(whole_file(folder / name))
-            _write_npz(file, own, (read(picture) for picture in own), shape)
+            _write_npz(file, own, (read(image) for image in own), shape)
     for path in old:
         if path.name not in parts:
             path.unlink(missing_ok=True)

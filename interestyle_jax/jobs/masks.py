@@ -1,4 +1,4 @@
-"""The job behind `interestyle masks`: pictures in, label maps and interest masks out."""
+"""The job behind `interestyle masks`: images in, label maps and interest masks out."""
 
 import collections
 import threading
@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from interestyle_jax.data.layouts import list_tree
-from interestyle_jax.data.pictures import (
+from interestyle_jax.data.images import (
     encode_png,
-    is_picture,
-    list_pictures,
-    read_picture,
-    save_picture,
+    is_image,
+    list_images,
+    read_image,
+    save_image,
 )
+from interestyle_jax.data.layouts import list_tree
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
 from interestyle_jax.interest.providers import MaskProvider, Masks, make_provider
-from interestyle_jax.jobs.job import Finished, Item, PictureJob, Result
-from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.image_files import ImageFiles
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
 from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
@@ -43,21 +43,21 @@ def write_masks(
     shard: Shard = WHOLE,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Writes the masks of pictures; a second call goes on where the first was stopped.
+    """Writes the masks of images; a second call continues where the first was stopped.
 
-    Into `out`, for every picture NAME: `labels/NAME.png` (indices of the provider's labels),
+    Into `out`, for every image NAME: `labels/NAME.png` (indices of the provider's labels),
     `interest/NAME.png` and, where the provider knows faces, `face/NAME.png` (0 and 255, not
     dilated). Then `overlays/sheet_000.png` ... and `report.json`. See `run_job`.
 
     Args:
-      images: a folder of pictures (those below it where it holds none itself), or their paths.
+      images: a folder of images (those below it where it holds none itself), or their paths.
       out: the folder to write; one provider with one set of options a folder.
       provider: name of a provider.
       options: the provider's options, see `make_provider`.
-      tiny: share of the picture below which an interest region counts as tiny.
-      max_skipped: share of the pictures that may go without masks, as unreadable or unpaired;
+      tiny: share of the image below which an interest region counts as tiny.
+      max_skipped: share of the images that may go without masks, as unreadable or unpaired;
         None: 0.01.
-      num_sheets: sheets of 5 x 4 pictures at most, taken evenly from all; 0 for none.
+      num_sheets: sheets of 5 x 4 images at most, taken evenly from all; 0 for none.
       workers: threads; None: one a core.
       shard: the part of this process.
       command: the command line, for the report.
@@ -66,7 +66,7 @@ def write_masks(
       The report.
 
     Raises:
-      InputError: no pictures, two of one name, a bad option, too many pictures without masks, or
+      InputError: no images, two of one name, a bad option, too many images without masks, or
         an `out` that holds other things under these names.
       MachineError: the disk is full or fails.
     """
@@ -79,18 +79,18 @@ def write_masks(
     job = MaskJob(provider, options, tiny=tiny, num_sheets=num_sheets)
     report = run_job(
         job,
-        PictureFiles(_picture_files(images, out)),
+        ImageFiles(_image_files(images, out)),
         out,
         shard=shard,
         max_skipped=0.01 if max_skipped is None else max_skipped,
         workers=default_workers() if workers is None else max(1, workers),
         command=command,
     )
-    return report | {"new_pictures": report["num_new"]}
+    return report | {"new_images": report["num_new"]}
 
 
-class MaskJob(PictureJob):
-    """Pictures to masks."""
+class MaskJob(ImageJob):
+    """Images to masks."""
 
     command = "masks"
 
@@ -114,17 +114,17 @@ class MaskJob(PictureJob):
 
     def load(self, item: Item) -> Masks:
         """The masks."""
-        picture = read_picture(item.source)
+        image = read_image(item.source)
         if self._name in WHOLE_MACHINE:
             with self._one_at_a_time:
-                return self._provider(picture, name=item.name)
+                return self._provider(image, name=item.name)
         if not hasattr(self._own, "provider"):
             # Interpreters of small networks serve one thread each.
             self._own.provider = make_provider(self._name, **self._options)
-        return self._own.provider(picture, name=item.name)
+        return self._own.provider(image, name=item.name)
 
     def save(self, item: Item, loaded: Masks, row: None) -> Result:
-        """The files of a picture, and its shares."""
+        """The files of an image, and its shares."""
         del row
         parts = {"labels": loaded.labels[..., None], "interest": loaded.interest}
         if loaded.face is not None:
@@ -146,23 +146,23 @@ class MaskJob(PictureJob):
             "skipped": [{"file": r["file"], "reason": r["skipped"]} for r in finished.skipped],
             "sheets": _write_sheets(out, records, self._num_sheets),
             "options": self.options["options"],
-            "new_pictures": finished.num_new,
+            "new_images": finished.num_new,
         }
 
 
-def _picture_files(images: str | Path | Sequence[Path], out: Path) -> list[Path]:
+def _image_files(images: str | Path | Sequence[Path], out: Path) -> list[Path]:
     if isinstance(images, str | Path):
         images = Path(images)
-        if images.is_dir() and not any(map(is_picture, images.iterdir())):
+        if images.is_dir() and not any(map(is_image, images.iterdir())):
             below = out.absolute()
             return [p for p in list_tree(images) if below not in p.absolute().parents]
-        return list_pictures(images)
+        return list_images(images)
     files = sorted(map(Path, images), key=lambda path: (path.stem, str(path)))
     for one, other in zip(files, files[1:], strict=False):
         if one.stem == other.stem:
             raise InputError(f"{other}: has the same name as {one} up to the suffix")
     if not files:
-        raise InputError("images: no picture given")
+        raise InputError("images: no image given")
     return files
 
 
@@ -173,28 +173,28 @@ def _report(
     empty = [r["name"] for r in records if r["interest"] == 0]
     small = [r["name"] for r in records if 0 < r["interest"] < tiny]
     pixels: collections.Counter[int] = collections.Counter()
-    pictures: collections.Counter[int] = collections.Counter()
+    images: collections.Counter[int] = collections.Counter()
     for record in records:
         for index, share in record["labels"].items():
             pixels[int(index)] += share
-            pictures[int(index)] += 1
+            images[int(index)] += 1
     count = max(1, len(records))
     return {
         "provider": provider.name,
-        "num_pictures": len(records),
+        "num_images": len(records),
         "interest": {
             "mean_share": float(shares.mean()) if len(records) else None,
             "median_share": float(np.median(shares)) if len(records) else None,
             "empty": len(empty) / count,
             "tiny": len(small) / count,
             "tiny_below": tiny,
-            "empty_pictures": empty,
-            "tiny_pictures": small,
+            "empty_images": empty,
+            "tiny_images": small,
         },
         "labels": {
             provider.labels[index]: {
                 "mean_share": round(pixels[index] / count, 6),
-                "pictures": pictures[index],
+                "images": images[index],
             }
             for index in sorted(pixels)
         },
@@ -202,7 +202,7 @@ def _report(
 
 
 def _write_sheets(out: Path, records: Sequence[Mapping[str, Any]], num_sheets: int) -> int:
-    """Draws pictures taken evenly from all; sheets of an earlier run that are too many go."""
+    """Draws images taken evenly from all; sheets of an earlier run that are too many go."""
     places = min(len(records), max(0, num_sheets) * COLUMNS * ROWS)
     chosen = [records[i * len(records) // places] for i in range(places)]
     count = 0
@@ -210,7 +210,7 @@ def _write_sheets(out: Path, records: Sequence[Mapping[str, Any]], num_sheets: i
         tiles = [_tile(out, record) for record in chosen[start : start + COLUMNS * ROWS]]
         (sheet,) = sheets(tiles)
         (out / "overlays").mkdir(exist_ok=True)
-        save_picture(out / "overlays" / f"sheet_{count:03d}.png", sheet)
+        save_image(out / "overlays" / f"sheet_{count:03d}.png", sheet)
         count += 1
     for path in sorted((out / "overlays").glob("sheet_[0-9][0-9][0-9].png")):
         if int(path.stem.removeprefix("sheet_")) >= count:
@@ -220,10 +220,10 @@ def _write_sheets(out: Path, records: Sequence[Mapping[str, Any]], num_sheets: i
 
 def _tile(out: Path, record: Mapping[str, Any]) -> Tile:
     name = f"{record['name']}.png"
-    face = read_picture(out / "face" / name)[..., :1] if record["face"] is not None else None
-    interest = read_picture(out / "interest" / name)[..., :1]
+    face = read_image(out / "face" / name)[..., :1] if record["face"] is not None else None
+    interest = read_image(out / "interest" / name)[..., :1]
     caption = f"{record['name']}  {100 * record['interest']:.1f} %"
-    return Tile(read_picture(record["file"]), interest, face, caption)
+    return Tile(read_image(record["file"]), interest, face, caption)
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Loading, computing and saving at the same time, with a bounded number of pictures in between."""
+"""Loading, computing and saving at the same time, with a bounded number of images in between."""
 
 import collections
 import concurrent.futures
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from interestyle_jax.errors import InputError, is_machine_failure
-from interestyle_jax.jobs.job import Item, PictureJob, Result, Source
+from interestyle_jax.jobs.job import ImageJob, Item, Result, Source
 from interestyle_jax.jobs.whole_files import write_whole
 
 MOST_WORKERS = 16
@@ -21,10 +21,10 @@ AHEAD, ON_DEVICE, SAVING = 2, 2, 2
 
 
 class Outcome(NamedTuple):
-    """What became of a picture.
+    """What became of an image.
 
     Attributes:
-      item: the picture.
+      item: the image.
       state: `Source.state` before it was read.
       result: what it left, its files written; None where it was skipped.
       reason: why it was skipped.
@@ -44,7 +44,7 @@ class _Loaded(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The pictures of a batch by row, None where a row has none to do."""
+    """The images of a batch by row, None where a row has none to do."""
 
     rows: tuple[Item | None, ...]
 
@@ -57,18 +57,18 @@ def default_workers() -> int:
 
 
 def run_batches(
-    job: PictureJob, source: Source, batches: Iterable[Batch], out: Path, *, workers: int
+    job: ImageJob, source: Source, batches: Iterable[Batch], out: Path, *, workers: int
 ) -> Iterator[tuple[list[Outcome], float]]:
     """Yields the outcomes of every batch, in order, and the time at which the device was done.
 
-    Pictures are loaded and saved by `workers` threads. The device works on batch k + 1 before the
+    Images are loaded and saved by `workers` threads. The device works on batch k + 1 before the
     results of batch k are fetched.
 
-    Raises what the job raises; InputError of one picture skips it, as does a file that the system
+    Raises what the job raises; InputError of one image skips it, as does a file that the system
     will not give.
     """
     batches = iter(batches)
-    # Jobs of one picture a batch keep all threads busy too.
+    # Jobs of one image a batch keep all threads busy too.
     more = math.ceil(workers / job.batch_size)
     loading, computing, saving = (collections.deque() for _ in range(3))
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="job")
@@ -124,7 +124,7 @@ def run_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(job: PictureJob, source: Source, item: Item) -> _Loaded:
+def _load(job: ImageJob, source: Source, item: Item) -> _Loaded:
     state: dict[str, Any] = {"file": str(item.source)}
     try:
         state = source.state(item)
@@ -135,7 +135,7 @@ def _load(job: PictureJob, source: Source, item: Item) -> _Loaded:
         return _Loaded(item, state, None, str(error))
 
 
-def _save(job: PictureJob, out: Path, loaded: _Loaded, row: Any) -> Outcome:
+def _save(job: ImageJob, out: Path, loaded: _Loaded, row: Any) -> Outcome:
     item, state, content, reason = loaded
     result = None
     if not reason:
@@ -146,7 +146,7 @@ def _save(job: PictureJob, out: Path, loaded: _Loaded, row: Any) -> Outcome:
                 raise
             reason = str(error)
     if result is None:
-        # Of a run before, when the picture could be used.
+        # Of a run before, when the image could be used.
         for name in job.outputs(item.name):
             (out / name).unlink(missing_ok=True)
         return Outcome(item, state, None, reason)

@@ -2,8 +2,8 @@
 
 Each process appends to a file of its own: `progress.jsonl`, or `progress-00001-of-00004.jsonl` for
 part 1 of 4. The first line says to which command and options the folder belongs. A line
-{"planned": names} comes before the first file of these pictures, so that their files are known as
-the command's own; then a line for every picture whose files are whole, or that was skipped. A last
+{"planned": names} comes before the first file of these images, so that their files are known as
+the command's own; then a line for every image whose files are whole, or that was skipped. A last
 line that was cut off counts as not written; every line but the first has a checksum.
 """
 
@@ -30,7 +30,7 @@ _FILE = re.compile(r"progress(-(\d{5,})-of-(\d{5,}))?\.jsonl")
 class Progress:
     """The progress files of an output folder; a context that closes them.
 
-    In memory is where each picture's line lies, not what it says.
+    In memory is where each image's line lies, not what it says.
     """
 
     def __init__(self, out: Path, *, command: str, options: Mapping[str, Any], shard: Shard):
@@ -91,7 +91,7 @@ class Progress:
         return not self._lines and not self._planned
 
     def plan(self, names: Iterable[str], outputs: Callable[[str], Iterable[str]]) -> None:
-        """Notes pictures of which files, `outputs(name)` below the folder, will be written.
+        """Notes images of which files, `outputs(name)` below the folder, will be written.
 
         Raises:
           InputError: a file that exists already and is not of this command.
@@ -110,7 +110,7 @@ class Progress:
             self.add([{"planned": new}])
 
     def find(self, name: str) -> dict[str, Any] | None:
-        """The last line of a picture, or None."""
+        """The last line of an image, or None."""
         if name not in self._lines:
             return None
         path, offset, _ = self._lines[name]
@@ -170,7 +170,7 @@ class Progress:
             yield
 
     def close(self) -> None:
-        """Closes all files; what was made here goes where no picture was finished."""
+        """Closes all files; what was made here goes where no image was finished."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -186,7 +186,7 @@ class Progress:
                 folder.rmdir()
 
     def _has_outputs(self) -> bool:
-        """Whether a file was written of a picture that no line tells of."""
+        """Whether a file was written of an image that no line tells of."""
         paths = (path for name in self._planned for path in self._outputs(name))
         return any((self.out / path).exists() for path in paths)
 

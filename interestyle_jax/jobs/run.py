@@ -1,4 +1,4 @@
-"""Runs a picture job: the work, the skip budget, the latents, the report."""
+"""Runs an image job: the work, the skip budget, the latents, the report."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs import latents as latent_files
 from interestyle_jax.jobs.folder_state import FolderState
-from interestyle_jax.jobs.job import Finished, PictureJob, Source
+from interestyle_jax.jobs.job import Finished, ImageJob, Source
 from interestyle_jax.jobs.pipeline import Outcome, default_workers, run_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import WHOLE, Shard
@@ -21,14 +21,14 @@ from interestyle_jax.json_file import parse_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.one_line import one_line
 
-# Finished pictures are noted this often: what a kill may cost.
+# Finished images are noted this often: what a kill may cost.
 COMMIT_SECONDS = 1.0
 LISTED = 3
 MOST_TOLD = 10
 
 
 def run_job(
-    job: PictureJob,
+    job: ImageJob,
     source: Source,
     out: Path,
     *,
@@ -39,15 +39,15 @@ def run_job(
 ) -> dict[str, Any]:
     """Does this process' part of a job; the process that ends the last part writes the report.
 
-    The same call goes on after a stop: pictures that `progress.jsonl` knows, and whose source and
+    The same call continues after a stop: images that `progress.jsonl` knows, and whose source and
     files are as it says, are not done again. Results are the same as without the stop.
 
     Args:
       job: what to do.
-      source: the pictures; all processes see the same.
+      source: the images; all processes see the same.
       out: the output folder, which all processes share.
       shard: the part of this process.
-      max_skipped: share of the pictures that may be skipped.
+      max_skipped: share of the images that may be skipped.
       workers: threads that load and save; None: one a core.
       command: the command line, for the report.
 
@@ -55,9 +55,9 @@ def run_job(
       The report, with "status" "done"; "part done" where other processes have not ended theirs.
 
     Raises:
-      InputError: too many pictures skipped, an `out` of another command or other options, or of a
+      InputError: too many images skipped, an `out` of another command or other options, or of a
         running process, or what the job raises.
-      MachineError: the disk is full or fails. What is finished stays; the same call goes on.
+      MachineError: the disk is full or fails. What is finished stays; the same call continues.
     """
     if not 0 <= max_skipped <= 1:
         raise InputError(f"--max-skipped: {max_skipped:g}, expected a share from 0 to 1")
@@ -74,7 +74,7 @@ def run_job(
 
 class _Run:
     def __init__(self, job, source, progress, max_skipped, workers):
-        self.job: PictureJob = job
+        self.job: ImageJob = job
         self.source: Source = source
         self.progress: Progress = progress
         self.out: Path = progress.out
@@ -84,7 +84,7 @@ class _Run:
         self.num_new = 0
 
     def work(self, waiting: Sequence[int], total: int) -> float | None:
-        """Does the pictures; returns seconds a picture after the first batch."""
+        """Does the images; returns seconds an image after the first batch."""
         if not waiting:
             return None
         writer = latent_files.LatentWriter(self.out) if self.job.latents_shape else None
@@ -104,7 +104,7 @@ class _Run:
         done = total - len(waiting)
         try:
             with tqdm(
-                total=total, initial=done, desc=self.job.command, unit="picture", smoothing=0.05
+                total=total, initial=done, desc=self.job.command, unit="image", smoothing=0.05
             ) as bar:
                 outcomes = run_batches(
                     self.job,
@@ -146,7 +146,7 @@ class _Run:
         return (times[1] - times[0]) / rest if rest else None
 
     def _is_known(self, record: Mapping[str, Any]) -> bool:
-        """Whether the picture's last line says the same."""
+        """Whether the image's last line says the same."""
         return record.items() <= (self.progress.find(record["name"]) or {}).items()
 
     def _record(self, outcome: Outcome, writer) -> dict[str, Any]:
@@ -173,7 +173,7 @@ class _Run:
             raise InputError(reasons)
         more = f" and {len(skipped) - LISTED} more" if len(skipped) > LISTED else ""
         raise InputError(
-            f"{len(skipped)} of {total} pictures cannot be used, more than "
+            f"{len(skipped)} of {total} images cannot be used, more than "
             f"--max-skipped={self.max_skipped:g} allows: {reasons}{more}"
         )
 
@@ -193,7 +193,7 @@ class _Run:
             return {"status": "part done", "num_images": self.num_new, "num_left": num_left}
         self._check_skipped(skipped, len(self.source))
         if not done:
-            raise InputError(f"no picture can be used: {skipped[0]['skipped']}")
+            raise InputError(f"no image can be used: {skipped[0]['skipped']}")
         before = self._report_before(done, len(skipped))
         if before is not None:
             return before | {"num_new": self.num_new}
@@ -257,7 +257,7 @@ class _Run:
 
 
 class _Records:
-    """Lines of pictures, read anew at every pass."""
+    """Lines of images, read anew at every pass."""
 
     def __init__(self, run: _Run, indices: Sequence[int]):
         self._run, self._indices = run, indices
@@ -273,7 +273,7 @@ def _plain(value: Any) -> Any:
 
 
 def _tell(reason: str, count: int) -> None:
-    """Says on stderr that a picture is skipped, of the first MOST_TOLD."""
+    """Says on stderr that an image is skipped, of the first MOST_TOLD."""
     if count <= MOST_TOLD:
         tqdm.write(f"interestyle: skipped: {one_line(reason)}", file=sys.stderr)
     elif count == MOST_TOLD + 1:

@@ -17,13 +17,13 @@ from interestyle_jax.models.resample import blur, downsample
 def minibatch_stddev(
     x: Float[jax.Array, "B H W C"], *, group: int = 4
 ) -> Float[jax.Array, "B H W C+1"]:
-    """Appends the mean standard deviation over a group of pictures as one channel.
+    """Appends the mean standard deviation over a group of images as one channel.
 
     Members of a group lie B/group apart, as in the official code.
 
     Args:
       x: [B, H, W, C].
-      group: pictures a group (at most B); must divide B.
+      group: images a group (at most B); must divide B.
 
     Returns:
       [B, H, W, C + 1].
@@ -59,7 +59,7 @@ class Discriminator(nn.Module):
     """`images [B, R, R, 3] in [-1, 1] -> logits [B]`, positive for real.
 
     Attributes:
-      resolution: height and width of the pictures, a power of two.
+      resolution: height and width of the images, a power of two.
       channel_base: channels at resolution r are min(channel_max, channel_base // r).
       channel_max: most channels of a layer.
     """
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
     def __call__(
         self, images: Float[jax.Array, "B R R 3"], *, return_features: bool = False
     ) -> Float[jax.Array, "B ..."]:
-        """Judges pictures; with `return_features` gives the map before the stddev layer."""
+        """Judges images; with `return_features` gives the map before the stddev layer."""
         x = EqualConv(self.channels(self.resolution), 1, activation=True, name="from_rgb")(images)
         resolution = self.resolution
         while resolution > 4:

@@ -1,4 +1,4 @@
-"""Encoders E: a picture pair to a change of latents."""
+"""Encoders E: an image pair to a change of latents."""
 
 import math
 from collections.abc import Sequence
@@ -73,10 +73,10 @@ class StyleHeads(nn.Module):
 class BackboneEncoder(nn.Module):
     """IR-SE trunk whose last map feeds every style head; ReStyle's and IntereStyle's encoder.
 
-    `x [B, S, S, input_channels] -> delta [B, num_styles, w_dim]`, with x the picture and the
-    previous result side by side, both in [-1, 1] (6 channels), or the picture alone (3). With
+    `x [B, S, S, input_channels] -> delta [B, num_styles, w_dim]`, with x the image and the
+    previous result side by side, both in [-1, 1] (6 channels), or the image alone (3). With
     `train=True` apply with `mutable=["batch_stats"]`. The defaults are the official encoder for
-    1024 pictures; a side shorter than `input_size` is fine (cars: 192 x 256).
+    1024 images; a side shorter than `input_size` is fine (cars: 192 x 256).
 
     Attributes:
       num_styles: L, the rows of `w_plus`.

@@ -24,7 +24,7 @@ LABELS = (
     "pants", "torso skin", "scarf", "skirt", "face", "left arm", "right arm", "left leg",
     "right leg", "left shoe", "right shoe",
 )  # fmt: skip
-# Left and right change places in a mirrored picture.
+# Left and right change places in a mirrored image.
 MIRRORED = (*range(14), 15, 14, 17, 16, 19, 18)
 DILATIONS = (6, 12, 18)
 NORMALIZE_EPS = 1e-12
@@ -33,7 +33,7 @@ NORMALIZE_EPS = 1e-12
 class GraphReasoning(nn.Module):
     """What the label graphs add to every pixel: `features [B, H, W, C] -> [B, C]`.
 
-    Pixels gather in nodes, a sum, so nodes grow with the picture. The 7 source nodes pass three
+    Pixels gather in nodes, a sum, so nodes grow with the image. The 7 source nodes pass three
     graph layers, of which **the last two share one kernel**, as the official forward pass has it;
     after each of them the 20 target nodes read them by likeness and by the fixed transfer table,
     and pass a layer of their own.
@@ -117,7 +117,7 @@ class Graphonomy(nn.Module):
     def two_sided(
         self, x: Float[jax.Array, "B H W 3"], height: int, width: int
     ) -> Float[jax.Array, "B h w 20"]:
-        """Mean logits of a picture and its mirror image.
+        """Mean logits of an image and its mirror image.
 
         Resizing commutes with mirroring and averaging, so the official chain (to the input's size,
         mirrored back, averaged, to `height` x `width`) is two matrix products on the coarse mean.
@@ -147,7 +147,7 @@ class Graphonomy(nn.Module):
           ValueError: x is not [B, H, W, 3].
         """
         if x.ndim != 4 or x.shape[-1] != 3:
-            raise ValueError(f"pictures: expected [B, H, W, 3], got {x.shape}")
+            raise ValueError(f"images: expected [B, H, W, 3], got {x.shape}")
         x, low_level = xception.Xception(self.widths, self.middle_blocks, name="trunk")(x)
         x = self._pyramid(x)
         x = resize_corners(x, *low_level.shape[1:3])

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from interestyle_jax.models.products import Conv, matmul
 
-# Constants of the LPIPS v0.1 scaling layer, for pictures in [-1, 1].
+# Constants of the LPIPS v0.1 scaling layer, for images in [-1, 1].
 INPUT_MEAN = (-0.030, -0.088, -0.188)
 INPUT_STD = (0.458, 0.448, 0.450)
 NORMALIZE_EPS = 1e-10
@@ -32,7 +32,7 @@ LAYERS = {
 POOL_WINDOW = {"alex": 3, "vgg": 2}
 # Indices of the convolutions whose ReLU outputs are compared.
 TAPS = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
-# Smallest picture side for which every pooled map keeps at least one position.
+# Smallest image side for which every pooled map keeps at least one position.
 MIN_SIZE = {"alex": 31, "vgg": 16}
 
 
@@ -51,7 +51,7 @@ def normalize_channels(x: Float[jax.Array, "B h w C"]) -> Float[jax.Array, "B h 
     """Unit vectors over channels, x / (||x||_2 + 1e-10); x [B, h, w, C]. Zero vectors stay zero.
 
     The gradient at a zero vector is zero: the plain formula has NaN there, and such vectors are
-    usual where a mask blanks the picture.
+    usual where a mask blanks the image.
     """
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     positive = square > 0
@@ -60,11 +60,11 @@ def normalize_channels(x: Float[jax.Array, "B h w C"]) -> Float[jax.Array, "B h 
 
 
 class LPIPS(nn.Module):
-    """Perceptual distance of two pictures on the ReLU features of AlexNet or VGG16.
+    """Perceptual distance of two images on the ReLU features of AlexNet or VGG16.
 
     Attributes:
       network: 'alex' or 'vgg' (torchvision's AlexNet and VGG16 up to the last convolution).
-      dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of the pictures
+      dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of the images
         and parameters together. The distance itself is summed in float32 or wider.
 
     Parameters: `conv_{i}` {kernel [kh, kw, I, O], bias [O]} for every convolution in order and
@@ -99,11 +99,11 @@ class LPIPS(nn.Module):
           A list of [B, h, w, C], the shallowest first.
 
         Raises:
-          ValueError: pictures under 31 px (alex) or 16 px (vgg), whose maps would be empty.
+          ValueError: images under 31 px (alex) or 16 px (vgg), whose maps would be empty.
         """
         if x.ndim != 4 or x.shape[-1] != 3 or min(x.shape[1:3]) < MIN_SIZE[self.network]:
             raise ValueError(
-                f"LPIPS ({self.network}) got pictures of shape {x.shape}, expected [B, H, W, 3] "
+                f"LPIPS ({self.network}) got images of shape {x.shape}, expected [B, H, W, 3] "
                 f"with H and W at least {MIN_SIZE[self.network]}"
             )
         x = (x - jnp.asarray(INPUT_MEAN, x.dtype)) / jnp.asarray(INPUT_STD, x.dtype)
@@ -125,7 +125,7 @@ class LPIPS(nn.Module):
         features_a: Sequence[Float[jax.Array, "B _ _ _"]],
         features_b: Sequence[Float[jax.Array, "B _ _ _"]],
     ) -> Float[jax.Array, " B"]:
-        """Distance of two pictures whose `features` are known -> [B]."""
+        """Distance of two images whose `features` are known -> [B]."""
         return sum(self.compare_layers(features_a, features_b))  # type: ignore[return-value]
 
     def compare_layers(

@@ -1,4 +1,4 @@
-"""MoCo v2's ResNet50 as an embedder: likeness of pictures that are no faces.
+"""MoCo v2's ResNet50 as an embedder: likeness of images that are no faces.
 
 Source: ReStyle's and e4e's `moco_loss.py` and torchvision's `resnet.py`.
 """
@@ -55,14 +55,14 @@ class Bottleneck(nn.Module):
 class MocoEmbedder(nn.Module):
     """`images [B, H, W, 3] in [-1, 1] -> unit vectors [B, 2048]`.
 
-    Pictures are resized to `input_size` by `nearest_resize` and go through ResNet50 up to the
+    Images are resized to `input_size` by `nearest_resize` and go through ResNet50 up to the
     global mean; no ImageNet mean or deviation is applied, as in the official loss. Statistics are
     always the running ones.
 
     Attributes:
       units: blocks in each stage.
       width: channels of the stem and of the first stage's inner convolutions; doubles a stage.
-      input_size: the side that pictures are resized to.
+      input_size: the side that images are resized to.
     """
 
     units: Sequence[int] = (3, 4, 6, 3)

@@ -1,7 +1,7 @@
-"""MTCNN's three networks: proposals on a whole picture (P), and two rounds of refinement (R, O).
+"""MTCNN's three networks: proposals on a whole image (P), and two rounds of refinement (R, O).
 
 Offsets are shifts of a box's x1, y1, x2, y2 in units of its size; landmarks are five x, then five
-y, from the box's upper left corner in units of its size. Pictures are RGB,
+y, from the box's upper left corner in units of its size. Images are RGB,
 (value - 127.5) / 128.
 
 Source: the `mtcnn_pytorch` that the official ID metric carries.

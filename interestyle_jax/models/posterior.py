@@ -1,4 +1,4 @@
-"""A posterior of z for every picture: the encoder half of a variational autoencoder around G.
+"""A posterior of z for every image: the encoder half of a variational autoencoder around G.
 
 Source: VAE/GAN (Larsen et al. 2016, arXiv:1512.09300); the trunk is StyleGAN2's discriminator.
 """

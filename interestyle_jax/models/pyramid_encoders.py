@@ -17,11 +17,11 @@ from interestyle_jax.models.products import Conv
 class GradualStyleEncoder(nn.Module):
     """Feature pyramid over an IR-SE trunk; pSp's encoder.
 
-    `x [B, S, S, input_channels] -> delta [B, num_styles, w_dim]`, x a picture in [-1, 1]. The last
+    `x [B, S, S, input_channels] -> delta [B, num_styles, w_dim]`, x an image in [-1, 1]. The last
     map of the trunk, brought to twice and four times its size and added to the maps of the two
     stages before, gives three scales: rows below `middle_start` read the coarsest, rows from
     `fine_start` the finest. With `train=True` apply with `mutable=["batch_stats"]`. The defaults
-    are the official encoder for 1024 pictures.
+    are the official encoder for 1024 images.
 
     Attributes:
       num_styles: L, the rows of `w_plus`.

@@ -85,9 +85,9 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> picture [B, H, W, 3]`.
+    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> image [B, H, W, 3]`.
 
-    The picture is summed in float32 at least, whatever the type of x.
+    The image is summed in float32 at least, whatever the type of x.
     """
 
     @nn.compact
@@ -104,13 +104,13 @@ class ToRGB(nn.Module):
 
 
 class Generator(nn.Module):
-    """G: `z -> w` (`map`) and `w_plus -> picture` (`synthesize`).
+    """G: `z -> w` (`map`) and `w_plus -> image` (`synthesize`).
 
     Variables: `params`, and `noise`, the stored noise buffers ([1, H, W, 1] a layer, shared by the
-    pictures of a batch, as in the official checkpoints).
+    images of a batch, as in the official checkpoints).
 
     Attributes:
-      resolution: height and width of the picture, a power of two.
+      resolution: height and width of the image, a power of two.
       w_dim: width of `w`.
       z_dim: width of `z`.
       mapping_depth: layers of the mapping network.
@@ -119,7 +119,7 @@ class Generator(nn.Module):
       channel_max: most channels of a layer.
       up_form: how upsampling convolutions are computed, see `modulated_conv.upsample_conv`.
       dtype: type of the synthesis' maps, e.g. bfloat16; None takes the parameters'. The mapping,
-        styles, demodulation and the picture stay in float32.
+        styles, demodulation and the image stay in float32.
       remat: compute the insides of layers again in the backward pass.
     """
 
@@ -166,12 +166,12 @@ class Generator(nn.Module):
         *,
         return_skips: bool = False,
     ) -> Float[jax.Array, "B R R 3"] | list[Float[jax.Array, "B _ _ 3"]]:
-        """Draws pictures.
+        """Draws images.
 
         Args:
           w_plus: [B, L, D].
           noise: "const" (the stored buffers), "none", or a PRNG key for fresh noise.
-          return_skips: return the picture after every ToRGB, 4x4 first, instead.
+          return_skips: return the image after every ToRGB, 4x4 first, instead.
 
         Returns:
           [B, R, R, 3], nominally in [-1, 1], not clipped.
@@ -200,7 +200,7 @@ class Generator(nn.Module):
     def __call__(
         self, z: Float[jax.Array, "B Z"], *, noise: Noise = "const"
     ) -> Float[jax.Array, "B R R 3"]:
-        """Draws pictures [B, R, R, 3] from z [B, Z], one `w` for all rows."""
+        """Draws images [B, R, R, 3] from z [B, Z], one `w` for all rows."""
         w = self.map(z)
         w_plus = jnp.broadcast_to(w[:, None], (w.shape[0], self.num_styles, self.w_dim))
         return self.synthesize(w_plus, noise)  # type: ignore[return-value]

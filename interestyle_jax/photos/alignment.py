@@ -27,7 +27,7 @@ def face_quad(points: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "4 2"]:
     way from the eyes to the mouth.
 
     Args:
-      points: middle of the eyes and corners of the mouth, the left one in the picture first.
+      points: middle of the eyes and corners of the mouth, the left one in the image first.
 
     Raises:
       InputError: another shape, not finite, or all in one place.
@@ -47,49 +47,47 @@ def face_quad(points: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "4 2"]:
 
 
 def align(
-    picture: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "H W 3"],
     points: Num[np.ndarray, "4 2"],
     *,
     size: int = 1024,
     padding: bool = True,
 ) -> tuple[UInt8[np.ndarray, "S S 3"], Float[np.ndarray, "4 2"]]:
-    """The face of a picture as FFHQ shows faces. Pure.
+    """The face of an image as FFHQ shows faces. Pure.
 
-    Where the square reaches beyond the picture, the picture goes on mirrored, blurred more the
+    Where the square reaches beyond the image, the image continues mirrored, blurred more the
     farther out, and fades into its median colour; the blur begins a little inside. Then the square
     is sampled at 4 x `size` and reduced by Lanczos.
 
     Args:
-      picture: uint8 [H, W, 3], RGB.
+      image: uint8 [H, W, 3], RGB.
       points: [4, 2], as `face_quad` takes them.
       size: side of the result; FFHQ has 1024.
-      padding: False leaves black what lies outside of the picture.
+      padding: False leaves black what lies outside of the image.
 
     Returns:
-      uint8 [size, size, 3] and the quad [4, 2] in the picture that it shows. Where the recipe
-      shrinks the picture first, by a factor s, the quad is moved by up to (s - 1) / 2 pixels from
+      uint8 [size, size, 3] and the quad [4, 2] in the image that it shows. Where the recipe
+      shrinks the image first, by a factor s, the quad is moved by up to (s - 1) / 2 pixels from
       `face_quad`'s, because the recipe counts positions from pixel centres there too.
 
     Raises:
       InputError: another shape or type, no face's points, or a size outside of 16 ... 2048.
     """
-    if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
-        raise InputError(
-            f"picture: {picture.dtype} {list(picture.shape)}, expected uint8 [H, W, 3]"
-        )
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise InputError(f"image: {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
     if not SMALLEST <= size <= LARGEST:
         raise InputError(f"size: {size}, expected {SMALLEST} to {LARGEST}")
     quad = face_quad(points)
-    image, quad, scale = _shrunk(Image.fromarray(picture), quad, size)
+    pil, quad, scale = _shrunk(Image.fromarray(image), quad, size)
     side = quad_side(quad)
     border = max(round(side * 0.1), 3)
     low, high = np.floor(quad.min(0)).astype(int), np.ceil(quad.max(0)).astype(int)
-    width, height = image.size
+    width, height = pil.size
     left, top = np.maximum(low - border, 0)
     right, bottom = np.minimum(high + border, (width, height))
     if left >= right or top >= bottom:
-        raise InputError("landmarks: the face lies outside of the picture")
-    cut = np.asarray(image.crop((left, top, right, bottom)))
+        raise InputError("landmarks: the face lies outside of the image")
+    cut = np.asarray(pil.crop((left, top, right, bottom)))
     origin = np.array([left, top])
     local = quad - origin
     if padding:
@@ -101,7 +99,7 @@ def align(
             before, after = np.maximum(before, least), np.maximum(after, least)
             cut = _padded(cut, before, after, blur=side * 0.02)
             local = local + before
-    # Lanczos in both reductions: FFHQ itself was cut so. Later resizes are `resize_picture`'s.
+    # Lanczos in both reductions: FFHQ itself was cut so. Later resizes are `resize_image`'s.
     large = Image.fromarray(cut_quad(cut, local, size * SUPERSAMPLING))
     aligned = np.asarray(large.resize((size, size), Image.Resampling.LANCZOS))
     return aligned, (quad + 0.5) * scale - 0.5
@@ -110,7 +108,7 @@ def align(
 def _shrunk(
     image: Image.Image, quad: np.ndarray, size: int
 ) -> tuple[Image.Image, np.ndarray, np.ndarray]:
-    """The picture reduced where the quad has four times `size` or more; its scale [2]."""
+    """The image reduced where the quad has four times `size` or more; its scale [2]."""
     shrink = math.floor(quad_side(quad) / size * 0.5)
     if shrink <= 1:
         return image, quad, np.ones(2)
@@ -120,21 +118,19 @@ def _shrunk(
     return image.resize(reduced, Image.Resampling.LANCZOS), quad / shrink, scale
 
 
-def _padded(
-    picture: np.ndarray, before: np.ndarray, after: np.ndarray, *, blur: float
-) -> np.ndarray:
+def _padded(image: np.ndarray, before: np.ndarray, after: np.ndarray, *, blur: float) -> np.ndarray:
     """[H, W, 3] mirrored beyond its edges, blurred towards them and outside, faded to its median.
 
     Args:
-      picture: uint8.
+      image: uint8.
       before: pixels to add on the left and at the top, positive.
       after: pixels to add on the right and at the bottom, positive.
       blur: sigma in pixels.
     """
     pads = ((before[1], after[1]), (before[0], after[0]), (0, 0))
-    padded = np.pad(picture, pads, "reflect")
+    padded = np.pad(image, pads, "reflect")
     height, width = padded.shape[:2]
-    # 1 at the outer edge, 0 at the picture's, negative inside.
+    # 1 at the outer edge, 0 at the image's, negative inside.
     x = 1 - np.minimum(np.arange(width) / before[0], np.arange(width)[::-1] / after[0])
     y = 1 - np.minimum(np.arange(height) / before[1], np.arange(height)[::-1] / after[1])
     outside = np.maximum(x.astype(np.float32)[None, :], y.astype(np.float32)[:, None])

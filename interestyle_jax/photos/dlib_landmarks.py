@@ -1,6 +1,6 @@
 """dlib's 68 points: the landmarks that FFHQ itself was aligned by.
 
-The landmark file was trained on pictures that are licensed for research (iBUG 300-W), so it is no
+The landmark file was trained on images that are licensed for research (iBUG 300-W), so it is no
 part of this package; the caller names it.
 """
 
@@ -55,33 +55,33 @@ class DlibLandmarker:
         self._rectangle = dlib.rectangle
         self._lock = threading.Lock()
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """See `Landmarker`."""
         # The detector finds upright faces, and now and then something in one on its head.
-        faces = [face for turn in range(4) for face in self._turned(picture, turn)]
+        faces = [face for turn in range(4) for face in self._turned(image, turn)]
         kept: list[Face] = []
         for face in sorted(faces, key=lambda face: -face.score):
             if not any(is_one_face(face.landmarks, other.landmarks) for other in kept):
                 kept.append(face)
         return kept
 
-    def _turned(self, picture: np.ndarray, turn: int) -> list[Face]:
+    def _turned(self, image: np.ndarray, turn: int) -> list[Face]:
         """The faces that are seen after `turn` quarter turns counterclockwise."""
-        picture = np.ascontiguousarray(np.rot90(picture, turn))
-        height, width = picture.shape[:2]
+        image = np.ascontiguousarray(np.rot90(image, turn))
+        height, width = image.shape[:2]
         scale = max(max(height, width) / LONGEST_SIDE, 1.0)
-        small = picture
+        small = image
         if scale > 1:
             size = tuple(max(1, round(side / scale)) for side in (width, height))
-            small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
-        # The detector keeps the picture that it works on.
+            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+        # The detector keeps the image that it works on.
         with self._lock:
             boxes, scores, _ = self._detector.run(small, 1, 0.0)
         faces = []
         for box, score in zip(boxes, scores, strict=True):
             sides = (box.left(), box.top(), box.right(), box.bottom())
             whole = self._rectangle(*(round(side * scale) for side in sides))
-            shape = self._predictor(picture, whole)
+            shape = self._predictor(image, whole)
             if shape.num_parts != 68:
                 raise InputError(f"landmarks: dlib's file has {shape.num_parts} points, not 68")
             seen = np.array([[p.x, p.y] for p in shape.parts()], np.float64)

@@ -56,50 +56,50 @@ class FaceDetector:
         self._model = LiteRTModel("face_detection_short_range", num_threads=num_threads)
         self._anchors = anchors()
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Detection]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Detection]:
         """The finds in uint8 [H, W, 3] that are large enough for the level, the likeliest first.
 
         A face is found once in every turn in which the network takes it for one, in the wrong ones
         with its parts in wrong places: whoever calls chooses between finds that overlap.
 
         Args:
-          picture: RGB.
-          level: 0 looks at the whole picture, 1 and 2 at squares of half and a quarter of it.
+          image: RGB.
+          level: 0 looks at the whole image, 1 and 2 at squares of half and a quarter of it.
         """
-        height, width = picture.shape[:2]
-        found = self._look(picture, squares(height, width, LEVELS[level]), TURNS)
+        height, width = image.shape[:2]
+        found = self._look(image, squares(height, width, LEVELS[level]), TURNS)
         side = LEVELS[level] * max(height, width)
         faces: list[Detection] = []
         for first in found:
-            for face in self._closer(picture, first) if _side(first) < SMALL * side else [first]:
+            for face in self._closer(image, first) if _side(first) < SMALL * side else [first]:
                 # Looked at closer, two finds may be one face.
                 boxes = [other.box for other in faces if other.turn == face.turn]
                 if (overlap(face.box, np.reshape(boxes, (-1, 4))) <= MIN_OVERLAP).all():
                     faces.append(face)
         return faces
 
-    def _closer(self, picture: np.ndarray, face: Detection) -> list[Detection]:
+    def _closer(self, image: np.ndarray, face: Detection) -> list[Detection]:
         """The same face in a square that it fills well, the best find of each turn.
 
         The old one where it is lost there.
         """
         side = max(math.ceil(_side(face) / FILLED), 1)
         left, top = (round(x) for x in (face.box[:2] + face.box[2:]) / 2 - side / 2)
-        near = self._look(picture, [(left, top, side)], TURNS)
+        near = self._look(image, [(left, top, side)], TURNS)
         # The box of a face of few pixels may be twice too large: ask for a touch, not a match.
         same = [other for other in near if overlap(face.box, other.box[None])[0] > 0.1]
         # The likeliest of a turn goes last, and stays.
         return list({other.turn: other for other in reversed(same)}.values()) or [face]
 
     def _look(
-        self, picture: np.ndarray, places: Iterable[tuple[int, int, int]], turns: Sequence[int]
+        self, image: np.ndarray, places: Iterable[tuple[int, int, int]], turns: Sequence[int]
     ) -> list[Detection]:
         """Finds in squares (left, top, side), each seen in these turns, the likeliest first."""
-        image = Image.fromarray(picture)
+        pil = Image.fromarray(image)
         found = {turn: [np.zeros((0, 17))] for turn in turns}
         for left, top, side in places:
-            # Beyond the picture PIL's crop is black, as MediaPipe's border is.
-            cut = image.crop((left, top, left + side, top + side))
+            # Beyond the image PIL's crop is black, as MediaPipe's border is.
+            cut = pil.crop((left, top, left + side, top + side))
             small = cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
             x = np.asarray(small, np.float32) / 127.5 - 1
             for turn in turns:
@@ -194,7 +194,7 @@ def overlap(
 
 
 def squares(height: int, width: int, share: float) -> Iterator[tuple[int, int, int]]:
-    """left, top and side of squares that cover a picture, overlapping by half.
+    """left, top and side of squares that cover an image, overlapping by half.
 
     The side is `share` of the longer side; along an axis that is shorter there is one, centred.
     """

@@ -15,7 +15,7 @@ from interestyle_jax.photos.quads import cut_quad, quad_matrix, quad_side, squar
 SIZE = 192
 # The region is the face's longer side times this.
 MARGIN = 1.5
-# Outer corners of the eyes, the left one in the picture first.
+# Outer corners of the eyes, the left one in the image first.
 EYE_CORNERS = (33, 263)
 
 
@@ -28,45 +28,45 @@ class FaceMesh:
 
     def __call__(
         self,
-        picture: UInt8[np.ndarray, "H W 3"],
+        image: UInt8[np.ndarray, "H W 3"],
         box: Num[np.ndarray, "4"],
         eyes: Num[np.ndarray, "2 2"],
     ) -> tuple[Float[np.ndarray, "468 2"], float]:
         """The points of the face in a region, after a second look at the region they suggest.
 
         Args:
-          picture: uint8 [H, W, 3], RGB.
+          image: uint8 [H, W, 3], RGB.
           box: [4], x1, y1, x2, y2 of the face.
-          eyes: [2, 2], the left one in the picture first; their line is the face's horizontal.
+          eyes: [2, 2], the left one in the image first; their line is the face's horizontal.
 
         Returns:
           The points [468, 2], positions as in `quads`, and the probability that a face is there.
         """
-        points, _ = self._look(picture, region(box, eyes))
+        points, _ = self._look(image, region(box, eyes))
         box = np.concatenate([points.min(0), points.max(0)])
-        return self._look(picture, region(box, points[list(EYE_CORNERS)]))
+        return self._look(image, region(box, points[list(EYE_CORNERS)]))
 
     def glance(
         self,
-        picture: UInt8[np.ndarray, "H W 3"],
+        image: UInt8[np.ndarray, "H W 3"],
         box: Num[np.ndarray, "4"],
         eyes: Num[np.ndarray, "2 2"],
     ) -> tuple[Float[np.ndarray, "468 2"], float]:
         """As a call, but the first look alone, at few samples: points [468, 2] and probability.
 
         Args:
-          picture: uint8 [H, W, 3], RGB.
+          image: uint8 [H, W, 3], RGB.
           box: [4], x1, y1, x2, y2 of the face.
           eyes: [2, 2].
         """
-        return self._look(picture, region(box, eyes), most=1)
+        return self._look(image, region(box, eyes), most=1)
 
     def _look(
-        self, picture: np.ndarray, quad: np.ndarray, *, most: int = 16
+        self, image: np.ndarray, quad: np.ndarray, *, most: int = 16
     ) -> tuple[np.ndarray, float]:
-        # Cut larger and averaged, where a pixel of the input covers several of the picture.
+        # Cut larger and averaged, where a pixel of the input covers several of the image.
         fold = min(max(math.ceil(quad_side(quad) / SIZE), 1), most)
-        cut = cut_quad(picture, quad, SIZE * fold)
+        cut = cut_quad(image, quad, SIZE * fold)
         # Faster than a mean over two axes, twenty times for large faces, and the same to the bit.
         rows = cut.reshape(SIZE, fold, -1).sum(1, dtype=np.uint16).reshape(SIZE, SIZE, fold, 3)
         small = sum(rows[:, :, i].astype(np.float32) for i in range(fold)) / fold**2

@@ -21,7 +21,7 @@ SURE = 0.9999
 SAME_FACE = 0.4
 # Faces of at least this share of the largest one's size compete for being the most central.
 NEARLY_AS_LARGE = 0.8
-# Face Mesh's contours of the eyes and the outer corners of the mouth, the left one in the picture
+# Face Mesh's contours of the eyes and the outer corners of the mouth, the left one in the image
 # first: of its points, these lie nearest to dlib's eye contours (36-47) and corners (48 and 54).
 EYES = (
     (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
@@ -51,7 +51,7 @@ class Landmarker(Protocol):
 
     name: str
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]: ...
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]: ...
 
 
 class LiteRTLandmarker:
@@ -68,13 +68,13 @@ class LiteRTLandmarker:
         self._detector = FaceDetector(num_threads=num_threads)
         self._mesh = FaceMesh(num_threads=num_threads)
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
         """See `Landmarker`."""
         unsure: list[Face] = []
         for level in range(len(LEVELS)):
             faces = []
-            for found in self._upright(picture, self._detector(picture, level=level)):
-                landmarks, score = self._mesh(picture, found.box, found.keypoints[:2])
+            for found in self._upright(image, self._detector(image, level=level)):
+                landmarks, score = self._mesh(image, found.box, found.keypoints[:2])
                 if score >= MIN_PRESENCE:
                     faces.append((found.turn, Face(alignment_points(landmarks), landmarks, score)))
             way, surest = max(faces, key=lambda pair: pair[1].score, default=(0, None))
@@ -83,13 +83,13 @@ class LiteRTLandmarker:
             unsure = unsure or [face for turn, face in faces if turn == 0]
         return unsure
 
-    def _upright(self, picture: np.ndarray, found: Sequence[Detection]) -> list[Detection]:
+    def _upright(self, image: np.ndarray, found: Sequence[Detection]) -> list[Detection]:
         """Of the finds of one face the one that shows it upright.
 
         Seen in a wrong turn a face is found too, but its presence is less: by a factor of 100 in
         its odds at least, where the detector's scores are apart by 1.4.
         """
-        looks = [self._mesh.glance(picture, face.box, face.keypoints[:2]) for face in found]
+        looks = [self._mesh.glance(image, face.box, face.keypoints[:2]) for face in found]
         rest = sorted(range(len(found)), key=lambda i: -looks[i][1])
         upright = []
         while rest:
@@ -145,26 +145,26 @@ def make_landmarker(
 
 
 def find_face(
-    picture: UInt8[np.ndarray, "H W 3"], landmarker: Landmarker, *, name: str
+    image: UInt8[np.ndarray, "H W 3"], landmarker: Landmarker, *, name: str
 ) -> tuple[Face, int]:
     """The face to align and how many were found.
 
     The largest one; among those nearly as large, the most central.
 
     Args:
-      picture: uint8 [H, W, 3], RGB.
+      image: uint8 [H, W, 3], RGB.
       landmarker: from `make_landmarker`.
-      name: of the picture, for the error.
+      name: of the image, for the error.
 
     Raises:
       InputError: no face was found.
     """
-    faces = landmarker(picture)
+    faces = landmarker(image)
     if not faces:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         raise InputError(f"{name}: no face found in {width} x {height} pixels")
     sizes = [np.ptp(face.landmarks, axis=0).max() for face in faces]
-    middle = (np.array(picture.shape[1::-1]) - 1) / 2
+    middle = (np.array(image.shape[1::-1]) - 1) / 2
     large = [
         face
         for face, size in zip(faces, sizes, strict=True)

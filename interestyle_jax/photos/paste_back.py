@@ -1,4 +1,4 @@
-"""Puts an aligned picture back into its photograph, with a soft edge."""
+"""Puts an aligned image back into its photograph, with a soft edge."""
 
 import math
 
@@ -11,7 +11,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.photos.quads import quad_matrix, quad_side
 
 SHAPES = ("square", "ellipse")
-# Rows and columns repeated around the picture, so that filters meet no black at its edge.
+# Rows and columns repeated around the image, so that filters meet no black at its edge.
 FRAME = 4
 # Rows of the photograph at a time, to bound memory.
 STRIP = 256
@@ -19,22 +19,22 @@ STRIP = 256
 
 def paste_back(
     photo: UInt8[np.ndarray, "H W 3"],
-    picture: UInt8[np.ndarray, "S S 3"],
+    image: UInt8[np.ndarray, "S S 3"],
     quad: Num[np.ndarray, "4 2"],
     *,
     mask: Shaped[np.ndarray, "S S *one"] | None = None,
     feather: float = 0.1,
     shape: str = "square",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A photograph with a picture laid over one of its quads. Pure.
+    """A photograph with an image laid over one of its quads. Pure.
 
-    The picture is interpolated (bicubic), and averaged over each pixel of the photograph where it
+    The image is interpolated (bicubic), and averaged over each pixel of the photograph where it
     is finer. Pixels whose centre lies outside of the
     quad, or outside of the mask, keep their value to the bit.
 
     Args:
       photo: uint8 [H, W, 3].
-      picture: uint8 [S, S, 3], what the quad should show.
+      image: uint8 [S, S, 3], what the quad should show.
       quad: [4, 2], as `align` returns it.
       mask: [S, S, 1] or [S, S], bool, uint8 (255 = paste) or float in [0, 1]: paste only this;
         its edge is softened inwards. None pastes the whole shape.
@@ -48,12 +48,12 @@ def paste_back(
       InputError: another shape or type, or a feather outside of [0, 0.5].
     """
     check_edge(feather, shape)
-    _check(photo, picture, quad)
+    _check(photo, image, quad)
     result = photo.copy()
     quad = np.asarray(quad, np.float64)
-    size = picture.shape[0]
+    size = image.shape[0]
     fold = min(max(math.ceil(size / quad_side(quad)), 1), size)
-    planes = [_framed(picture[..., c]) for c in range(3)]
+    planes = [_framed(image[..., c]) for c in range(3)]
     if mask is not None:
         planes.append(_framed(_soft_mask(_as_float(mask, size), feather * size)))
     matrix = quad_matrix(quad)
@@ -117,7 +117,7 @@ def _rise(distance: np.ndarray, width: float) -> np.ndarray:
 
 def _soft_mask(mask: np.ndarray, width: float) -> np.ndarray:
     """[S, S] in [0, 1]: 0 stays 0, and the weight rises over `width` pixels inside of it."""
-    # The picture's own edge is the shape's to soften: the mask goes on beyond it.
+    # The image's own edge is the shape's to soften: the mask continues beyond it.
     margin = math.ceil(width) + 1
     around = np.pad(mask > 0, margin, "edge")
     if around.all():
@@ -143,12 +143,12 @@ def check_edge(feather: float, shape: str) -> None:
         raise InputError(f"shape: '{shape}', expected one of {', '.join(SHAPES)}")
 
 
-def _check(photo: np.ndarray, picture: np.ndarray, quad: np.ndarray) -> None:
-    for name, image in (("photo", photo), ("picture", picture)):
-        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-            raise InputError(f"{name}: {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
-    if picture.shape[0] != picture.shape[1]:
-        raise InputError(f"picture: {list(picture.shape)}, expected a square")
+def _check(photo: np.ndarray, image: np.ndarray, quad: np.ndarray) -> None:
+    for name, array in (("photo", photo), ("image", image)):
+        if array.ndim != 3 or array.shape[-1] != 3 or array.dtype != np.uint8:
+            raise InputError(f"{name}: {array.dtype} {list(array.shape)}, expected uint8 [H, W, 3]")
+    if image.shape[0] != image.shape[1]:
+        raise InputError(f"image: {list(image.shape)}, expected a square")
     quad = np.asarray(quad)
     if quad.shape != (4, 2) or not np.isfinite(quad.astype(np.float64)).all():
         raise InputError(f"quad: {quad.tolist()}, expected four finite corners x, y")

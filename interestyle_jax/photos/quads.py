@@ -1,8 +1,8 @@
-"""Oriented squares of a picture, by their corners.
+"""Oriented squares of an image, by their corners.
 
 Positions are x (to the right) and y (down) in pixels; the centre of the first pixel is (0, 0), as
 dlib and the FFHQ recipe count. A quad is [4, 2]: the corners that become the upper left, lower
-left, lower right and upper right of the square picture; they lie on the outer edge of its pixels.
+left, lower right and upper right of the square image; they lie on the outer edge of its pixels.
 """
 
 import numpy as np
@@ -32,35 +32,35 @@ def quad_matrix(quad: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "2 3"]:
 def points_turned_back(
     points: Num[np.ndarray, "*n 2"], turn: int, right: float, bottom: float
 ) -> Num[np.ndarray, "*n 2"]:
-    """Points [..., 2] of what `np.rot90` turned `turn` times -> those of the picture itself.
+    """Points [..., 2] of what `np.rot90` turned `turn` times -> those of the image itself.
 
     Args:
-      points: x, y in the turned picture.
+      points: x, y in the turned image.
       turn: quarter turns counterclockwise, from 0 to 3.
-      right: the largest x in the turned picture: its width - 1 for positions as above.
+      right: the largest x in the turned image: its width - 1 for positions as above.
       bottom: the largest y there.
     """
     x, y = np.moveaxis(np.asarray(points), -1, 0)
     for _ in range(turn):
-        # Of the picture one turn less, the sides are exchanged.
+        # Of the image one turn less, the sides are exchanged.
         x, y = bottom - y, x
         right, bottom = bottom, right
     return np.stack([x, y], axis=-1)
 
 
 def cut_quad(
-    picture: UInt8[np.ndarray, "H W 3"],
+    image: UInt8[np.ndarray, "H W 3"],
     quad: Num[np.ndarray, "4 2"],
     size: int,
     *,
     resample: Image.Resampling = Image.Resampling.BILINEAR,
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """Samples a quad of uint8 [H, W, 3] as [size, size, 3], black outside of the picture.
+    """Samples a quad of uint8 [H, W, 3] as [size, size, 3], black outside of the image.
 
     Points are sampled, not areas: where the quad has more than `size` pixels, cut it larger and
     reduce it.
     """
     # PIL counts from the upper left edge of the first pixel.
     corners = tuple((np.asarray(quad, np.float64) + 0.5).ravel())
-    image = Image.fromarray(picture)
-    return np.asarray(image.transform((size, size), Image.Transform.QUAD, corners, resample))
+    pil = Image.fromarray(image)
+    return np.asarray(pil.transform((size, size), Image.Transform.QUAD, corners, resample))

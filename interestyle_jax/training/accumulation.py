@@ -35,12 +35,12 @@ def accumulate(
 ) -> tuple[PyTree, PyTree, Metrics]:
     """The mean gradient of a batch, from its parts.
 
-    Equal to one pass over the whole where `gradients` treats pictures apart; BatchNorm does not: it
+    Equal to one pass over the whole where `gradients` treats images apart; BatchNorm does not: it
     normalises each part by itself, and its running statistics move with every part.
 
     Args:
       key: folded with the part's number; as it is where there is one part.
-      gradients: `(key, carry, batch) -> (gradient, carry, metrics)` of a mean over pictures.
+      gradients: `(key, carry, batch) -> (gradient, carry, metrics)` of a mean over images.
       carry: what one part hands to the next, as BatchNorm statistics.
       batch: arrays [B, ...], `parts` divides B.
       parts: how many.

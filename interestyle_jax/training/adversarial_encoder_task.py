@@ -125,7 +125,7 @@ class AdversarialEncoderTask(EncoderTask):
     def _train_adversary(self, state, frozen, batch, key, *, freeze):
         """The adversary after its step, and the encoder's statistics after the pass that it takes.
 
-        The fakes are the latents of iteration 1, of a pass of E for them alone: of every picture a
+        The fakes are the latents of iteration 1, of a pass of E for them alone: of every image a
         random row of those that have changes of their own.
         """
         z_key, row_key, key = jax.random.split(key, 3)

@@ -1,7 +1,7 @@
 """Checkpoints of a run: state, data position and config in one composite Orbax step.
 
 A step is whole or absent: Orbax writes beside it and renames. What a killed save left behind is
-cleared, and a step whose files were damaged later is set aside, never deleted. An error of the
+cleared, and a step whose files were damaged later is quarantined, never deleted. An error of the
 machine moves nothing.
 """
 
@@ -18,7 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from interestyle_jax.errors import InputError, file_error, is_machine_failure, reason
-from interestyle_jax.training import processes
+from interestyle_jax.parallel import processes
 from interestyle_jax.training.checkpoint_damage import find_damage, write_digests
 
 PyTree = Any
@@ -137,7 +137,7 @@ class Checkpoints:
           abstract_state: the state's tree of `jax.ShapeDtypeStruct` with shardings.
 
         Returns:
-          None where there is none. What a checksum or Orbax proves damaged is set aside as
+          None where there is none. What a checksum or Orbax proves damaged is quarantined as
           `broken_checkpoints/STEP`, with a notice in `notices`.
 
         Raises:

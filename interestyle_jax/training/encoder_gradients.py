@@ -19,7 +19,7 @@ LatentLoss = Callable[[jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 class Position(NamedTuple):
     """Where a refinement stands: BatchNorm statistics, w_i [B, L, D], y_i [B, R, R, 3].
 
-    The picture is None for an encoder that sees no previous result.
+    The image is None for an encoder that sees no previous result.
     """
 
     batch_stats: PyTree
@@ -72,10 +72,10 @@ class EncoderLoss:
           params: the encoder's parameters.
           start: statistics before the step, w_0 and y_0, over the whole batch.
           inputs: I_1 ... I_N, [B, S, S, 3].
-          image: I, the sharp picture, [B, S, S, 3]; the target.
+          image: I, the sharp image, [B, S, S, 3]; the target.
           mask: I_mask, [B, S, S, 1].
           interest_loss: multiply the mask in before L_Image (Eq. 3); without, the loss is on the
-            whole picture (ReStyle). Eq. 1 always has the mask.
+            whole image (ReStyle). Eq. 1 always has the mask.
 
         Returns:
           The gradient, the statistics after N passes of E (N + 1 with disentanglement), and scalar

@@ -12,8 +12,8 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import pool_to, start_from
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
 from interestyle_jax.models.registry import Module, build, has_field, shapes_of
-from interestyle_jax.training import processes
-from interestyle_jax.training.agreement import check_same_content
+from interestyle_jax.parallel import processes
+from interestyle_jax.parallel.agreement import check_same_content
 from interestyle_jax.training.precision import compute_dtype, store_frozen
 from interestyle_jax.training.task import PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
@@ -28,12 +28,12 @@ class EncoderNetworks(NamedTuple):
       generator: the frozen generator's module.
       generator_part: its architecture and variables, as they were read.
       w_avg: the mean latent, [D] or [L, D].
-      picture_shape: height and width of the encoder's input.
+      image_shape: height and width of the encoder's input.
       lpips: module of the perceptual distance, None without.
       embedder: module of the identity loss, None without.
       frozen: {"generator", "w_0" [1, L, D], "image_0" [1, H, W, 3]} and, where given, {"lpips",
         "embedder"}: variables as NumPy arrays, as steps take them.
-      digests: {field of `config.weights`: digest} of what was read. The picture of the mean latent
+      digests: {field of `config.weights`: digest} of what was read. The image of the mean latent
         is not in them: its bits are the machine's.
     """
 
@@ -42,7 +42,7 @@ class EncoderNetworks(NamedTuple):
     generator: Module
     generator_part: tuple[dict[str, Any], PyTree]
     w_avg: Any
-    picture_shape: Shape
+    image_shape: Shape
     lpips: Module | None
     embedder: Module | None
     frozen: PyTree
@@ -52,7 +52,7 @@ class EncoderNetworks(NamedTuple):
 def load_networks(config: ml_collections.ConfigDict) -> EncoderNetworks:
     """Reads the networks that `config.weights` names and builds that of `config.encoder`.
 
-    A term of the loss whose network (`config.weights.lpips`, `.id`) is "" is left out. The picture
+    A term of the loss whose network (`config.weights.lpips`, `.id`) is "" is left out. The image
     of the mean latent is drawn once, here, by the first process.
 
     Raises:
@@ -107,7 +107,7 @@ def load_networks(config: ml_collections.ConfigDict) -> EncoderNetworks:
         if read is not None
     }
     check_same_content({f"config.weights.{field}": digest for field, digest in digests.items()})
-    shape = _picture_shape(config, encoder.input_size, generator.resolution)
+    shape = _image_shape(config, encoder.input_size, generator.resolution)
     w_0, image_0 = processes.tree_of_first(lambda: _start(generator, variables, w_avg, shape))
     return EncoderNetworks(
         encoder=encoder,
@@ -115,7 +115,7 @@ def load_networks(config: ml_collections.ConfigDict) -> EncoderNetworks:
         generator=generator,
         generator_part=(architecture, variables),
         w_avg=w_avg,
-        picture_shape=shape,
+        image_shape=shape,
         lpips=lpips,
         embedder=embedder,
         frozen=store_frozen(networks, dtype) | {"w_0": w_0, "image_0": image_0},
@@ -123,19 +123,19 @@ def load_networks(config: ml_collections.ConfigDict) -> EncoderNetworks:
     )
 
 
-def _picture_shape(config: ml_collections.ConfigDict, input_size: int, resolution: int) -> Shape:
-    """`config.picture_shape`, checked; the encoder's square where it is empty."""
-    shape = tuple(config.picture_shape) or (input_size, input_size)
+def _image_shape(config: ml_collections.ConfigDict, input_size: int, resolution: int) -> Shape:
+    """`config.image_shape`, checked; the encoder's square where it is empty."""
+    shape = tuple(config.image_shape) or (input_size, input_size)
     if len(shape) != 2 or min(shape) < 1 or max(shape) != input_size:
         raise InputError(
-            f"config.picture_shape: {shape}, expected height and width, the longer of them the "
+            f"config.image_shape: {shape}, expected height and width, the longer of them the "
             f"encoder's input size, {input_size}"
         )
     square = jax.ShapeDtypeStruct((1, resolution, resolution, 3), jnp.float32)
     try:
         jax.eval_shape(lambda x: pool_to(crop_to_shape(x, shape), shape), square)
     except ValueError as error:
-        raise InputError(f"config.picture_shape: {error}") from error
+        raise InputError(f"config.image_shape: {error}") from error
     return shape
 
 

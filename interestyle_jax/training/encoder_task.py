@@ -14,6 +14,7 @@ import ml_collections
 import optax
 from jaxtyping import PRNGKeyArray
 
+from interestyle_jax.config.encoder_checks import check_encoder_config
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
@@ -25,7 +26,6 @@ from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.accumulation import accumulate
-from interestyle_jax.training.encoder_config_check import check_encoder_config
 from interestyle_jax.training.encoder_gradients import EncoderLoss, LatentLoss, Position
 from interestyle_jax.training.encoder_networks import load_networks
 from interestyle_jax.training.initial_weights import apply_initial, read_initial
@@ -53,7 +53,7 @@ class EncoderTask:
     """`Task` for an encoder of a frozen generator.
 
     Attributes:
-      config: the run's config (`training.presets.encoder_config`).
+      config: the run's config (`config.presets.encoder_config`).
       networks: the encoder, and what stays frozen around it.
       encoder: the module that is trained.
       generator: the frozen generator's module.
@@ -109,11 +109,11 @@ class EncoderTask:
     def _prepare(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """I [B, H, W, 3] in [-1, 1], its dilated interest mask [B, H, W, 1], at encoder size.
 
-        Pictures of other proportions are squeezed, as inversion does.
+        Images of other proportions are squeezed, as inversion does.
         """
         batch = normalize(batch)
         image, mask = (
-            resize_images(batch[field], self.networks.picture_shape) for field in self.batch_fields
+            resize_images(batch[field], self.networks.image_shape) for field in self.batch_fields
         )
         return image, dilate(mask, self.config.method.dilation_radius)
 
@@ -160,7 +160,7 @@ class EncoderTask:
         def synthesize(w_plus, i):
             noise = "const" if key is None else jax.random.fold_in(key, i)
             drawn = self.generator.apply(frozen["generator"], w_plus, noise, method="synthesize")
-            return crop_to_shape(drawn, self.networks.picture_shape)
+            return crop_to_shape(drawn, self.networks.image_shape)
 
         return synthesize
 
@@ -229,7 +229,7 @@ class EncoderTask:
         return {}
 
     def _start(self, batch_stats: PyTree, frozen: PyTree, batch_size: int) -> Position:
-        """w_0 = w_avg and y_0 = G(w_avg) for every picture of the batch."""
+        """w_0 = w_avg and y_0 = G(w_avg) for every image of the batch."""
         w, image = (
             jnp.broadcast_to(x, (batch_size, *x.shape[1:]))
             for x in (frozen["w_0"], frozen["image_0"])
@@ -312,7 +312,7 @@ class EncoderTask:
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: L_Image and its parts on the (dilated) interest region.
 
-        The encoder sees the sharp picture in every iteration, and no mask.
+        The encoder sees the sharp image in every iteration, and no mask.
         """
         del key
         frozen = gathered(frozen)
@@ -321,10 +321,10 @@ class EncoderTask:
         loss, parts = self._image_loss(frozen)(image, pool_to(y_hat, image.shape[1:3]), mask)
         return {"loss": loss} | parts
 
-    def pictures(
+    def images(
         self, key: PRNGKeyArray, state: EncoderState, frozen: PyTree, batch: Batch
     ) -> jax.Array:
-        """See `Task.pictures`: a row a picture: input, interest mask, y_1 ... y_N."""
+        """See `Task.images`: a row an image: input, interest mask, y_1 ... y_N."""
         del key
         frozen = gathered(frozen)
         image, mask = self._prepare(batch)
@@ -359,7 +359,7 @@ class EncoderTask:
             licence=self.config.licence,
             dtype=self.config.storage_dtype,
             force=True,
-            extra={"picture_shape": list(self.networks.picture_shape)} | extra,
+            extra={"image_shape": list(self.networks.image_shape)} | extra,
         )
 
     def _more_to_export(self, state: EncoderState) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -25,11 +25,11 @@ def discriminator_loss(
 def r1_penalty(
     judge: Callable[[jax.Array], jax.Array], images: Float[jax.Array, "B ..."]
 ) -> Float[jax.Array, ""]:
-    """Mean over pictures of |dD/dx|^2, without the factor gamma / 2.
+    """Mean over images of |dD/dx|^2, without the factor gamma / 2.
 
     Args:
       judge: [B, H, W, 3] -> logits [B].
-      images: real pictures [B, H, W, 3] in [-1, 1]; or what else `judge` takes, as latents [B, D].
+      images: real images [B, H, W, 3] in [-1, 1]; or what else `judge` takes, as latents [B, D].
     """
     gradient = jax.grad(lambda x: judge(x).sum())(images)
     return jnp.square(gradient).sum(axis=tuple(range(1, gradient.ndim))).mean()
@@ -40,11 +40,11 @@ def path_lengths(
     synthesize: Callable[[jax.Array], jax.Array],
     w_plus: Float[jax.Array, "B L D"],
 ) -> Float[jax.Array, " B"]:
-    """|J^T y| for random pictures y: how far a step in W moves the picture.
+    """|J^T y| for random images y: how far a step in W moves the image.
 
     Args:
-      key: draws y, standard normal divided by the picture's side.
-      synthesize: w_plus -> pictures [B, H, W, 3].
+      key: draws y, standard normal divided by the image's side.
+      synthesize: w_plus -> images [B, H, W, 3].
       w_plus: [B, L, D].
 
     Returns:

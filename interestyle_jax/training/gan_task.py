@@ -55,7 +55,7 @@ def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.Gradie
 
 
 class GanTask:
-    """`Task` for a StyleGAN2 on clean pictures (field `clean`)."""
+    """`Task` for a StyleGAN2 on clean images (field `clean`)."""
 
     batch_fields: tuple[str, ...] = ("clean",)
     has_validation_loss = False
@@ -129,7 +129,7 @@ class GanTask:
         real, size = normalize(batch)["clean"], self.g.resolution
         if real.shape[1:3] != (size, size):
             raise InputError(
-                f"config.data.dir: its pictures are {real.shape[1]} x {real.shape[2]}, "
+                f"config.data.dir: its images are {real.shape[1]} x {real.shape[2]}, "
                 f"config.generator.resolution is {size}"
             )
         return real
@@ -268,7 +268,7 @@ class GanTask:
     def validate_step(
         self, key: PRNGKeyArray, state: GanState, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
-        """See `Task.validate_step`: D's logits on held-out pictures and on the EMA's samples."""
+        """See `Task.validate_step`: D's logits on held-out images and on the EMA's samples."""
         del frozen
         real = self._real(batch)
         fake = self._draw(key, state.ema, state.noise, real.shape[0])
@@ -277,10 +277,8 @@ class GanTask:
             "sample_logit": self._judge(state.discriminator, fake),
         }
 
-    def pictures(
-        self, key: PRNGKeyArray, state: GanState, frozen: PyTree, batch: Batch
-    ) -> jax.Array:
-        """See `Task.pictures`: a held-out picture, and five of the EMA's samples beside it."""
+    def images(self, key: PRNGKeyArray, state: GanState, frozen: PyTree, batch: Batch) -> jax.Array:
+        """See `Task.images`: a held-out image, and five of the EMA's samples beside it."""
         del frozen
         real = self._real(batch)
         samples = self._draw(key, state.ema, state.noise, SAMPLES_PER_ROW * len(real))

@@ -27,7 +27,7 @@ def read_initial(trunk: str | Path, encoder: str | Path, shapes: PyTree) -> dict
     Args:
       trunk: weights with an `embedder` (ArcFace) or `trunk` (ResNet34) whose trunk is this
         encoder's; their first convolution may have fewer input channels.
-      encoder: weights with an encoder of the same architecture, to go on from.
+      encoder: weights with an encoder of the same architecture, to resume from.
       shapes: the encoder's variables, {"params": ..., "batch_stats": ...} of anything with a shape.
 
     Returns:
@@ -80,7 +80,7 @@ def _trunk(weights: Weights, where: str) -> PyTree:
 def apply_initial(key: PRNGKeyArray, fresh: PyTree, initial: dict[str, PyTree]) -> PyTree:
     """Freshly initialised variables with `read_initial`'s in their places. Pure.
 
-    Input channels of the first convolution that a trunk has no weights for (the fed-back picture)
+    Input channels of the first convolution that a trunk has no weights for (the fed-back image)
     are drawn from a standard normal distribution, as the official code does.
     """
     if "encoder" in initial:

@@ -63,7 +63,7 @@ def adversarial_loss(
 def delta_norm(
     w_plus: Float[jax.Array, "B L D"], stage: Int[jax.Array, ""] | int
 ) -> Float[jax.Array, ""]:
-    """Sum over active rows i > 0 of the mean over pictures of |w_i - w_0|_2.
+    """Sum over active rows i > 0 of the mean over images of |w_i - w_0|_2.
 
     Args:
       w_plus: [B, L, D].

@@ -1,6 +1,6 @@
 """The encoder's losses: L_Image, Eq. 1 (interest disentanglement) and Eq. 3 (the sum).
 
-All are per picture, [B]; the training step takes their mean. Source: sections 3.3 and 3.5 of the
+All are per image, [B]; the training step takes their mean. Source: sections 3.3 and 3.5 of the
 paper, and the released `coach.py`.
 """
 
@@ -21,7 +21,7 @@ TERMS = ("l2", "lpips", "id")
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 Embed = Callable[[jax.Array], jax.Array]
 
-# Where the official identity loss looks in a picture of ID_SIZE pixels: rows, then columns.
+# Where the official identity loss looks in an image of ID_SIZE pixels: rows, then columns.
 ID_SIZE = 256
 ID_ROWS = (35, 223)
 ID_COLUMNS = (32, 220)
@@ -53,11 +53,11 @@ def w_norm(
 
 
 def id_crop(images: Float[jax.Array, "B H W C"], *, size: int = 112) -> Float[jax.Array, "B s s C"]:
-    """The part of a picture that the official identity loss embeds: [B, H, W, 3] -> [B, s, s, 3].
+    """The part of an image that the official identity loss embeds: [B, H, W, 3] -> [B, s, s, 3].
 
-    Pictures of another size than 256 are average-pooled to 256 first (smaller ones get repeated
+    Images of another size than 256 are average-pooled to 256 first (smaller ones get repeated
     pixels), as the official code does, so the crop is the same part of a face at any working size.
-    Then rows 35:223 and columns 32:220 are average-pooled to `size`. No alignment: pictures are
+    Then rows 35:223 and columns 32:220 are average-pooled to `size`. No alignment: images are
     taken to be framed as FFHQ's. Windows overlap where sizes do not divide, as PyTorch's
     `AdaptiveAvgPool2d` has them.
 
@@ -87,7 +87,7 @@ def embed_with(
 ) -> Embed:
     """`embed` of an `ImageLoss` from an embedder's module and variables.
 
-    A `FaceEmbedder` sees `id_crop` of the pictures. Other embedders (MoCo) see them whole, and
+    A `FaceEmbedder` sees `id_crop` of the images. Other embedders (MoCo) see them whole, and
     resize them themselves. `dtype` is the type of its maps (None: float32); vectors are float32.
     """
 
@@ -113,8 +113,8 @@ class ImageLoss:
 
     Attributes:
       weights: {"l2", "lpips", "id"}: factors; a term of weight 0 is not computed.
-      lpips: `(a, b) -> [B]` on pictures [B, H, W, 3] in [-1, 1]; None leaves the term out.
-      embed: `pictures -> unit vectors [B, D]`, with its own cropping and resizing; None leaves the
+      lpips: `(a, b) -> [B]` on images [B, H, W, 3] in [-1, 1]; None leaves the term out.
+      embed: `images -> unit vectors [B, D]`, with its own cropping and resizing; None leaves the
         identity term out.
 
     Raises:
@@ -145,7 +145,7 @@ class ImageLoss:
           y_hat: [B, H, W, 3].
           mask: [B, H, W, 1] in [0, 1], multiplied into both before every term, so that LPIPS and
             identity see mid-grey outside and L2 stays a mean over all pixels; None is the whole
-            picture (ReStyle, pSp).
+            image (ReStyle, pSp).
 
         Returns:
           The sum [B], and its unweighted parts {term: [B]}.

@@ -1,6 +1,6 @@
 """Mixed precision: what is computed in bfloat16, and what is stored so.
 
-Trained parameters, BatchNorm and its statistics, styles, demodulation, latents, RGB pictures,
+Trained parameters, BatchNorm and its statistics, styles, demodulation, latents, RGB images,
 losses and the optimizer are float32. Convolutions and their maps take the compute type.
 """
 

@@ -15,7 +15,7 @@ from interestyle_jax.training.task import Batch, Task
 
 PyTree = Any
 # A name's place is its stream: append, never reorder.
-STREAMS = ("initialisation", "steps", "validation", "pictures", "mean_latent")
+STREAMS = ("initialisation", "steps", "validation", "images", "mean_latent")
 
 
 def stream(seed: int, name: str) -> jax.Array:
@@ -53,9 +53,9 @@ class SeededTask:
         key = jax.random.fold_in(stream(self.seed, "validation"), index)
         return self.task.validate_step(key, state, frozen, batch)
 
-    def pictures(
+    def images(
         self, state: PyTree, frozen: PyTree, batch: Batch, index: Int[jax.Array, ""]
     ) -> jax.Array:
         """Rows of the grid, of validation batch `index` (int32 scalar): always the same draws."""
-        key = jax.random.fold_in(stream(self.seed, "pictures"), index)
-        return self.task.pictures(key, state, frozen, batch)
+        key = jax.random.fold_in(stream(self.seed, "images"), index)
+        return self.task.images(key, state, frozen, batch)

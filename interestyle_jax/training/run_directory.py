@@ -1,4 +1,4 @@
-"""A run's directory: its config, versions, command, metrics, pictures and report."""
+"""A run's directory: its config, versions, command, metrics, images and report."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from tensorboardX import SummaryWriter
 
-from interestyle_jax.data.pictures import save_picture
+from interestyle_jax.data.images import save_image
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.json_file import parse_json, read_json
 from interestyle_jax.library_versions import library_versions
@@ -127,17 +127,17 @@ class RunDirectory:
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, grid: Float[np.ndarray, "rows columns H W 3"]) -> None:
+    def image(self, step: int, grid: Float[np.ndarray, "rows columns H W 3"]) -> None:
         """Saves a grid [rows, columns, H, W, 3] in [-1, 1] as PNG and on TensorBoard."""
         if not self._writes:
             return
         rows, columns, height, width, _ = grid.shape
         sheet = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
         sheet = np.clip(np.rint((sheet + 1) * 127.5), 0, 255).astype(np.uint8)
-        folder = self.path / "pictures"
+        folder = self.path / "images"
         folder.mkdir(exist_ok=True)
-        save_picture(folder / f"step_{step:08d}.png", sheet)
-        self._board.add_image("pictures", sheet, step, dataformats="HWC")
+        save_image(folder / f"step_{step:08d}.png", sheet)
+        self._board.add_image("images", sheet, step, dataformats="HWC")
 
     def report(self, report: dict[str, Any]) -> None:
         """Writes `report.json`."""

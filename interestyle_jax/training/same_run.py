@@ -1,4 +1,4 @@
-"""Whether a run that is gone on with is the one that was begun: its config and its weights."""
+"""Whether a run that is resumed is the one that was begun: its config and its weights."""
 
 import json
 from collections.abc import Mapping
@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
+from flax.traverse_util import flatten_dict
 
+from interestyle_jax.config.presets import default_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.json_file import read_json
-from interestyle_jax.training.presets import default_config
 
 CHANGEABLE = (
-    *("num_steps", "checkpoint_every", "log_every", "picture_every", "keep_latest"),
+    *("num_steps", "checkpoint_every", "log_every", "image_every", "keep_latest"),
     "storage_dtype",
     "remat",
 )
@@ -20,18 +21,13 @@ CHANGEABLE = (
 CHANGEABLE_GROUPS = ("mesh", "data", "weights")
 
 
-def flatten(tree: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one: {"data": {"dir": x}} -> {"data.dir": x}."""
-    flat = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat |= flatten(value, prefix=f"{path}.") if isinstance(value, Mapping) else {path: value}
-    return flat
+# Names that fields had in runs of earlier versions.
+RENAMED = {"picture_every": "image_every", "picture_shape": "image_shape"}
 
 
 def _as_saved(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """A config as `config.json` gives it back, flat."""
-    return flatten(json.loads(config.to_json()))
+    return flatten_dict(json.loads(config.to_json()), sep=".")
 
 
 def _defaults(task: str, preset: str) -> ml_collections.ConfigDict:
@@ -61,7 +57,7 @@ def read_saved_config(workdir: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds {type(saved).__name__}, expected a config's fields")
-    return saved
+    return {RENAMED.get(name, name): value for name, value in saved.items()}
 
 
 def with_older_fields(
@@ -84,14 +80,14 @@ def with_older_fields(
     if saved is None:
         return config, []
     defaults = _defaults(config.task, config.preset)
-    before, now, known = flatten(saved), _as_saved(config), _as_saved(defaults)
+    before, now, known = flatten_dict(saved, sep="."), _as_saved(config), _as_saved(defaults)
     config, notices = config.copy_and_resolve_references(), []
     for name in sorted(now.keys() & known.keys() - before.keys()):
         if _may_change(name, now):
             continue
         instead = "" if now[name] == known[name] else f", not with {now[name]!r}"
         notices.append(
-            f"config.{name}: {workdir} was begun before this field existed; going on with its "
+            f"config.{name}: {workdir} was begun before this field existed; continuing with its "
             f"default {known[name]!r}{instead}"
         )
         *groups, field = name.split(".")
@@ -107,7 +103,7 @@ def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path)
 
     A field that the run was begun without counts as its default (`with_older_fields`).
     """
-    before, now = flatten(saved), flatten(config)
+    before, now = flatten_dict(saved, sep="."), flatten_dict(config, sep=".")
     defaults = _as_saved(_defaults(config["task"], config["preset"]))
     for name in sorted(before.keys() | now.keys()):
         was = before[name] if name in before else defaults.get(name)

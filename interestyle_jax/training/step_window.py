@@ -15,7 +15,7 @@ class StepWindow:
     """
 
     def __init__(self, batch_size: int):
-        """`batch_size`: pictures a step."""
+        """`batch_size`: images a step."""
         self._batch_size = batch_size
         self._pending: list[tuple[int, dict[str, jax.Array]]] = []
         self._fetched: list[dict[str, float]] = []

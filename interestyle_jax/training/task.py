@@ -14,7 +14,7 @@ class Task(Protocol):
     """A training problem as pure functions of (state, frozen, batch, key).
 
     Attributes:
-      batch_fields: what the steps read of a sample (`data.pipeline`); pictures and masks arrive as
+      batch_fields: what the steps read of a sample (`data.pipeline`); images and masks arrive as
         uint8 and are normalised inside the step.
       frozen: arrays that are never trained and never donated (networks and their statistics).
       initial: arrays that `init` starts from, an empty dict where everything is drawn.
@@ -54,10 +54,10 @@ class Task(Protocol):
     def validate_step(
         self, key: PRNGKeyArray, state: PyTree, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
-        """Figures [B], one a picture; their mean "loss" picks the best checkpoint."""
+        """Figures [B], one an image; their mean "loss" picks the best checkpoint."""
 
-    def pictures(self, key: PRNGKeyArray, state: PyTree, frozen: PyTree, batch: Batch) -> jax.Array:
-        """A grid to look at, a row a picture of the batch: [B, columns, H, W, 3] in [-1, 1]."""
+    def images(self, key: PRNGKeyArray, state: PyTree, frozen: PyTree, batch: Batch) -> jax.Array:
+        """A grid to look at, a row an image of the batch: [B, columns, H, W, 3] in [-1, 1]."""
 
     def exported(self, state: PyTree) -> PyTree:
         """What of the state `export` reads; the rest is None, and stays on the devices."""

@@ -17,7 +17,7 @@ import ml_collections
 from tqdm import tqdm
 
 from interestyle_jax.errors import reason
-from interestyle_jax.training import processes
+from interestyle_jax.parallel import processes
 from interestyle_jax.training.same_run import with_older_fields
 from interestyle_jax.training.step_window import StepWindow
 from interestyle_jax.training.trainer import Trainer
@@ -55,8 +55,8 @@ def train(
     """Trains until `config.num_steps`, or until SIGTERM, and writes the run's directory.
 
     Args:
-      config: from `training.presets`.
-      workdir: the run's directory; one that holds a run of the same config is gone on with.
+      config: from `config.presets`.
+      workdir: the run's directory; one that holds a run of the same config is resumed.
       command: the command line, for the records.
 
     Returns:
@@ -152,7 +152,7 @@ def _run(trainer: Trainer, stop: _Stop, bar: tqdm, window: StepWindow) -> None:
             with window.paused():
                 trainer.run.log(trainer.step, trainer.save())
             saved = trainer.step
-        if trainer.step % config.picture_every == 0 or last:
+        if trainer.step % config.image_every == 0 or last:
             with window.paused():
                 trainer.draw()
         if leave and not last:

@@ -16,9 +16,8 @@ from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
-from interestyle_jax.parallel import sharding
-from interestyle_jax.training import processes
-from interestyle_jax.training.agreement import check_same_config, check_same_content
+from interestyle_jax.parallel import processes, sharding
+from interestyle_jax.parallel.agreement import check_same_config, check_same_content
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import RunDirectory
@@ -26,7 +25,7 @@ from interestyle_jax.training.same_run import check_same_weights
 from interestyle_jax.training.step_window import check_finite
 from interestyle_jax.training.task import Task
 
-# Pictures in the grid of the first validation pictures.
+# Images in the grid of the first validation images.
 GRID_ROWS = 8
 
 
@@ -139,15 +138,15 @@ class Trainer:
         self.step, self.state, self.meta = restored.step, restored.state, restored.meta
         self.data.set_state(restored.data)
         self.run.forget_after(self.step)
-        self.checkpoints.notices.append(f"{self.run.path}: going on from step {self.step}")
+        self.checkpoints.notices.append(f"{self.run.path}: resuming from step {self.step}")
 
     def _compile(self) -> None:
         whole = sharding.replicated(self.mesh)
         places = (self.state_sharding, self.frozen_sharding, self.batch_sharding)
 
-        def pictures(state, frozen, batch, index):
+        def images(state, frozen, batch, index):
             first = {name: rows[:GRID_ROWS] for name, rows in batch.items()}
-            return self.seeded.pictures(state, frozen, first, index)
+            return self.seeded.images(state, frozen, first, index)
 
         def on_mesh(function, *more_places, **options):
             jitted = jax.jit(function, in_shardings=(*places, *more_places), **options)
@@ -165,7 +164,7 @@ class Trainer:
             static_argnums=3,
         )
         self.validate_step = on_mesh(self.seeded.validate_step, whole, out_shardings=whole)
-        self.pictures = on_mesh(pictures, whole, out_shardings=whole)
+        self.images = on_mesh(images, whole, out_shardings=whole)
 
     def next_batch(self) -> dict[str, jax.Array]:
         """The next batch of the training data, on the devices."""
@@ -183,7 +182,7 @@ class Trainer:
         )
 
     def validate(self) -> dict[str, float]:
-        """Means over the validation pictures, named `validation_*`."""
+        """Means over the validation images, named `validation_*`."""
         totals: dict[str, list[np.ndarray]] = {}
         for index, batch in enumerate(self.held_out_batches()):
             valid = batch.pop("valid")
@@ -196,17 +195,17 @@ class Trainer:
         return {f"validation_{k}": float(np.concatenate(v).mean()) for k, v in totals.items()}
 
     def draw(self) -> None:
-        """Saves the grid of the first `GRID_ROWS` validation pictures, whatever the batch."""
+        """Saves the grid of the first `GRID_ROWS` validation images, whatever the batch."""
         grids, count = [], 0
         for index, batch in enumerate(self.held_out_batches()):
             valid = batch.pop("valid")[:GRID_ROWS]
             placed = sharding.put_batch(batch, self.batch_sharding)
-            grid = self.pictures(self.state, self.frozen, placed, np.int32(index))
+            grid = self.images(self.state, self.frozen, placed, np.int32(index))
             grids.append(jax.device_get(grid)[valid])
             count += len(grids[-1])
             if count >= GRID_ROWS:
                 break
-        self.run.picture(self.step, np.concatenate(grids)[:GRID_ROWS])
+        self.run.image(self.step, np.concatenate(grids)[:GRID_ROWS])
 
     def save(self) -> dict[str, float]:
         """Validates, saves a checkpoint, and writes `weights/` if it is the best so far."""

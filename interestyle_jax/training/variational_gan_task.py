@@ -1,8 +1,8 @@
-"""Adversarial training of a generator that also decodes a posterior of every picture.
+"""Adversarial training of a generator that also decodes a posterior of every image.
 
-A plain GAN learns from one number a picture. Here a second encoder gives every real picture a
-Gaussian of z, and G(f(z)) of a draw from it has to be that picture (L1 and LPIPS) while the
-Gaussians stay near the prior: dense gradients, and a W in which every real picture has a place.
+A plain GAN learns from one number an image. Here a second encoder gives every real image a
+Gaussian of z, and G(f(z)) of a draw from it has to be that image (L1 and LPIPS) while the
+Gaussians stay near the prior: dense gradients, and a W in which every real image has a place.
 Half of what D judges are such decodings, the other half samples of the prior.
 Source: VAE/GAN (Larsen et al. 2016, arXiv:1512.09300), with StyleGAN2's networks.
 """
@@ -87,7 +87,7 @@ class VariationalGanTask(GanTask):
         return self.g.apply(variables, w_plus, noise_key, method="synthesize")
 
     def _perceptual(self, frozen: PyTree, real: jax.Array):
-        """LPIPS to `real`, [B, R, R, 3] -> [B], on pictures twice as large.
+        """LPIPS to `real`, [B, R, R, 3] -> [B], on images twice as large.
 
         AlexNet's first layer has a stride of 4 pixels: at this size it would see nothing finer.
         """
@@ -113,10 +113,10 @@ class VariationalGanTask(GanTask):
         *,
         phase: tuple[str, ...] = (),
     ) -> tuple[VariationalGanState, dict[str, jax.Array]]:
-        """See `Task.train_step`: G and the posterior against D, and D on the same pictures.
+        """See `Task.train_step`: G and the posterior against D, and D on the same images.
 
-        Both updates start from the same state, so every picture is drawn once. `batch_size` real
-        pictures are decoded; D judges half of these and half as many samples.
+        Both updates start from the same state, so every image is drawn once. `batch_size` real
+        images are decoded; D judges half of these and half as many samples.
         """
         weights = self.config.reconstruction
         real = self._real(batch)
@@ -169,11 +169,11 @@ class VariationalGanTask(GanTask):
         """See `Task.exported`."""
         return super().exported(state).replace(posterior=None, posterior_opt=None)
 
-    def pictures(  # type: ignore[override]
+    def images(  # type: ignore[override]
         self, key: PRNGKeyArray, state: VariationalGanState, frozen: PyTree, batch: Batch
     ) -> Float[jax.Array, "B columns R R 3"]:
-        """See `Task.pictures`: a held-out picture, its decoding, and samples beside them."""
-        grid = super().pictures(key, state, frozen, batch)
+        """See `Task.images`: a held-out image, its decoding, and samples beside them."""
+        grid = super().images(key, state, frozen, batch)
         posterior = gathered(state.posterior)
         mean, _ = self.posterior.apply({"params": posterior}, grid[:, 0])
         decoded = self._decode(gathered(state.ema), state.noise, mean, "const")

@@ -26,7 +26,7 @@ training=$!
 trap 'kill -TERM "$training" 2>/dev/null || true' TERM
 status=0
 wait "$training" || status=$?
-# The trap ends `wait` early: the training goes on until it has saved.
+# The trap ends `wait` early: the training continues until it has saved.
 while kill -0 "$training" 2>/dev/null; do
   status=0
   wait "$training" || status=$?

@@ -33,7 +33,7 @@ Accelerators, either of:
   --tpus=N --tpu-type=TYPE --topology=SHAPE   a node, e.g. 4 tpu-v5-lite-podslice 4x4 (4 nodes)
 
 Other arguments, such as --config.batch_size=64, go to `interestyle train`. A
-training that was asked to stop, or whose pod was lost, is started again on all pods and goes on
+training that was asked to stop, or whose pod was lost, is started again on all pods and resumes
 from its last checkpoint; bad input (status 2) ends the JobSet.
 TEXT
 }
@@ -163,7 +163,7 @@ $(environment)
                   volumeMounts:
                     - name: shared
                       mountPath: $(json "$MOUNT")
-                    # Workers that decode pictures pass them on in shared memory.
+                    # Workers that decode images pass them on in shared memory.
                     - name: memory
                       mountPath: /dev/shm
               volumes:

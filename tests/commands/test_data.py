@@ -12,7 +12,7 @@ from interestyle_jax.cli import main
 
 @pytest.fixture
 def celebamask(tmp_path):
-    """CelebAMask-HQ's layout: six pictures of 32, parts of 16, three of them test pictures."""
+    """CelebAMask-HQ's layout: six images of 32, parts of 16, three of them test images."""
     root = tmp_path / "CelebAMask-HQ"
     (root / "CelebA-HQ-img").mkdir(parents=True)
     (root / "CelebAMask-HQ-mask-anno" / "0").mkdir(parents=True)
@@ -21,8 +21,8 @@ def celebamask(tmp_path):
     lines = "".join(f"{i} {o} {o + 1:06d}.jpg\n" for i, o in enumerate(originals))
     (root / "CelebA-HQ-to-CelebA-mapping.txt").write_text(f"idx orig_idx orig_file\n{lines}")
     for index in range(len(originals)):
-        picture = rng.integers(0, 256, (32, 32, 3), np.uint8)
-        Image.fromarray(picture).save(root / "CelebA-HQ-img" / f"{index}.jpg")
+        image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(image).save(root / "CelebA-HQ-img" / f"{index}.jpg")
         for part, rows in {
             "skin": slice(6, 14),
             "hair": slice(2, 8),
@@ -35,7 +35,7 @@ def celebamask(tmp_path):
     return root
 
 
-def test_celebamask_parts_become_masks_of_the_test_pictures(celebamask, capsys):
+def test_celebamask_parts_become_masks_of_the_test_images(celebamask, capsys):
     out = celebamask.parent / "test"
     argv = [f"--images={celebamask}", "--masks=celebamask", "--only=test", "--test=2"]
     assert main(["data", *argv, f"--out={out}", "--size=32", "--workers=0"]) == 0
@@ -57,7 +57,7 @@ def test_celebamask_parts_become_masks_of_the_test_pictures(celebamask, capsys):
     assert made == {"1", "3"}
     report = json.loads((out / "report.json").read_text())
     assert report["written"] == {"test": 2}
-    assert report["notes"] == ["6 of CelebA-HQ's 30000 pictures are there"]
+    assert report["notes"] == ["6 of CelebA-HQ's 30000 images are there"]
 
 
 def test_label_maps_need_their_order_named(celebamask, capsys):
@@ -88,8 +88,8 @@ def test_ffhq_with_celebahq_to_validate_on(celebamask):
     for index in (0, 999, 1000):
         folder = images / f"{index // 1000:02d}000"
         folder.mkdir(parents=True, exist_ok=True)
-        picture = rng.integers(0, 256, (40, 40, 3), np.uint8)
-        Image.fromarray(picture).save(folder / f"{index:05d}.png")
+        image = rng.integers(0, 256, (40, 40, 3), np.uint8)
+        Image.fromarray(image).save(folder / f"{index:05d}.png")
     masks = celebamask.parent / "ffhq-masks"
     for part in ("interest", "face"):
         (masks / part).mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_portraits_with_selfie_masks(shared_dir, tmp_path, capsys):
     argv = [f"--images={tmp_path / 'photos'}", "--masks=selfie", f"--out={tmp_path / 'set'}"]
     argv += ["--size=64", "--validation=1", "--test=1", "--workers=0"]
     assert main(["data", *argv]) == 0
-    assert "masks of 6 pictures; look at its overlays" in capsys.readouterr().out
+    assert "masks of 6 images; look at its overlays" in capsys.readouterr().out
     assert list((tmp_path / "set-masks" / "overlays").glob("sheet_*.png"))
     builder = tfds.builder_from_directory(str(tmp_path / "set"))
     for record in builder.as_data_source("train"):

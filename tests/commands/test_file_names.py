@@ -12,17 +12,17 @@ from PIL import Image
 
 from interestyle_jax.cli import main
 from interestyle_jax.commands.options import expand_home
-from interestyle_jax.config_file import read_config
+from interestyle_jax.config.files import read_config
+from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.data.locate import locate_data_set
-from interestyle_jax.data.pictures import read_picture, save_picture
 
 NAMES = ("①", "5²", "٣", os.fsdecode(b"caf\xe9"), "two\nlines", "tab\tand 'quote\"", "-")
 
 
 @pytest.fixture
-def pictures(shared_dir, tmp_path):
+def images(shared_dir, tmp_path):
     """Portraits under every name of NAMES."""
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     portrait = Image.open(shared_dir / "portraits" / "male_01.jpg").resize((200, 200))
     for name in NAMES:
@@ -38,17 +38,17 @@ def runs(capfd, *argv) -> str:
     return err
 
 
-def test_align_and_masks_and_data_take_any_name(pictures, tmp_path, capfd):
+def test_align_and_masks_and_data_take_any_name(images, tmp_path, capfd):
     aligned, masks = tmp_path / "aligned", tmp_path / "masks"
-    runs(capfd, "align", "--input", pictures, "--out", aligned, "--size=32")
+    runs(capfd, "align", "--input", images, "--out", aligned, "--size=32")
     assert {p.stem for p in aligned.glob("*.png")} == set(NAMES)
-    assert set(json.loads((aligned / "alignment.json").read_text())["pictures"]) == set(NAMES)
+    assert set(json.loads((aligned / "alignment.json").read_text())["images"]) == set(NAMES)
     runs(capfd, "masks", "--provider=selfie", "--images", aligned, "--out", masks)
     assert {p.stem for p in (masks / "interest").glob("*.png")} == set(NAMES)
     out = tmp_path / "set"
     counts = ("--validation=1", "--test=1")
     # A black mask is left out with its name in the reports.
-    save_picture(masks / "interest" / f"{NAMES[0]}.png", np.zeros((32, 32, 1), np.uint8))
+    save_image(masks / "interest" / f"{NAMES[0]}.png", np.zeros((32, 32, 1), np.uint8))
     runs(
         capfd, "data", "--images", aligned, "--masks", masks, "--out", out, "--size=16",
         "--workers=0", "--max-skipped=0.2", *counts,
@@ -58,15 +58,15 @@ def test_align_and_masks_and_data_take_any_name(pictures, tmp_path, capfd):
     runs(capfd, *argv, "--out", tmp_path / "again")
 
 
-def test_invert_and_evaluate_take_any_name(pictures, tiny_weights, tmp_path, capfd):
+def test_invert_and_evaluate_take_any_name(images, tiny_weights, tmp_path, capfd):
     weights = f"--weights={tiny_weights / 'inverter'}"
     out = tmp_path / "out"
-    runs(capfd, "invert", weights, "--steps=1", "--input", pictures, "--out", out)
+    runs(capfd, "invert", weights, "--steps=1", "--input", images, "--out", out)
     assert {p.stem for p in out.glob("*.png")} == {*NAMES, "grid"}
     with np.load(out / "latents.npz") as latents:
         assert set(latents["names"].tolist()) == set(NAMES)
     name = f"{NAMES[3]}\n{NAMES[0]} $\\frac$ |"
-    argv = ["evaluate", weights, f"--name={name}", f"--data={pictures}", "--steps=1"]
+    argv = ["evaluate", weights, f"--name={name}", f"--data={images}", "--steps=1"]
     runs(capfd, *argv, "--out", tmp_path / "e")
     (encoder,) = json.loads((tmp_path / "e" / "metrics.json").read_text())["encoders"]
     assert encoder == f"caf\\udce9 {NAMES[0]} $\\frac$ |"
@@ -76,9 +76,9 @@ def test_errors_and_notices_are_one_line_each(tmp_path, capfd):
     folder = tmp_path / "a\nb"
     folder.mkdir()
     for name in NAMES:
-        (folder / f"{name}.png").write_bytes(b"no picture")
+        (folder / f"{name}.png").write_bytes(b"no image")
     (folder / "line\nbreak.gif").write_bytes(b"")
-    save_picture(folder / "good.png", np.zeros((8, 8, 3), np.uint8))
+    save_image(folder / "good.png", np.zeros((8, 8, 3), np.uint8))
     argv = ["masks", "--provider=selfie", f"--images={folder}", f"--out={tmp_path / 'out'}"]
     assert main(argv) == 2
     lines = [
@@ -90,8 +90,8 @@ def test_errors_and_notices_are_one_line_each(tmp_path, capfd):
 def test_a_console_that_is_not_utf8_gets_replacements(tmp_path, shared_dir):
     folder = tmp_path / "bücher ①"
     folder.mkdir()
-    picture = read_picture(shared_dir / "portraits" / "male_01.jpg")[::4, ::4]
-    save_picture(folder / f"{NAMES[3]}.png", picture)
+    image = read_image(shared_dir / "portraits" / "male_01.jpg")[::4, ::4]
+    save_image(folder / f"{NAMES[3]}.png", image)
     environment = {
         **os.environ,
         "LC_ALL": "C.UTF-8",
@@ -103,7 +103,7 @@ def test_a_console_that_is_not_utf8_gets_replacements(tmp_path, shared_dir):
         [sys.executable, "-m", "interestyle_jax", *argv], env=environment, capture_output=True
     )
     assert done.returncode == 0, done.stderr
-    assert rb"b\xfccher \u2460/out: aligned 1 pictures" in done.stdout
+    assert rb"b\xfccher \u2460/out: aligned 1 images" in done.stdout
     assert b"Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Folders of small pictures with masks."""
+"""Folders of small images with masks."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def make_photos(tmp_path):
         for kind in ("images", *kinds):
             (tmp_path / kind).mkdir(parents=True, exist_ok=True)
         for name in names:
-            picture = rng.integers(0, 256, (side, side + 4, 3), np.uint8)
-            Image.fromarray(picture).save(tmp_path / "images" / f"{name}.jpg")
+            image = rng.integers(0, 256, (side, side + 4, 3), np.uint8)
+            Image.fromarray(image).save(tmp_path / "images" / f"{name}.jpg")
             for kind in kinds:
                 mask = np.zeros((side, side + 4), np.uint8)
                 mask[2:12, 5 : 9 + int(rng.integers(0, 6))] = 255

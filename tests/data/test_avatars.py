@@ -15,7 +15,7 @@ from interestyle_jax.data.avatars.variation import Draws
 
 MASKS = ("interest_mask", "face_mask", "interest_mask_full", "face_mask_full")
 
-# Digests of every picture and mask of `sample(index, style=style)`.
+# Digests of every image and mask of `sample(index, style=style)`.
 DIGESTS = {
     ("personas", 0): "1da834dcf8241068",
     ("personas", 3): "e09867ae6d596af6",
@@ -61,13 +61,13 @@ def test_another_process_draws_the_same():
 
 
 def test_splits_seeds_and_indices_differ():
-    pictures = [
+    images = [
         avatars.clean_sample(index, size=16, split=split, seed=seed)["clean"].tobytes()
         for index in (0, 1)
         for split in avatars.SPLITS
         for seed in (0, 1)
     ]
-    assert len(set(pictures)) == len(pictures)
+    assert len(set(images)) == len(images)
 
 
 def test_shapes_and_values(samples):
@@ -178,7 +178,7 @@ def test_part_map_equals_layer_by_layer_rendering():
                     del tree[-1][other]
             part = use.get("href")[1:].split("-")[0]
             single = render.Drawing(drawing.facts, tree, drawing.geometry, drawing.labels)
-            alpha = render.picture_of(single, 128)[..., 3]
+            alpha = render.image_of(single, 128)[..., 3]
             expected[alpha >= 128] = render.PARTS.index(part)
         assert (render.parts_of(drawing, 128) != expected).mean() < 0.012
 

@@ -1,8 +1,8 @@
-"""CelebA-HQ's test pictures, through its list."""
+"""CelebA-HQ's test images, through its list."""
 
 import pytest
 
-from interestyle_jax.data.celeba_hq import picture_number, read_mapping, split_pictures
+from interestyle_jax.data.celeba_hq import image_number, read_mapping, split_images
 from interestyle_jax.errors import InputError
 
 HEADING = "idx   orig_idx    orig_file"
@@ -24,17 +24,17 @@ def test_both_published_lists(tmp_path, heading, more):
 def test_split_is_by_celeba_index(tmp_path):
     originals = [5, 162770, 162771, 182637, 182638, 202598]
     mapping = read_mapping(write(tmp_path / "list.txt", originals))
-    pictures = [tmp_path / f"{i}.jpg" for i in (5, 3, 4, 0, 1, 2)]
-    splits = split_pictures(pictures, mapping)
+    images = [tmp_path / f"{i}.jpg" for i in (5, 3, 4, 0, 1, 2)]
+    splits = split_images(images, mapping)
     found = {split: [path.stem for path in paths] for split, paths in splits.items()}
     assert found == {"train": ["0", "1"], "validation": ["2", "3"], "test": ["4", "5"]}
 
 
 def test_names(tmp_path):
     names = ["7.jpg", "00007.png", "imgHQ00007.png"]
-    assert [picture_number(tmp_path / name) for name in names] == [7, 7, 7]
+    assert [image_number(tmp_path / name) for name in names] == [7, 7, 7]
     with pytest.raises(InputError, match="face7.png: is not named as CelebA-HQ"):
-        picture_number(tmp_path / "face7.png")
+        image_number(tmp_path / "face7.png")
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_names(tmp_path):
         (["1.jpg", "00001.jpg"], "has the same number as"),
     ],
 )
-def test_pictures_that_do_not_fit(tmp_path, names, words):
+def test_images_that_do_not_fit(tmp_path, names, words):
     mapping = read_mapping(write(tmp_path / "list.txt", [1, 2]))
     with pytest.raises(InputError, match=words):
-        split_pictures([tmp_path / name for name in names], mapping)
+        split_images([tmp_path / name for name in names], mapping)
 
 
 @pytest.mark.parametrize(

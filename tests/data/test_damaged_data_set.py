@@ -89,9 +89,9 @@ def test_damaged_records_are_one_line(world):
     assert told > 10
 
 
-def test_pictures_that_cannot_be_decoded_are_damage(world, monkeypatch):
+def test_images_that_cannot_be_decoded_are_damage(world, monkeypatch):
     def broken(encoded):
-        from interestyle_jax.data.pictures import decode_png
+        from interestyle_jax.data.images import decode_png
 
         return decode_png(encoded[:40])
 
@@ -121,7 +121,7 @@ def test_wrong_numbers_of_examples_do_not_crash(world, lengths):
 
 
 @pytest.mark.parametrize("shape", [["16", "16", "1"], ["-1", "-1", "3"], ["8", "8", "3"], []])
-def test_pictures_of_another_shape_are_refused(world, shape):
+def test_images_of_another_shape_are_refused(world, shape):
     def change(content):
         image = content["featuresDict"]["features"]["image"]["image"]
         image["shape"] = {"dimensions": shape}
@@ -131,7 +131,7 @@ def test_pictures_of_another_shape_are_refused(world, shape):
         read(world)
 
 
-def test_masks_must_be_pictures(world):
+def test_masks_must_be_images(world):
     def change(content):
         features = content["featuresDict"]["features"]
         features["interest_mask"] = features["obstacle"]

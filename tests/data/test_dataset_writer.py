@@ -1,4 +1,4 @@
-"""A build that is killed and gone on with gives the data set of one that was not."""
+"""A build that is killed and resumed gives the data set of one that was not."""
 
 import fcntl
 import functools
@@ -17,8 +17,8 @@ from PIL import Image
 from interestyle_jax.data import dataset_writer
 from interestyle_jax.data.build import Source
 from interestyle_jax.data.dataset_writer import write_dataset
+from interestyle_jax.data.images import encode_png
 from interestyle_jax.data.manifest import verify
-from interestyle_jax.data.pictures import encode_png
 from interestyle_jax.data.shards import Skipped
 from interestyle_jax.errors import InputError, MachineError
 
@@ -57,7 +57,7 @@ def killed_and_finished(folder, *, kill_after, workers):
     finished = [path.with_suffix("") for path in building.glob("*-?????.json")]
     kept = {path.stat().st_ino for path in finished}
     second = run(command(folder, folder / "killed", workers + 1))
-    assert f"going on: {len(done)} of" in second.stderr
+    assert f"continuing: {len(done)} of" in second.stderr
     # Renamed, not written again.
     assert kept <= {path.stat().st_ino for path in (folder / "killed").iterdir()}
     run(command(folder, folder / "whole", 0))
@@ -75,7 +75,7 @@ def test_killed_build_is_finished_bit_for_bit(make_photos):
 
 
 @pytest.mark.slow
-def test_ten_thousand_pictures_killed_and_finished(tmp_path):
+def test_ten_thousand_images_killed_and_finished(tmp_path):
     count, side = 10_000, 64
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
@@ -84,16 +84,16 @@ def test_ten_thousand_pictures_killed_and_finished(tmp_path):
     for index in range(count):
         centre, radius = rng.uniform(20, 44, 2), rng.uniform(8, 24)
         inside = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
-        picture = (
+        image = (
             rng.integers(0, 256, 3) * inside[..., None]
             + rng.integers(0, 64, (side, side, 3)) * ~inside[..., None]
         )
-        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "images" / f"{index:05d}.png")
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "images" / f"{index:05d}.png")
         mask = np.where(inside, 255, 0).astype(np.uint8)
         Image.fromarray(mask).save(tmp_path / "masks" / f"{index:05d}.png", compress_level=1)
     started = time.perf_counter()
     killed, whole = killed_and_finished(tmp_path, kill_after=30, workers=2)
-    print(f"{2 * count} pictures built in {time.perf_counter() - started:.1f} s")
+    print(f"{2 * count} images built in {time.perf_counter() - started:.1f} s")
     assert killed == whole
     builder = tfds.builder_from_directory(str(tmp_path / "killed"))
     counts = {name: split.num_examples for name, split in builder.info.splits.items()}
@@ -103,7 +103,7 @@ def test_ten_thousand_pictures_killed_and_finished(tmp_path):
 
 
 def number_example(index: int) -> dict | Skipped:
-    """An example for which the number is picture and mask alike."""
+    """An example for which the number is image and mask alike."""
     if index < 0:
         return Skipped(str(index), "negative", f"{index} is negative")
     if index == 1000:
@@ -132,7 +132,7 @@ def test_a_shard_in_which_nothing_is_left_is_no_file(tmp_path):
     builder = tfds.builder_from_directory(str(out))
     assert builder.info.splits["train"].shard_lengths == [64, 64]
     assert [r["id"] for r in builder.as_data_source("train")] == list(range(128))
-    with pytest.raises(InputError, match="split train: no picture is left"):
+    with pytest.raises(InputError, match="split train: no image is left"):
         write_dataset(source([-1] * 3), tmp_path / "none", workers=0, max_skipped=1.0)
 
 
@@ -153,20 +153,20 @@ def test_a_run_that_ends_while_it_gathers_loses_nothing(tmp_path, monkeypatch, w
     stopped(tmp_path, monkeypatch, where)
     assert not (tmp_path / "set").exists()
     again = write_dataset(source(range(150)), tmp_path / "set", workers=0)
-    assert "going on: 3 of 3 shards" in capsys.readouterr().err
+    assert "continuing: 3 of 3 shards" in capsys.readouterr().err
     fresh = write_dataset(source(range(150)), tmp_path / "fresh", workers=0)
     assert content(again) == content(fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "set"]
 
 
-def test_other_options_or_pictures_make_their_shards_anew(tmp_path, monkeypatch, capsys):
+def test_other_options_or_images_make_their_shards_anew(tmp_path, monkeypatch, capsys):
     stopped(tmp_path, monkeypatch, "_gather", seed=1)
     stopped(tmp_path, monkeypatch, "_gather", seed=2)
-    assert "going on: 0 of 3 shards are there, 3 of other files or options" in (
+    assert "continuing: 0 of 3 shards are there, 3 of other files or options" in (
         capsys.readouterr().err
     )
     out = write_dataset(source([*range(149), 7], seed=2), tmp_path / "set", workers=0)
-    assert "going on: 2 of 3 shards are there, 1 of other files" in capsys.readouterr().err
+    assert "continuing: 2 of 3 shards are there, 1 of other files" in capsys.readouterr().err
     fresh = write_dataset(source([*range(149), 7], seed=2), tmp_path / "fresh", workers=0)
     assert content(out) == content(fresh)
 

@@ -1,4 +1,4 @@
-"""Data sets of pictures with mask files: what comes out, and what is left out or refused."""
+"""Data sets of images with mask files: what comes out, and what is left out or refused."""
 
 import json
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from interestyle_jax.cli import main
 from interestyle_jax.data.data_format import FORMAT
-from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.data.images import read_image
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.samples import open_samples
@@ -18,7 +18,7 @@ from interestyle_jax.inversion.resize import encoder_input
 
 @pytest.fixture
 def folder(make_photos):
-    """Ten pictures of 20 x 16 with masks, in directories of their own."""
+    """Ten images of 20 x 16 with masks, in directories of their own."""
     return make_photos([f"p{index}" for index in range(10)])
 
 
@@ -57,21 +57,21 @@ def test_round_trip(folder):
     share = np.asarray(mask.resize((8, 8), Image.Resampling.BILINEAR))
     expected = np.where(share >= 128, 255, 0)
     assert np.array_equal(found["p4"]["interest_mask"][..., 0], expected)
-    picture = Image.open(folder / "images" / "p4.jpg").crop((2, 0, 18, 16))
-    scaled = np.asarray(picture.resize((8, 8), Image.Resampling.BILINEAR))
+    image = Image.open(folder / "images" / "p4.jpg").crop((2, 0, 18, 16))
+    scaled = np.asarray(image.resize((8, 8), Image.Resampling.BILINEAR))
     assert np.array_equal(found["p4"]["image"], scaled)
     assert [found[f"p{i}"]["id"] for i in range(10)] == list(range(10))
 
 
 def test_data_sets_hold_what_inversion_sees(folder):
-    """The one resize: no picture of a data set differs from the encoder's input of its file."""
-    picture = np.random.default_rng(0).integers(0, 256, (37, 37, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(folder / "images" / "p0.png")
+    """The one resize: no image of a data set differs from the encoder's input of its file."""
+    image = np.random.default_rng(0).integers(0, 256, (37, 37, 3), dtype=np.uint8)
+    Image.fromarray(image).save(folder / "images" / "p0.png")
     (folder / "images" / "p0.jpg").unlink()
     Image.new("L", (37, 37), 255).save(folder / "masks" / "p0.png")
     assert main(arguments(folder, "--encoding=png")) == 0
     stored = records(folder / "set")["p0"]["image"]
-    seen = encoder_input(read_picture(folder / "images" / "p0.png"), (8, 8))
+    seen = encoder_input(read_image(folder / "images" / "p0.png"), (8, 8))
     assert np.array_equal(stored, np.rint(seen * 127.5 + 127.5))
 
 
@@ -156,22 +156,22 @@ def spoil(folder, what: str, name: str = "p3") -> None:
 
 PROBLEMS = [
     ("missing", "no interest mask", "p3.jpg: has no interest mask in"),
-    ("size", "mask of another size", "p3.png: mask is 20x20, its picture p3.jpg 20x16"),
+    ("size", "mask of another size", "p3.png: mask is 20x20, its image p3.jpg 20x16"),
     ("empty", "empty mask", "p3.png: mask is empty"),
     ("coloured", "unreadable mask", "p3.png: mask has coloured pixels"),
     ("cut mask", "unreadable mask", "p3.png: unreadable or cut off"),
-    ("cut off", "unreadable picture", "p3.jpg: unreadable or cut off"),
-    ("text", "unreadable picture", "p3.jpg: is not a picture"),
-    ("nothing", "unreadable picture", "p3.jpg"),
+    ("cut off", "unreadable image", "p3.jpg: unreadable or cut off"),
+    ("text", "unreadable image", "p3.jpg: is not an image"),
+    ("nothing", "unreadable image", "p3.jpg"),
 ]
 
 
 @pytest.mark.parametrize(("what", "kind", "words"), PROBLEMS)
-def test_bad_picture_is_an_error_or_left_out(folder, what, kind, words, capsys):
+def test_bad_image_is_an_error_or_left_out(folder, what, kind, words, capsys):
     spoil(folder, what)
     assert main(arguments(folder)) == 2
     last = last_line(capsys)
-    assert last.startswith("interestyle: error: 1 of 10 pictures cannot be used") and words in last
+    assert last.startswith("interestyle: error: 1 of 10 images cannot be used") and words in last
     assert not (folder / "set").exists()
 
     assert main(arguments(folder, "--max-skipped=0.1")) == 0
@@ -180,10 +180,10 @@ def test_bad_picture_is_an_error_or_left_out(folder, what, kind, words, capsys):
     assert found["p4"]["id"] == 4
     told = report(folder)
     assert told["skipped"] == 1 and told["kinds"] == {kind: 1}
-    assert told["pictures_skipped"][0]["name"] == "p3"
-    assert words in told["pictures_skipped"][0]["reason"]
+    assert told["images_skipped"][0]["name"] == "p3"
+    assert words in told["images_skipped"][0]["reason"]
     assert sum(told["written"].values()) == 9
-    assert "left out 1 of 10 pictures: 1 " + kind in capsys.readouterr().err
+    assert "left out 1 of 10 images: 1 " + kind in capsys.readouterr().err
 
 
 def test_all_problems_are_listed_and_ten_named(make_photos, capsys):
@@ -192,36 +192,36 @@ def test_all_problems_are_listed_and_ten_named(make_photos, capsys):
         spoil(folder, "empty" if index % 2 else "cut off", f"p{index:02d}")
     assert main(arguments(folder, "--max-skipped=0.2")) == 2
     last = last_line(capsys)
-    assert "12 of 40 pictures cannot be used, more than the 20 % that --max-skipped" in last
+    assert "12 of 40 images cannot be used, more than the 20 % that --max-skipped" in last
     assert sum(f"p{index:02d}." in last for index in range(40)) == 10
     assert "and 2 more, see" in last and "report.json" in last
     told = json.loads((folder / ".set.building" / "report.json").read_text())
-    assert told["kinds"] == {"empty mask": 6, "unreadable picture": 6}
+    assert told["kinds"] == {"empty mask": 6, "unreadable image": 6}
     # Twelve of forty are 30 %: now allowed, and what was read is not read again.
     assert main(arguments(folder, "--max-skipped=0.3")) == 0
-    assert "going on: 3 of 3 shards are there" in capsys.readouterr().err
+    assert "continuing: 3 of 3 shards are there" in capsys.readouterr().err
     assert report(folder)["skipped"] == 12
     assert sorted(p.name for p in folder.iterdir()) == ["images", "masks", "set"]
 
 
-def test_wrong_masks_end_before_pictures_are_read(make_photos, capsys):
+def test_wrong_masks_end_before_images_are_read(make_photos, capsys):
     folder = make_photos([f"p{index:03d}" for index in range(120)])
     for index in range(110):
         (folder / "masks" / f"p{index:03d}.png").unlink()
     assert main(arguments(folder)) == 2
     err = capsys.readouterr().err
-    assert "110 of 120 pictures cannot be used so far" in err
-    assert "picture/s" not in err
+    assert "110 of 120 images cannot be used so far" in err
+    assert "image/s" not in err
 
 
-def test_unusual_pictures_are_taken(folder):
-    for name, picture in {
+def test_unusual_images_are_taken(folder):
+    for name, image in {
         "p3": Image.new("L", (20, 16), 7),
         "p5": Image.new("RGBA", (20, 16), (1, 2, 3, 0)),
         "p6": Image.fromarray(np.full((16, 20), 65535, np.uint16)),
     }.items():
         (folder / "images" / f"{name}.jpg").unlink()
-        picture.save(folder / "images" / f"{name}.png")
+        image.save(folder / "images" / f"{name}.png")
         Image.new("L", (20, 16), 255).save(folder / "masks" / f"{name}.png")
     assert main(arguments(folder)) == 0
     seen = {name: record["image"] for name, record in records(folder / "set").items()}
@@ -230,10 +230,10 @@ def test_unusual_pictures_are_taken(folder):
     assert (seen["p6"] == 255).all()
 
 
-def test_masks_without_pictures_are_noted(folder):
+def test_masks_without_images_are_noted(folder):
     Image.new("L", (20, 16), 255).save(folder / "masks" / "other.png")
     assert main(arguments(folder)) == 0
-    assert report(folder)["notes"] == ["1 files in masks belong to no picture used here"]
+    assert report(folder)["notes"] == ["1 files in masks belong to no image used here"]
 
 
 def test_face_masks_and_folder_of_the_masks_command(make_photos):
@@ -245,7 +245,7 @@ def test_face_masks_and_folder_of_the_masks_command(make_photos):
     assert not (found["a"]["interest_mask"] == 255).all()
 
 
-def test_pictures_without_masks_serve_measurements_only(folder):
+def test_images_without_masks_serve_measurements_only(folder):
     base = [a for a in arguments(folder) if not a.startswith("--masks")]
     assert main([*base, "--masks=none"]) == 0
     assert set(next(iter(records(folder / "set").values()))) == {"image", "name", "id"}
@@ -268,7 +268,7 @@ def test_training_and_evaluation_read_it(folder):
     assert all(str(name).startswith("p") for name in row["name"])
 
 
-def test_other_pictures_as_validation(make_photos):
+def test_other_images_as_validation(make_photos):
     folder = make_photos([f"p{index}" for index in range(6)])
     for kind in ("images", "masks"):
         (folder / "held" / kind).mkdir(parents=True)
@@ -296,14 +296,14 @@ def test_only_one_split(folder):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--validation=8", "--test=2"], "10 pictures cannot give 8 for validation"),
+        (["--validation=8", "--test=2"], "10 images cannot give 8 for validation"),
         (["--size=4"], "size: 4 is outside 8 ... 4096"),
         (["--max-skipped=1.5"], "--max-skipped: 1.5 is outside"),
         (["--seed=-1"], "--seed: -1 is negative"),
         (["--workers=-1"], "--workers: -1 is negative"),
         (["--layout=celebahq"], "CelebA-HQ-to-CelebA-mapping.txt or image_list.txt is neither"),
         (["--layout=afhq"], "is not laid out as AFHQ"),
-        (["--layout=ffhq"], "is not named as FFHQ's pictures are"),
+        (["--layout=ffhq"], "is not named as FFHQ's images are"),
         (["--class=wild"], "has no classes"),
         (["--splits=official"], "a plain folder has no official splits"),
         (["--masks=nowhere"], "'nowhere' is no directory and none of folder, celebamask"),

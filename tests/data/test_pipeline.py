@@ -106,7 +106,7 @@ def test_state_of_another_run_is_refused(world):
             batches.set_state({**state, "seed": 1})
 
 
-def test_pictures_and_masks_are_mirrored_together(world):
+def test_images_and_masks_are_mirrored_together(world):
     plain = {}
     for batch in evaluation_batches(
         world, "train", batch_size=COUNT, fields=("image", "interest_mask", "face_mask")
@@ -214,7 +214,7 @@ def test_lost_workers_are_told_by_what_ended_them():
         next(TrainingBatches(Lost(0), 1, {}))
     batches = TrainingBatches(Lost(1), 1, {})
     next(batches)
-    with pytest.raises(MachineError, match="a worker process that reads pictures died"):
+    with pytest.raises(MachineError, match="a worker process that reads images died"):
         next(batches)
 
 

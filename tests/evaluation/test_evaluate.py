@@ -20,7 +20,7 @@ from interestyle_jax.evaluation.measurement import as_measured, measure_encoder
 from interestyle_jax.evaluation.samples import open_samples
 
 SIZE, COUNT, STEPS = 32, 7, 2
-# The data set's pictures are larger than what encoders see.
+# The data set's images are larger than what encoders see.
 STORED = 40
 SIZES = {"train": 1, "validation": 1, "test": COUNT}
 
@@ -33,16 +33,16 @@ def avatars(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluated(avatars, tiny_weights, tmp_path_factory):
-    """(metrics, folder) of two encoders; seven pictures in batches of four, so one is padded."""
+    """(metrics, folder) of two encoders; seven images in batches of four, so one is padded."""
     out = tmp_path_factory.mktemp("report")
     weights = [tiny_weights / "inverter", tiny_weights / "other"]
     names = ["trained here", "other"]
     return evaluate(weights, avatars, out, batch_size=4, names=names, num_steps=STEPS), out
 
 
-def by_pil(picture, size=SIZE):
+def by_pil(image, size=SIZE):
     """uint8 [H, W, C] resized by PIL's bilinear filter."""
-    parts = [Image.fromarray(x).resize((size, size), 2) for x in np.moveaxis(picture, -1, 0)]
+    parts = [Image.fromarray(x).resize((size, size), 2) for x in np.moveaxis(image, -1, 0)]
     return np.stack([np.asarray(x) for x in parts], -1)
 
 
@@ -53,7 +53,7 @@ def saved(images):
 
 @pytest.fixture(scope="module")
 def samples(avatars):
-    """The test pictures, decoded by TFDS and resized by PIL: in [-1, 1], masks in [0, 1]."""
+    """The test images, decoded by TFDS and resized by PIL: in [-1, 1], masks in [0, 1]."""
     source = tfds.builder_from_directory(str(avatars)).as_data_source("test")
     rows = [source[i] for i in range(COUNT)]
     scaled = {
@@ -65,11 +65,11 @@ def samples(avatars):
 
 @pytest.fixture(scope="module")
 def inversions(samples, tiny_weights):
-    """w_plus and saved inversions of the pictures and the clean ones, four at a time."""
+    """w_plus and saved inversions of the images and the clean ones, four at a time."""
     model = ij.load(tiny_weights / "inverter")
 
-    def invert(pictures):
-        padded = np.concatenate([pictures, pictures[-1:]])
+    def invert(inputs):
+        padded = np.concatenate([inputs, inputs[-1:]])
         parts = [model.invert(padded[i : i + 4], STEPS) for i in (0, 4)]
         w_plus = np.concatenate([p.w_plus for p in parts], axis=1)[:, :COUNT]
         images = np.concatenate([p.images for p in parts], axis=1)[-1, :COUNT]
@@ -126,7 +126,7 @@ def test_inversions_are_measured_as_saved_and_resized_by_pil():
     for image, small in zip(images[:, 0], found[:, 0], strict=True):
         want = np.asarray(Image.fromarray(saved(image)).resize((40, 24), Image.Resampling.BILINEAR))
         np.testing.assert_array_equal(saved(small), want)
-        # Neither the pooled picture nor the unclipped one.
+        # Neither the pooled image nor the unclipped one.
         pooled = image.reshape(24, 4, 40, 2, 3)
         for other in (pooled.clip(-1, 1).mean((1, 3)), pooled.mean((1, 3))):
             assert np.abs(small - other).mean() > 0.02
@@ -140,7 +140,7 @@ def test_latent_variance_equals_numpy(evaluated, inversions):
     )
 
 
-def test_the_mean_latent_is_its_own_picture(evaluated, samples, tiny_weights):
+def test_the_mean_latent_is_its_own_image(evaluated, samples, tiny_weights):
     model = ij.load(tiny_weights / "inverter")
     average = saved(model.synthesize(model.mean_latent())) / np.float32(127.5) - 1
     average = np.broadcast_to(average, samples["image"].shape)
@@ -160,8 +160,8 @@ def test_files_and_figures(evaluated):
         )
     }  # fmt: skip
     for path in (out / "figures").iterdir():
-        picture = np.asarray(Image.open(path).convert("RGB"))
-        assert picture.std() > 1, path
+        image = np.asarray(Image.open(path).convert("RGB"))
+        assert image.std() > 1, path
     assert (out / "table.md").read_text().count("\n| ") == 4
 
 
@@ -183,11 +183,11 @@ def test_the_table_holds_the_metrics(evaluated):
     assert all(len(row) == len(header) for row in rows)
 
 
-def test_plain_pictures_have_the_whole_alone(tiny_weights, samples, tmp_path):
-    folder = tmp_path / "pictures"
+def test_plain_images_have_the_whole_alone(tiny_weights, samples, tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
-    for i, picture in enumerate(samples["image"][:3]):
-        Image.fromarray(np.rint(picture * 127.5 + 127.5).astype(np.uint8)).save(folder / f"{i}.png")
+    for i, image in enumerate(samples["image"][:3]):
+        Image.fromarray(np.rint(image * 127.5 + 127.5).astype(np.uint8)).save(folder / f"{i}.png")
     weights = [tiny_weights / "inverter"]
     metrics = evaluate(weights, folder, tmp_path / "out", batch_size=4, num_steps=STEPS)
     found = metrics["encoders"]["inverter"]
@@ -230,12 +230,12 @@ def test_names_come_from_the_directories():
     assert encoder_names(["x", "y"], ["one", "two"]) == ["one", "two"]
 
 
-def test_id_similarity_is_the_mean_over_pictures_with_a_face(avatars, tiny_weights, samples):
+def test_id_similarity_is_the_mean_over_images_with_a_face(avatars, tiny_weights, samples):
     seen = []
 
-    def identity(pictures, inversions):
-        seen.append((pictures, inversions))
-        found = np.linspace(0.1, 0.5, len(pictures))
+    def identity(images, inversions):
+        seen.append((images, inversions))
+        found = np.linspace(0.1, 0.5, len(images))
         found[0] = np.nan
         return found
 
@@ -252,11 +252,11 @@ def test_id_similarity_is_the_mean_over_pictures_with_a_face(avatars, tiny_weigh
     assert [len(p) for p, _ in seen] == [4, 3]
     metrics = collect_metrics("here", {"inverter": measured}, {})
     assert metrics["encoders"]["inverter"]["id_similarity"] == pytest.approx(np.nanmean(similarity))
-    # Grey outside of the interest mask, the picture inside.
-    pictures = np.concatenate([p for p, _ in seen])
+    # Grey outside of the interest mask, the image inside.
+    images = np.concatenate([p for p, _ in seen])
     want = np.rint(samples["image"] * samples["interest_mask"] * 127.5 + 127.5)
-    assert pictures.dtype == np.uint8
-    np.testing.assert_allclose(pictures, want, atol=1)
+    assert images.dtype == np.uint8
+    np.testing.assert_allclose(images, want, atol=1)
 
 
 def test_embedder_and_face_detector_go_together(tiny_weights):

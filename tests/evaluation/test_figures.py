@@ -14,18 +14,18 @@ def read(path):
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-def holds_colour(picture, colour):
+def holds_colour(image, colour):
     wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-    return bool((np.abs(picture.astype(int) - wanted).max(-1) < 3).any())
+    return bool((np.abs(image.astype(int) - wanted).max(-1) < 3).any())
 
 
 def test_variance_lines_have_a_colour_each(tmp_path):
     path = tmp_path / "latent_variance.png"
     figures.plot_latent_variance({"a": [0.1, 0.2, 0.4], "b": [0.1, 0.1, 0.1]}, path)
-    picture = read(path)
-    assert holds_colour(picture, figures.COLOURS[0])
-    assert holds_colour(picture, figures.COLOURS[1])
-    assert not holds_colour(picture, figures.COLOURS[2])
+    image = read(path)
+    assert holds_colour(image, figures.COLOURS[0])
+    assert holds_colour(image, figures.COLOURS[1])
+    assert not holds_colour(image, figures.COLOURS[2])
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_histograms_of_every_kind_are_drawn(tmp_path, variances):
         assert holds_colour(read(path), colour) == (name in drawn)
 
 
-def test_a_grid_shows_its_pictures_pixel_for_pixel():
-    pictures = RNG.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
-    grid = grids.draw_grid(pictures / 127.5 - 1, ["input", "mask", "ŷ₁"])
-    enlarged = pictures.repeat(2, axis=2).repeat(2, axis=3)
+def test_a_grid_shows_its_images_pixel_for_pixel():
+    images = RNG.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8)
+    grid = grids.draw_grid(images / 127.5 - 1, ["input", "mask", "ŷ₁"])
+    enlarged = images.repeat(2, axis=2).repeat(2, axis=3)
     height, width = grid.shape[:2]
     for i in range(2):
         for j in range(3):
@@ -58,10 +58,10 @@ def test_a_grid_shows_its_pictures_pixel_for_pixel():
 
 
 def test_labels_are_drawn_and_wrapped():
-    picture = [[np.zeros((128, 128, 3))]]
-    short = grids.draw_grid(picture, ["e4e"])
-    long = grids.draw_grid(picture, ["restyle_psp_with_interest_loss_and_much_more"])
-    named = grids.draw_grid(picture, ["e4e"], row_labels=["00012"])
+    image = [[np.zeros((128, 128, 3))]]
+    short = grids.draw_grid(image, ["e4e"])
+    long = grids.draw_grid(image, ["restyle_psp_with_interest_loss_and_much_more"])
+    named = grids.draw_grid(image, ["e4e"], row_labels=["00012"])
     assert long.shape[0] > short.shape[0]
     assert long.shape[1] == short.shape[1]
     assert named.shape[1] > short.shape[1]
@@ -76,7 +76,7 @@ def test_a_word_longer_than_its_column_is_broken():
     assert grid.shape[0] > 128 + 10 * grids.FONT_SIZE
 
 
-def test_pictures_keep_their_shape_in_a_cell():
+def test_images_keep_their_shape_in_a_cell():
     grid = grids.draw_grid([[np.full((512, 256, 3), -1.0)]], ["tall"])
     cell = grid[-256 - grids.GAP : -grids.GAP, grids.GAP : -grids.GAP]
     assert cell.shape == (256, 256, 3)
@@ -88,11 +88,11 @@ def test_error_is_white_where_equal_and_red_where_far():
     a = np.zeros((2, 2, 3), np.float32)
     b = a.copy()
     b[0, 0], b[0, 1] = grids.FULL_RED, grids.FULL_RED / 2
-    shown = grids.to_uint8(grids.error_picture(a, b))
+    shown = grids.to_uint8(grids.error_image(a, b))
     assert shown[1, 1].tolist() == [255, 255, 255]
     assert shown[0, 0].tolist() == [255, 0, 0]
     assert shown[0, 1].tolist() == [255, 128, 128]
-    np.testing.assert_array_equal(grids.error_picture(a + 5, a + 7), np.ones((2, 2, 3)))
+    np.testing.assert_array_equal(grids.error_image(a + 5, a + 7), np.ones((2, 2, 3)))
 
 
 def test_to_uint8_clips_and_rounds():

@@ -1,4 +1,4 @@
-"""The Fréchet distance against closed forms, and on pictures that differ more or less."""
+"""The Fréchet distance against closed forms, and on images that differ more or less."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from interestyle_jax.evaluation.frechet import (
     feature_frechet_distance,
     frechet_distance,
     gaussian_fit,
-    picture_frechet_distance,
+    image_frechet_distance,
 )
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -62,19 +62,19 @@ def test_features_that_fit_no_gaussian_are_named(features, message):
         gaussian_fit(features)
 
 
-def test_pictures_of_one_kind_are_nearer_than_blurred_ones():
+def test_images_of_one_kind_are_nearer_than_blurred_ones():
     lpips, variables = load_weights(resolve_weights("lpips_alex")).part("lpips")
     rng = np.random.default_rng(0)
 
-    def pictures(count):
+    def images(count):
         blocks = rng.uniform(-1, 1, (count, 32, 8, 8, 3)).astype(np.float32)
         return blocks.repeat(8, axis=2).repeat(8, axis=3)
 
-    first, second = pictures(2), pictures(2)
+    first, second = images(2), images(2)
     blurred = (second + np.roll(second, 4, axis=2) + np.roll(second, 4, axis=3)) / 3
-    same = picture_frechet_distance(lpips, variables, first, second)
-    other = picture_frechet_distance(lpips, variables, first, blurred)
+    same = image_frechet_distance(lpips, variables, first, second)
+    other = image_frechet_distance(lpips, variables, first, blurred)
     assert 0 < 2 * same < other
-    assert picture_frechet_distance(lpips, variables, first, first) < 1e-3 * same
-    with pytest.raises(ValueError, match="pictures_b: no pictures"):
-        picture_frechet_distance(lpips, variables, first, [])
+    assert image_frechet_distance(lpips, variables, first, first) < 1e-3 * same
+    with pytest.raises(ValueError, match="images_b: no images"):
+        image_frechet_distance(lpips, variables, first, [])

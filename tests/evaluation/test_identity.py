@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from interestyle_jax.evaluation.face_alignment import REFERENCE
-from interestyle_jax.evaluation.face_detection import Face
 from interestyle_jax.evaluation.identity import aligned_face, id_similarity
+from interestyle_jax.photos.five_point_alignment import REFERENCE
+from interestyle_jax.photos.mtcnn_detector import Face
 
 
-def detect(picture):
-    """Two faces, the likelier one 3 pixels further down; none in a black picture."""
+def detect(image):
+    """Two faces, the likelier one 3 pixels further down; none in a black image."""
     box = np.array([0.0, 0.0, 111.0, 111.0])
-    if not picture.any():
+    if not image.any():
         return []
     return [Face(box, 0.9, REFERENCE + [0, 3]), Face(box, 0.5, REFERENCE)]
 
@@ -23,10 +23,10 @@ def embed(faces):
 
 
 def test_the_likeliest_face_is_taken_and_scaled():
-    picture = np.random.default_rng(0).integers(0, 256, (115, 112, 3), np.uint8)
-    want = picture[3:].astype(np.float32) / 127.5 - 1
-    np.testing.assert_allclose(aligned_face(detect, picture), want, atol=1e-6)
-    assert aligned_face(detect, np.zeros_like(picture)) is None
+    image = np.random.default_rng(0).integers(0, 256, (115, 112, 3), np.uint8)
+    want = image[3:].astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(aligned_face(detect, image), want, atol=1e-6)
+    assert aligned_face(detect, np.zeros_like(image)) is None
 
 
 def test_similarity_is_the_cosine_and_nan_without_a_face():

@@ -26,7 +26,7 @@ def mask():
     return mask
 
 
-def test_a_region_is_both_pictures_times_the_mask_over_all_pixels(pair, mask):
+def test_a_region_is_both_images_times_the_mask_over_all_pixels(pair, mask):
     a, b = pair
     found = region_distances(a, b, mask, lpips=mean_difference)
     inside = ((a - b) ** 2)[:, 2:5, 1:4].reshape(4, -1)
@@ -43,7 +43,7 @@ def test_what_lies_outside_the_mask_does_not_count(pair, mask):
         np.testing.assert_allclose(before[name], after[name], rtol=1e-5)
 
 
-def test_no_mask_is_the_whole_picture(pair):
+def test_no_mask_is_the_whole_image(pair):
     a, b = pair
     found = region_distances(a, b, None, lpips=mean_difference)
     np.testing.assert_allclose(found["l2"], ((a - b) ** 2).mean((1, 2, 3)), rtol=1e-5)

@@ -41,8 +41,8 @@ def provider(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture():
-    """Darker to the left, so that its mirror image is another picture."""
+def image():
+    """Darker to the left, so that its mirror image is another image."""
     noise = np.random.default_rng(1).integers(0, 60, (33, 47, 3))
     return (noise + np.linspace(0, 190, 47)[None, :, None] ** [1, 0.9, 0.8]).astype(np.uint8)
 
@@ -52,41 +52,41 @@ def test_labels_are_the_networks():
     assert (LABELS.index("hair"), LABELS.index("face")) == (2, 13)
 
 
-def test_inputs_are_bgr_of_the_whole_part_of_the_size(picture):
-    inputs = list(network_inputs(picture))
+def test_inputs_are_bgr_of_the_whole_part_of_the_size(image):
+    inputs = list(network_inputs(image))
     assert [x.shape[1:3] for x in inputs] == [(int(33 * s), int(47 * s)) for s in SCALES]
-    np.testing.assert_allclose(inputs[0][0], picture[..., ::-1] / 127.5 - 1, atol=1e-6)
-    small = Image.fromarray(picture).resize((23, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(inputs[0][0], image[..., ::-1] / 127.5 - 1, atol=1e-6)
+    small = Image.fromarray(image).resize((23, 16), Image.Resampling.BILINEAR)
     np.testing.assert_allclose(
         inputs[1][0, ..., 2], np.asarray(small)[..., 0] / 127.5 - 1, atol=1e-6
     )
-    (dot,) = network_inputs(picture[:1, :1], scales=(0.5,))
+    (dot,) = network_inputs(image[:1, :1], scales=(0.5,))
     assert dot.shape == (1, 1, 1, 3)
 
 
-def test_a_mirrored_picture_gives_the_mirrored_labels(provider, picture):
-    logits = provider.logits(picture)
+def test_a_mirrored_image_gives_the_mirrored_labels(provider, image):
+    logits = provider.logits(image)
     assert logits.shape == (33, 47, 20) and logits.std() > 1e-3
-    mirrored = provider.logits(np.ascontiguousarray(picture[:, ::-1]))
+    mirrored = provider.logits(np.ascontiguousarray(image[:, ::-1]))
     np.testing.assert_allclose(mirrored, logits[:, ::-1, list(MIRRORED)], atol=1e-5)
     assert np.abs(mirrored - logits).max() > 1e-3
 
 
-def test_scales_are_summed(provider, picture, monkeypatch):
-    both = provider.logits(picture)
+def test_scales_are_summed(provider, image, monkeypatch):
+    both = provider.logits(image)
     parts = []
     for scale in (1.0, 0.5):
         monkeypatch.setattr(provider, "scales", (scale,))
-        parts.append(provider.logits(picture))
+        parts.append(provider.logits(image))
     np.testing.assert_allclose(both, parts[0] + parts[1], atol=1e-5)
     assert np.abs(parts[0] - parts[1]).max() > 1e-3
 
 
-def test_regions_are_those_of_the_classes(provider, picture, monkeypatch):
-    labels = provider.logits(picture).argmax(-1)
+def test_regions_are_those_of_the_classes(provider, image, monkeypatch):
+    labels = provider.logits(image).argmax(-1)
     chosen = np.unique(labels)[:2]
     monkeypatch.setattr(provider, "_interest", tuple(chosen))
-    masks = provider(picture)
+    masks = provider(image)
     np.testing.assert_array_equal(masks.labels, labels)
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, np.isin(labels, chosen))
     np.testing.assert_array_equal(masks.face[..., 0] == 255, labels == 13)

@@ -17,7 +17,7 @@ from interestyle_jax.interest.providers.label_files import read_labels
 from interestyle_jax.interest.providers.masks import label_indices, pick
 from interestyle_jax.interest.providers.transformers_network import input_size
 
-PICTURE = np.zeros((24, 36, 3), np.uint8)
+IMAGE = np.zeros((24, 36, 3), np.uint8)
 
 
 def write(path, values):
@@ -27,8 +27,8 @@ def write(path, values):
 
 
 def check(masks, provider):
-    """What the interface promises of any provider's result for PICTURE."""
-    height, width = PICTURE.shape[:2]
+    """What the interface promises of any provider's result for IMAGE."""
+    height, width = IMAGE.shape[:2]
     assert masks.labels.dtype == np.uint8 and masks.labels.shape == (height, width)
     assert masks.labels.max() < len(provider.labels)
     for mask in (masks.interest, masks.face):
@@ -79,7 +79,7 @@ def test_folder_finds_masks_by_name_and_resizes_proportional_ones(tmp_path):
     write(tmp_path / "m" / "deep" / "cat.png", mask)
     write(tmp_path / "f" / "cat.png", (mask > 0) & (np.arange(12)[:, None] < 3))
     provider = make_provider("folder", masks=tmp_path / "m", face_masks=tmp_path / "f")
-    masks = check(provider(PICTURE, name="cat"), provider)
+    masks = check(provider(IMAGE, name="cat"), provider)
     right = np.tile(np.arange(36) >= 18, (24, 1))
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, right)
     # A mask of 0 and 1 counts as 0 and 255.
@@ -97,13 +97,13 @@ def test_folder_reads_label_maps_and_palettes(tmp_path):
     palette.save(tmp_path / "l" / "0007.png")
     options = {"labels": tmp_path / "l", "classes": ("2", "4"), "face_classes": ("4",)}
     provider = make_provider("folder", **options)
-    masks = check(provider(PICTURE, name="7"), provider)
+    masks = check(provider(IMAGE, name="7"), provider)
     np.testing.assert_array_equal(masks.labels, labels)
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, np.isin(labels, (2, 4)))
     np.testing.assert_array_equal(masks.face[..., 0] == 255, labels == 4)
     # As a command line or JSON gives them.
     for classes in ("2, 4", [2, 4]):
-        other = make_provider("folder", **options | {"classes": classes})(PICTURE, name="7")
+        other = make_provider("folder", **options | {"classes": classes})(IMAGE, name="7")
         np.testing.assert_array_equal(other.interest, masks.interest)
 
 
@@ -113,7 +113,7 @@ def test_folder_reads_label_maps_and_palettes(tmp_path):
         ({}, "--masks, --labels: the folder provider needs one of them"),
         ({"masks": "m", "labels": "l"}, "needs one of them"),
         ({"masks": "none"}, "none: no such directory"),
-        ({"masks": "empty"}, "holds no picture"),
+        ({"masks": "empty"}, "holds no image"),
         ({"masks": "m", "classes": ("1",)}, "--classes: for label maps"),
         ({"labels": "l"}, "--classes: no label"),
         ({"labels": "l", "classes": ("300",)}, "--classes: '300', expected some of 0, 1"),
@@ -130,22 +130,22 @@ def test_folder_refuses(tmp_path, options, message):
         make_provider("folder", **places)
 
 
-def test_folder_refuses_a_picture_without_a_usable_mask(tmp_path):
+def test_folder_refuses_a_image_without_a_usable_mask(tmp_path):
     write(tmp_path / "m" / "square.png", np.zeros((24, 24)))
     write(tmp_path / "m" / "colour.png", np.arange(24 * 36 * 3).reshape(24, 36, 3) % 251)
     provider = make_provider("folder", masks=tmp_path / "m")
-    with pytest.raises(InputError, match="square.png: is 24x24, the picture 36x24"):
-        provider(PICTURE, name="square")
+    with pytest.raises(InputError, match="square.png: is 24x24, the image 36x24"):
+        provider(IMAGE, name="square")
     with pytest.raises(InputError, match="colour.png: mask has coloured pixels"):
-        provider(PICTURE, name="colour")
+        provider(IMAGE, name="colour")
     with pytest.raises(InputError, match="other: has no mask of that name"):
-        provider(PICTURE, name="other")
-    with pytest.raises(InputError, match="is a picture of mode RGB, expected label indices"):
+        provider(IMAGE, name="other")
+    with pytest.raises(InputError, match="is an image of mode RGB, expected label indices"):
         read_labels(tmp_path / "m" / "colour.png")
 
 
 def face_map(order):
-    """A drawn face in this order's numbers, at half the picture's size."""
+    """A drawn face in this order's numbers, at half the image's size."""
     labels = np.zeros((12, 18), np.uint8)
     places = {
         "hair": (slice(0, 3), slice(2, 16)),
@@ -180,7 +180,7 @@ def test_celebamask_maps_need_their_order(tmp_path, order):
     with pytest.raises(InputError, match="--order: .* holds label maps, say which order"):
         make_provider("celebamask", labels=tmp_path / "l")
     provider = make_provider("celebamask", labels=tmp_path / "l", order=order)
-    masks = check(provider(PICTURE, name="12"), provider)
+    masks = check(provider(IMAGE, name="12"), provider)
     names = np.array(ORDERS[order])[masks.labels]
     outside = np.isin(names, ("background", "cloth"))
     np.testing.assert_array_equal(masks.interest[..., 0] == 0, outside)
@@ -188,7 +188,7 @@ def test_celebamask_maps_need_their_order(tmp_path, order):
     (other,) = ORDERS.keys() - {order}
     wrong = make_provider("celebamask", labels=tmp_path / "l", order=other)
     with pytest.raises(InputError, match=f"lie as in the order {order}, not as in {other}"):
-        wrong(PICTURE, name="12")
+        wrong(IMAGE, name="12")
 
 
 def test_maps_that_cannot_tell_are_taken_and_impossible_ones_refused():
@@ -214,16 +214,16 @@ def test_celebamask_parts_are_laid_over_each_other_in_the_authors_order(tmp_path
     write(tmp_path / "1" / "02001_l_eye.png", full)
     provider = make_provider("celebamask", labels=tmp_path)
     assert provider.labels == CELEBAMASK_HQ
-    masks = check(provider(PICTURE, name="12"), provider)
+    masks = check(provider(IMAGE, name="12"), provider)
     assert set(np.unique(masks.labels)) == {1, CELEBAMASK_HQ.index("hat")}
     # The hat, which lies over the hair, is no part of the interest region.
     right = np.tile(np.arange(36) >= 18, (24, 1))
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, right)
-    assert (provider(PICTURE, name="2001").labels == 4).all()
+    assert (provider(IMAGE, name="2001").labels == 4).all()
     bangs = make_provider("celebamask", labels=tmp_path, order="face-parsing", classes=("hat",))
-    assert (bangs(PICTURE, name="12").interest == 255).mean() == 0.5
+    assert (bangs(IMAGE, name="12").interest == 255).mean() == 0.5
     with pytest.raises(InputError, match="3: there are no labels of that name"):
-        provider(PICTURE, name="3")
+        provider(IMAGE, name="3")
 
 
 def test_celebamask_refuses_unknown_parts_and_mixed_folders(tmp_path):
@@ -242,16 +242,16 @@ def test_celebamask_refuses_unknown_parts_and_mixed_folders(tmp_path):
 
 def test_selfie_finds_the_person(shared_dir):
     with Image.open(shared_dir / "portraits" / "male_07.jpg") as file:
-        picture = np.array(file.convert("RGB").resize((300, 200)))
+        image = np.array(file.convert("RGB").resize((300, 200)))
     provider = make_provider("selfie")
-    masks = provider(picture)
+    masks = provider(image)
     assert masks.labels.shape == (200, 300) and masks.face is None
     np.testing.assert_array_equal(masks.interest[..., 0], 255 * masks.labels)
     # The face is in the middle, the wall in the corners.
     assert (masks.labels[60:140, 120:180] == 1).mean() > 0.99
     assert not masks.labels[:20, :30].any() and not masks.labels[:20, -30:].any()
-    wide = make_provider("selfie", threshold=0.01)(picture).labels.sum()
-    narrow = make_provider("selfie", threshold=0.99)(picture).labels.sum()
+    wide = make_provider("selfie", threshold=0.01)(image).labels.sum()
+    narrow = make_provider("selfie", threshold=0.99)(image).labels.sum()
     assert wide > masks.labels.sum() > narrow
     with pytest.raises(InputError, match="--threshold: 2, expected a probability"):
         make_provider("selfie", threshold=2)
@@ -291,7 +291,7 @@ def models(tmp_path_factory):
 
 
 def noise():
-    return np.random.default_rng(0).integers(0, 256, PICTURE.shape, dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, IMAGE.shape, dtype=np.uint8)
 
 
 def test_segformer_labels_are_the_networks_own(models):
@@ -300,10 +300,10 @@ def test_segformer_labels_are_the_networks_own(models):
 
     provider = make_provider("segformer", model=models / "segformer")
     assert provider.labels == ("background", "skin", "nose", "hair", "hat", "cloth")
-    picture = noise()
-    masks = check(provider(picture), provider)
+    image = noise()
+    masks = check(provider(image), provider)
     network = transformers.SegformerForSemanticSegmentation.from_pretrained(models / "segformer")
-    scaled = np.asarray(Image.fromarray(picture).resize((96, 64), Image.Resampling.BILINEAR))
+    scaled = np.asarray(Image.fromarray(image).resize((96, 64), Image.Resampling.BILINEAR))
     x = torch.tensor(scaled.transpose(2, 0, 1)[None] / 127.5 - 1, dtype=torch.float32)
     with torch.no_grad():
         logits = network.eval()(x).logits
@@ -315,7 +315,7 @@ def test_segformer_labels_are_the_networks_own(models):
     np.testing.assert_array_equal(masks.interest[..., 0] == 255, np.isin(masks.labels, (1, 2, 3)))
     np.testing.assert_array_equal(masks.face[..., 0] == 255, np.isin(masks.labels, (1, 2)))
     hats = make_provider("segformer", model=models / "segformer", classes=("hat",))
-    np.testing.assert_array_equal(hats(picture).interest[..., 0] == 255, masks.labels == 4)
+    np.testing.assert_array_equal(hats(image).interest[..., 0] == 255, masks.labels == 4)
 
 
 def test_detr_takes_persons_and_animals(models):

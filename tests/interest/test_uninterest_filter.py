@@ -58,7 +58,7 @@ def test_radius_zero_is_the_identity_bit_for_bit(case, radius, region):
     np.testing.assert_array_equal(filter_uninterest(image, mask, radius, region=region), image)
 
 
-def test_full_mask_leaves_the_picture(case):
+def test_full_mask_leaves_the_image(case):
     image, _ = case
     got = filter_uninterest(image, jnp.ones((2, 12, 10, 1)), 2.0)
     np.testing.assert_array_equal(got, image)
@@ -70,7 +70,7 @@ def test_schedule_scales_with_the_resolution():
     assert radii_at(64, radii=(4, 2), reference=128) == (2, 1)
 
 
-def test_inputs_get_sharper_and_the_last_is_the_picture_itself(case):
+def test_inputs_get_sharper_and_the_last_is_the_image_itself(case):
     image, mask = case
     inputs = filtered_inputs(image, mask, 3, (2.0, 0.5))
     assert len(inputs) == 3
@@ -122,8 +122,8 @@ def test_blur_is_near_pillows(golden_dir, goldenfill, size, largest, radius):
     """Pillow blurs with three box filters, rounded to 8 bits: equal to a few grey levels."""
     golden = np.load(golden_dir / "public/pil_image_ops.npz")
     recipe = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}[f"input:pil{size}"]
-    picture = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
-    got = low_pass(jnp.asarray(picture, jnp.float32)[None], float(radius))[0]
+    image = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    got = low_pass(jnp.asarray(image, jnp.float32)[None], float(radius))[0]
     difference = np.abs(got - golden[f"blur{size}_r{radius}"])
     assert difference.max() < largest
     assert difference.mean() < (1.0 if size == 256 else 2.0)

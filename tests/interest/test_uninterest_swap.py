@@ -17,7 +17,7 @@ def batch():
     return image, mask
 
 
-def test_the_interest_region_stays_and_the_rest_is_the_next_picture(batch):
+def test_the_interest_region_stays_and_the_rest_is_the_next_image(batch):
     image, mask = batch
     swapped = swap_uninterest(jax.random.key(1), image, mask, share=1.0)
     inside = np.broadcast_to(np.asarray(mask) == 1, image.shape)
@@ -33,7 +33,7 @@ def test_a_share_of_the_samples_is_swapped_and_the_others_are_untouched(batch):
     assert 16 < changed.sum() < 48
 
 
-def test_share_zero_gives_the_picture_itself(batch):
+def test_share_zero_gives_the_image_itself(batch):
     image, mask = batch
     assert swap_uninterest(jax.random.key(3), image, mask, share=0.0) is image
 

@@ -44,12 +44,12 @@ def test_invert_is_the_loop_written_out(model, images, inversion):
     assert inversion.images.shape == (2, 2, SIZE, SIZE, 3)
 
 
-def test_each_picture_is_inverted_alone(model, images, inversion):
+def test_each_image_is_inverted_alone(model, images, inversion):
     swapped = model.invert(images[::-1].copy(), num_steps=2)
     np.testing.assert_allclose(swapped.w_plus[:, 0], inversion.w_plus[:, 1], rtol=1e-5, atol=1e-5)
 
 
-def test_pictures_of_any_size_are_resized(model, images, inversion):
+def test_images_of_any_size_are_resized(model, images, inversion):
     large = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
     resized = model.invert(np.asarray(resize_images(large, (SIZE, SIZE))), num_steps=2)
     np.testing.assert_allclose(
@@ -59,11 +59,11 @@ def test_pictures_of_any_size_are_resized(model, images, inversion):
 
 @pytest.mark.parametrize("shape", [(64, 64), (50, 41), (16, 16), (20, 70)])
 def test_resizing_on_the_host_equals_resizing_in_jax(shape):
-    picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    scaled = jnp.asarray(picture, jnp.float32)[None] / 127.5 - 1
+    image = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    scaled = jnp.asarray(image, jnp.float32)[None] / 127.5 - 1
     # PIL rounds to 8 bits after each of its two passes.
     np.testing.assert_allclose(
-        encoder_input(picture, (SIZE, SIZE)),
+        encoder_input(image, (SIZE, SIZE)),
         resize_images(scaled, (SIZE, SIZE))[0],
         atol=1.01 / 127.5,
     )
@@ -80,7 +80,7 @@ def test_only_what_is_asked_for_comes_back(model, images, inversion):
         model.invert(images, return_images="first")
 
 
-def test_one_program_for_pictures_of_all_sizes_and_no_hidden_transfer(model):
+def test_one_program_for_images_of_all_sizes_and_no_hidden_transfer(model):
     draw = np.random.default_rng(4).uniform
     with jax.transfer_guard("disallow"):
         model.invert(draw(-1, 1, (3, SIZE, SIZE, 3)), num_steps=1)
@@ -151,7 +151,7 @@ def test_missing_parts_are_named(tiny_weights):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "message"),
+    ("bad", "message"),
     [
         (np.zeros((2, SIZE, SIZE, 1), np.float32), r"32, 1\), expected \[B, H, W, 3\]"),
         (np.zeros((SIZE, SIZE, 3), np.float32), r"shape \(32, 32, 3\), expected \[B, H, W, 3\]"),
@@ -161,9 +161,9 @@ def test_missing_parts_are_named(tiny_weights):
         (np.zeros((0, SIZE, SIZE, 3)), "holds no pixels"),
     ],
 )
-def test_bad_pictures(model, pictures, message):
+def test_bad_images(model, bad, message):
     with pytest.raises(ij.InputError, match=f"images: .*{message}"):
-        model.invert(pictures)
+        model.invert(bad)
 
 
 def test_other_bad_arguments(model, images):
@@ -219,7 +219,7 @@ def make_model(tiny_weights, tmp_path_factory):
 
 
 def test_wide_encoders_see_the_middle_rows(make_model):
-    model = ij.load(make_model("cars", extra={"picture_shape": [24, 32]}))
+    model = ij.load(make_model("cars", extra={"image_shape": [24, 32]}))
     images = np.random.default_rng(3).uniform(-1, 1, (2, 24, 32, 3)).astype(np.float32)
     inversion = model.invert(images, num_steps=2)
     w = model.mean_latent(2)
@@ -275,8 +275,8 @@ def test_resizing_is_the_official_transform(golden_dir, goldenfill):
     golden = np.load(golden_dir / "public/pil_image_ops.npz")
     recipes = {r["name"]: r for r in json.loads(str(golden["recipe_json"]))}
     recipe = recipes["input:pil1024"]
-    picture = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
-    x = encoder_input(picture, (256, 256))
+    image = goldenfill.image_u8(recipe["name"], *recipe["args"], **recipe["kwargs"])
+    x = encoder_input(image, (256, 256))
     rows = np.round((x[::16] + 1) * 127.5).astype(np.uint8)
     np.testing.assert_array_equal(rows, golden["pyramid1024_to256_r0.rows"])
     want = golden["normalized256.sub"]

@@ -1,4 +1,4 @@
-"""The official refinement loops at full size: converted checkpoint in, latents and pictures out."""
+"""The official refinement loops at full size: converted checkpoint in, latents and images out."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,22 +45,22 @@ def errors(got, want):
     return np.linalg.norm(difference) / np.linalg.norm(want), difference.max() / np.abs(want).max()
 
 
-def latents_and_pictures(numbers, inversion, goldenfill):
-    """Per iteration: errors of the latent and of the picture's stored pixels and block means."""
+def latents_and_images(numbers, inversion, goldenfill):
+    """Per iteration: errors of the latent and of the image's stored pixels and block means."""
     rows = []
     for i in range(len(inversion.w_plus)):
         key = f"image_iter{i + 1}"
-        picture = np.asarray(inversion.images[i]).transpose(0, 3, 1, 2)
+        image = np.asarray(inversion.images[i]).transpose(0, 3, 1, 2)
         pixels = numbers[f"{key}.sub"]
-        index = goldenfill.subset_index(picture.size, len(pixels))
+        index = goldenfill.subset_index(image.size, len(pixels))
         latent = numbers.get(f"latent_iter{i + 1}_f64", numbers[f"latent_iter{i + 1}"])
         rows.append(
             {
                 "latent": errors(inversion.w_plus[i], latent),
-                "pixels": errors(picture.ravel()[index], pixels),
+                "pixels": errors(image.ravel()[index], pixels),
             }
         )
-        assert list(picture.shape) == list(numbers[f"{key}.shape"])
+        assert list(image.shape) == list(numbers[f"{key}.shape"])
     return rows
 
 
@@ -78,7 +78,7 @@ def test_official_loop(name, golden_case, golden_weights, goldenfill):
     model = ij.load(golden_weights(manifest, checkpoint(opts)))
     (images,) = inputs.values()
     inversion = model.invert(jnp.asarray(images), num_steps=steps)
-    rows = latents_and_pictures(numbers, inversion, goldenfill)
+    rows = latents_and_images(numbers, inversion, goldenfill)
     report(name, rows)
     for row in rows:
         for l2, largest in row.values():
@@ -94,7 +94,7 @@ def test_bfloat16_at_full_size(golden_case, golden_weights, goldenfill):
     model = ij.load(golden_weights(manifest, checkpoint(opts)), dtype="bfloat16")
     (images,) = inputs.values()
     inversion = model.invert(jnp.asarray(images), num_steps=steps)
-    rows = latents_and_pictures(numbers, inversion, goldenfill)
+    rows = latents_and_images(numbers, inversion, goldenfill)
     report("bfloat16", rows)
     first = rows[0]["latent"][0]
     assert 1e-4 < first < 2e-2

@@ -185,7 +185,7 @@ def test_loop_in_parts_equals_the_whole(world):
 
 
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
-def test_encoder_without_feedback_sees_the_picture_alone(world, loop):
+def test_encoder_without_feedback_sees_the_image_alone(world, loop):
     _, synthesize = networks(world, world["kernel"])
     seen = []
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.cli import main
-from interestyle_jax.data.pictures import read_picture, save_picture
+from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.interest.providers import make_provider
 from interestyle_jax.jobs import aligned_faces, alignments
 from interestyle_jax.photos.alignment import align
@@ -18,12 +18,12 @@ from interestyle_jax.photos.paste_back import paste_back
 
 @pytest.fixture(scope="module")
 def portraits(shared_dir, tmp_path_factory):
-    """A folder with three portraits of 400 pixels in different modes, and a picture without one."""
+    """A folder with three portraits of 400 pixels in different modes, and an image without one."""
     folder = tmp_path_factory.mktemp("portraits")
     for name, mode in [("female_02", "RGB"), ("male_01", "L"), ("male_13", "RGBA")]:
-        picture = Image.open(shared_dir / "portraits" / f"{name}.jpg").resize((400, 400))
-        picture.convert(mode).save(folder / f"{name}.png")
-    save_picture(folder / "beach.png", np.full((60, 80, 3), 200, np.uint8))
+        image = Image.open(shared_dir / "portraits" / f"{name}.jpg").resize((400, 400))
+        image.convert(mode).save(folder / f"{name}.png")
+    save_image(folder / "beach.png", np.full((60, 80, 3), 200, np.uint8))
     return folder
 
 
@@ -48,7 +48,7 @@ def test_align_writes_faces_quads_and_a_sheet(portraits, tmp_path, capfd):
     argv = ["align", "--input", str(portraits), "--out", str(out), "--size=128", "--workers=2"]
     assert main(argv) == 0
     printed = capfd.readouterr()
-    assert "aligned 3 pictures" in printed.out and "skipped 1" in printed.out
+    assert "aligned 3 images" in printed.out and "skipped 1" in printed.out
     reason = f"{portraits / 'beach.png'}: no face found in 80 x 60 pixels"
     assert f"interestyle: skipped: {reason}" in printed.err
     names = ["female_02", "male_01", "male_13"]
@@ -59,19 +59,19 @@ def test_align_writes_faces_quads_and_a_sheet(portraits, tmp_path, capfd):
     assert report["status"] == "done" and report["size"] == 128
     assert report["landmarks"] == "litert" and report["command"][1] == "align"
     assert report["skipped"] == {str(portraits / "beach.png"): reason}
-    assert list(report["pictures"]) == names
+    assert list(report["images"]) == names
     landmarker = make_landmarker("litert")
-    for name, entry in report["pictures"].items():
-        photo = read_picture(entry["source"])
+    for name, entry in report["images"].items():
+        photo = read_image(entry["source"])
         assert entry["source_size"] == [400, 400] and entry["num_faces"] == 1
         assert entry["score"] > 0.9
         face, _ = find_face(photo, landmarker, name=name)
         aligned, quad = align(photo, face.points, size=128)
         np.testing.assert_allclose(entry["quad"], quad, atol=0.01)
         np.testing.assert_allclose(entry["points"], face.points, atol=0.01)
-        np.testing.assert_array_equal(read_picture(out / f"{name}.png"), aligned)
+        np.testing.assert_array_equal(read_image(out / f"{name}.png"), aligned)
 
-    sheet = read_picture(out / "overlays" / "sheet_000.png")
+    sheet = read_image(out / "overlays" / "sheet_000.png")
     red = (np.abs(sheet.astype(int) - alignments.QUAD_COLOUR).max(-1) < 8).sum()
     assert red > 3 * 4 * 50
 
@@ -79,12 +79,12 @@ def test_align_writes_faces_quads_and_a_sheet(portraits, tmp_path, capfd):
 def test_align_takes_one_file_and_tells_of_several_faces(portraits, tmp_path, capfd):
     small = Image.open(portraits / "male_01.png").convert("RGB").resize((300, 300))
     both = np.full((400, 700, 3), 128, np.uint8)
-    both[:, :400], both[50:350, 400:] = read_picture(portraits / "female_02.png"), small
-    save_picture(tmp_path / "two.png", both)
+    both[:, :400], both[50:350, 400:] = read_image(portraits / "female_02.png"), small
+    save_image(tmp_path / "two.png", both)
     argv = ["align", "--input", str(tmp_path / "two.png"), "--out", str(tmp_path / "out")]
     assert main([*argv, "--size=64"]) == 0
     assert "two.png: 2 faces, took the largest" in capfd.readouterr().err
-    entry = json.loads((tmp_path / "out" / "alignment.json").read_text())["pictures"]["two"]
+    entry = json.loads((tmp_path / "out" / "alignment.json").read_text())["images"]["two"]
     assert entry["num_faces"] == 2 and np.mean(entry["points"], axis=0)[0] < 400
 
 
@@ -93,18 +93,18 @@ def test_more_than_half_without_a_face_is_an_error(portraits, tmp_path, fails, c
     folder.mkdir()
     argv = ["align", "--input", folder, "--out", tmp_path / "out", "--size=64"]
     grey = np.full((60, 80, 3), 200, np.uint8)
-    save_picture(folder / "a.png", grey)
+    save_image(folder / "a.png", grey)
     assert "a.png: no face found in 80 x 60 pixels" in fails(*argv)
-    (folder / "b.png").write_bytes(b"no picture")
-    save_picture(folder / "c.png", read_picture(portraits / "female_02.png"))
+    (folder / "b.png").write_bytes(b"no image")
+    save_image(folder / "c.png", read_image(portraits / "female_02.png"))
     assert main([str(a) for a in argv]) == 2
-    assert "2 of 3 pictures cannot be used" in capfd.readouterr().err
+    assert "2 of 3 images cannot be used" in capfd.readouterr().err
     assert not (tmp_path / "out" / "alignment.json").exists()
-    save_picture(folder / "d.png", read_picture(portraits / "male_13.png"))
+    save_image(folder / "d.png", read_image(portraits / "male_13.png"))
     assert main([str(a) for a in argv]) == 0
     report = json.loads((tmp_path / "out" / "alignment.json").read_text())
-    assert sorted(report["pictures"]) == ["c", "d"]
-    assert any("is not a picture" in reason for reason in report["skipped"].values())
+    assert sorted(report["images"]) == ["c", "d"]
+    assert any("is not an image" in reason for reason in report["skipped"].values())
 
 
 def test_a_stopped_alignment_goes_on(portraits, tmp_path, monkeypatch, capfd):
@@ -176,12 +176,12 @@ def test_invert_align_inverts_the_aligned_face_and_pastes_it_back(
     landmarker = make_landmarker("litert")
     (tmp_path / "aligned").mkdir()
     for name in names:
-        photo = read_picture(portraits / f"{name}.png")
+        photo = read_image(portraits / f"{name}.png")
         face, _ = find_face(photo, landmarker, name=name)
         aligned, quad = align(photo, face.points, size=256)
-        save_picture(tmp_path / "aligned" / f"{name}.png", aligned)
+        save_image(tmp_path / "aligned" / f"{name}.png", aligned)
         np.testing.assert_allclose(alignment["quads"][name], quad, atol=0.01)
-        inversion, pasted = (read_picture(out / f"{name}{end}.png") for end in ("", "_pasted"))
+        inversion, pasted = (read_image(out / f"{name}{end}.png") for end in ("", "_pasted"))
         assert pasted.shape == photo.shape
         expected = paste_back(photo, inversion, quad, feather=0.2, shape="ellipse")
         np.testing.assert_array_equal(pasted, expected)
@@ -198,14 +198,14 @@ def test_only_the_interest_region_is_pasted(invert, portraits, tmp_path):
     one = str(portraits / "female_02.png")
     argv = invert("--align", "--paste-back", "--paste-mask=selfie", "--feather=0.05")
     assert main([*argv, "--input", one]) == 0
-    out, photo = tmp_path / "out", read_picture(one)
+    out, photo = tmp_path / "out", read_image(one)
     report = json.loads((out / "report.json").read_text())["alignment"]
     assert report["mask"] == "selfie"
     face, _ = find_face(photo, make_landmarker("litert"), name=one)
     aligned, quad = align(photo, face.points, size=256)
     interest = make_provider("selfie")(aligned).interest
     assert 0.2 < (interest > 0).mean() < 0.9
-    pasted, inversion = (read_picture(out / f"female_02{end}.png") for end in ("_pasted", ""))
+    pasted, inversion = (read_image(out / f"female_02{end}.png") for end in ("_pasted", ""))
     shrunk = np.asarray(
         Image.fromarray(interest[..., 0]).resize((32, 32), Image.Resampling.BILINEAR)
     )
@@ -234,7 +234,7 @@ def test_pasted_names_may_not_meet_an_inversion(invert, portraits, tmp_path, fai
     folder = tmp_path / "twins"
     folder.mkdir()
     for name in ("a", "a_pasted"):
-        save_picture(folder / f"{name}.png", np.zeros((9, 9, 3), np.uint8))
+        save_image(folder / f"{name}.png", np.zeros((9, 9, 3), np.uint8))
     argv = invert("--align", "--paste-back", "--input", str(folder))
     assert "its result a_pasted.png is also that of" in fails(*argv)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.cli import main
-from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion import inverter
 from interestyle_jax.jobs import inversions
@@ -26,8 +26,8 @@ COUNT, BATCH = 19, 8
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Small pictures of several sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Small images of several sizes."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for i in range(COUNT):
         shape = (32 + 8 * (i % 3), 32, 3)
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def invert(tiny_weights, folder):
-    """Inverts the pictures in two iterations."""
+    """Inverts the images in two iterations."""
 
     def run(out, **options):
         options = {"num_steps": 2, "batch_size": BATCH} | options
@@ -53,7 +53,7 @@ def one_device(monkeypatch):
 
 
 def results(out):
-    """{name: bytes} of the pictures and latents."""
+    """{name: bytes} of the images and latents."""
     return {p.name: p.read_bytes() for p in Path(out).iterdir() if p.suffix in (".png", ".npz")}
 
 
@@ -68,7 +68,7 @@ def test_the_loop_compiles_once_and_sends_nothing_unasked(
 
     monkeypatch.setattr(inversions, "run_job", guarded)
     report = invert(tmp_path / "out", num_steps=1, batch_size=6)
-    # Batches of 6, 6, 6 and 1 picture.
+    # Batches of 6, 6, 6 and 1 image.
     assert inverter._invert._cache_size() == before + 1
     assert report["num_images"] == COUNT and report["seconds_per_image"] > 0
 
@@ -93,7 +93,7 @@ def test_eight_devices_and_two_parts_give_what_one_device_gives(invert, tmp_path
     assert report["num_devices"] == 8
     assert invert(tmp_path / "parts", shard=Shard(0, 2))["status"] == "part done"
     assert invert(tmp_path / "parts", shard=Shard(1, 2))["status"] == "done"
-    # A batch is the same pictures in the same rows: nothing depends on the parts.
+    # A batch is the same images in the same rows: nothing depends on the parts.
     assert results(tmp_path / "parts") == results(tmp_path / "eight")
 
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
@@ -105,7 +105,7 @@ def test_eight_devices_and_two_parts_give_what_one_device_gives(invert, tmp_path
         assert one["names"].tolist() == eight["names"].tolist()
         np.testing.assert_allclose(one["w_plus"], eight["w_plus"], atol=1e-5)
     for path in (tmp_path / "one").glob("p*.png"):
-        one, eight = (read_picture(tmp_path / d / path.name).astype(int) for d in ("one", "eight"))
+        one, eight = (read_image(tmp_path / d / path.name).astype(int) for d in ("one", "eight"))
         assert np.abs(one - eight).max() <= 1
 
 

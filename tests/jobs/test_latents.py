@@ -27,7 +27,7 @@ def test_small_latents_become_one_file_as_savez_writes_it(written):
     folder, name, values, rows = written
     names = sorted(values, reverse=True)
     mapped = rows_of(folder, name, SHAPE)
-    latents = write_latents(folder, names, lambda picture: mapped[rows[picture]], SHAPE)
+    latents = write_latents(folder, names, lambda image: mapped[rows[image]], SHAPE)
     assert [path.name for path in folder.iterdir()] == ["latents.npz"]
     with np.load(folder / "latents.npz", allow_pickle=False) as file:
         assert file["names"].tolist() == names == latents.names
@@ -46,12 +46,12 @@ def test_large_latents_become_shards_and_back(written, monkeypatch):
     row = 4 * np.prod(SHAPE)
     monkeypatch.setattr(latent_files, "LARGEST_JOINED", 6 * row)
     monkeypatch.setattr(latent_files, "SHARD_BYTES", 3 * row)
-    latents = write_latents(folder, list(values), lambda picture: mapped[rows[picture]], SHAPE)
+    latents = write_latents(folder, list(values), lambda image: mapped[rows[image]], SHAPE)
     shards = [f"latents-{k:05d}-of-00003.npz" for k in range(3)]
     assert sorted(path.name for path in folder.iterdir()) == shards
     assert latents.names == list(values) and latents.shape == (7, *SHAPE)
-    for picture, value in values.items():
-        np.testing.assert_array_equal(latents[picture], value)
+    for image, value in values.items():
+        np.testing.assert_array_equal(latents[image], value)
 
     again = write_latents(folder, ["p6", "p1"], latents.__getitem__, SHAPE)
     assert [path.name for path in folder.iterdir()] == ["latents.npz"]

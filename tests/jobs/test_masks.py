@@ -1,4 +1,4 @@
-"""`interestyle masks`: what it writes, resumption, bad pictures, and files that are not its own."""
+"""`interestyle masks`: what it writes, resumption, bad images, and files that are not its own."""
 
 import json
 import os
@@ -20,9 +20,9 @@ LABELS = {"background": 0, "skin": 1, "hair": 17}
 
 
 def draw(folder: Path, count: int, *, first: int = 0) -> None:
-    """Pictures folder/images/I.png, label maps folder/labels/I.png in the order face-parsing.
+    """Images folder/images/I.png, label maps folder/labels/I.png in the order face-parsing.
 
-    Picture 0 has no face, picture 1 a tiny one, the others skin left and hair right of a border.
+    Image 0 has no face, image 1 a tiny one, the others skin left and hair right of a border.
     """
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def test_command_writes_masks_sheets_and_a_report(data, capsys):
         f"--labels={data / 'labels'}", "--order=face-parsing", "--workers=0",
     ]  # fmt: skip
     assert main(arguments) == 0
-    assert "masks of 6 pictures, 0 skipped; interest region empty in 16.7 %, below 1 % of the " in (
+    assert "masks of 6 images, 0 skipped; interest region empty in 16.7 %, below 1 % of the " in (
         capsys.readouterr().out
     )
     for i in range(6):
@@ -88,13 +88,13 @@ def test_command_writes_masks_sheets_and_a_report(data, capsys):
         "empty": 1 / 6,
         "tiny": 1 / 6,
         "tiny_below": 0.01,
-        "empty_pictures": ["0"],
-        "tiny_pictures": ["1"],
+        "empty_images": ["0"],
+        "tiny_images": ["1"],
     }
     assert report["interest"]["mean_share"] == pytest.approx((4 * 0.5 + 3 / 600) / 6)
     assert report["labels"].keys() == LABELS.keys()
-    assert [report["labels"][name]["pictures"] for name in LABELS] == [6, 5, 4]
-    assert report["num_pictures"] == report["new_pictures"] == 6 and report["skipped"] == []
+    assert [report["labels"][name]["images"] for name in LABELS] == [6, 5, 4]
+    assert report["num_images"] == report["new_images"] == 6 and report["skipped"] == []
     assert report["command"][:2] == ["interestyle", "masks"] and report["sheets"] == 1
     # One row of five and one of one, 256 wide with captions and gaps.
     with Image.open(data / "out" / "overlays" / "sheet_000.png") as sheet:
@@ -110,12 +110,12 @@ def test_a_second_run_does_what_is_new_alone(data, monkeypatch):
     (data / "out" / "labels" / "5.png").unlink()
     os.utime(data / "images" / "2.png")
     report = run(data)
-    assert report["num_pictures"] == 8 and report["new_pictures"] == 5
+    assert report["num_images"] == 8 and report["new_images"] == 5
     after = {p: p.stat().st_mtime_ns for p in before}
     changed = {p.stem for p in before if after[p] != before[p]}
     assert changed == {"2", "3", "5"}
     monkeypatch.setattr(MaskJob, "load", None)
-    assert run(data)["new_pictures"] == 0
+    assert run(data)["new_images"] == 0
     # What the report alone depends on may be asked for anew.
     assert run(data, tiny=0.6)["interest"]["tiny"] > 0.5
 
@@ -140,7 +140,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
     record.write_bytes(record.read_bytes() + b'{"name": "2')
     done = record.read_bytes().count(b'"outputs"')
     assert 10 <= done <= 20
-    assert run(tmp_path)["new_pictures"] == 40 - done
+    assert run(tmp_path)["new_images"] == 40 - done
     run(tmp_path, "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -172,7 +172,7 @@ def test_a_killed_command_goes_on(tmp_path):
     lines = record.read_bytes().splitlines(keepends=True)
     done = sum(b'"outputs"' in line and line.endswith(b"\n") for line in lines)
     report = run(tmp_path, num_sheets=0)
-    assert report["num_pictures"] == 120 and report["new_pictures"] == 120 - done
+    assert report["num_images"] == 120 and report["new_images"] == 120 - done
     run(tmp_path, "whole", num_sheets=0)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -180,11 +180,11 @@ def test_a_killed_command_goes_on(tmp_path):
 def test_threads_write_the_same(data):
     run(data)
     report = run(data, "parallel", workers=2)
-    assert report["num_pictures"] == 6
+    assert report["num_images"] == 6
     assert contents(data / "parallel") == contents(data / "out")
 
 
-def test_pictures_of_folders_below_and_given_paths(data):
+def test_images_of_folders_below_and_given_paths(data):
     run(data)
     for i in range(6):
         target = data / "tree" / str(i % 2) / f"{i}.png"
@@ -193,7 +193,7 @@ def test_pictures_of_folders_below_and_given_paths(data):
     below = write_masks(
         data / "tree", data / "tree" / "out", provider="celebamask", options=options(data)
     )
-    assert below["num_pictures"] == 6
+    assert below["num_images"] == 6
     paths = sorted((data / "tree").glob("[01]/*.png"))
     write_masks(paths, data / "listed", provider="celebamask", options=options(data))
     assert contents(data / "listed") == contents(data / "tree" / "out") == contents(data / "out")
@@ -204,33 +204,33 @@ def test_pictures_of_folders_below_and_given_paths(data):
         )  # fmt: skip
 
 
-def test_few_bad_pictures_are_skipped_and_listed(tmp_path):
+def test_few_bad_images_are_skipped_and_listed(tmp_path):
     draw(tmp_path, 100)
-    (tmp_path / "images" / "7.png").write_bytes(b"no picture")
+    (tmp_path / "images" / "7.png").write_bytes(b"no image")
     report = run(tmp_path, num_sheets=0)
-    assert report["num_pictures"] == 99
+    assert report["num_images"] == 99
     (skipped,) = report["skipped"]
-    assert skipped["file"].endswith("/7.png") and "is not a picture" in skipped["reason"]
+    assert skipped["file"].endswith("/7.png") and "is not an image" in skipped["reason"]
     assert not (tmp_path / "out" / "interest" / "7.png").exists()
     (tmp_path / "labels" / "9.png").unlink()
     (tmp_path / "images" / "9.png").write_bytes((tmp_path / "images" / "8.png").read_bytes())
     draw(tmp_path, 1, first=7)
-    # Mended pictures are done, finished ones whose labels are gone stay.
+    # Mended images are done, finished ones whose labels are gone stay.
     report = run(tmp_path, num_sheets=0, max_skipped=0.01)
     assert len(report["skipped"]) <= 1 and (tmp_path / "out" / "interest" / "7.png").exists()
 
 
-def test_many_bad_pictures_are_an_error_that_names_some(data, capsys):
+def test_many_bad_images_are_an_error_that_names_some(data, capsys):
     for i in (2, 3, 4, 5):
         (data / "labels" / f"{i}.png").unlink()
     with pytest.raises(
-        InputError, match=r"4 of 6 pictures cannot be used, .*--max-skipped=0.01"
+        InputError, match=r"4 of 6 images cannot be used, .*--max-skipped=0.01"
     ) as e:
         run(data)
     assert "2: there are no labels of that name" in str(e.value) and "and 1 more" in str(e.value)
     assert "\n" not in str(e.value)
     # What was finished stays, and a larger share lets it pass.
-    assert run(data, max_skipped=0.7)["new_pictures"] == 0
+    assert run(data, max_skipped=0.7)["new_images"] == 0
 
 
 def test_a_wrong_order_ends_the_run(tmp_path):
@@ -245,7 +245,7 @@ def test_a_wrong_order_ends_the_run(tmp_path):
         run(tmp_path)
     assert not (tmp_path / "out").exists()
     right = options(tmp_path) | {"order": "celebamask-hq"}
-    assert run(tmp_path, options=right)["num_pictures"] == 3
+    assert run(tmp_path, options=right)["num_images"] == 3
     with pytest.raises(InputError, match="was begun with options .*choose another --out"):
         run(tmp_path)
 
@@ -262,7 +262,7 @@ def test_files_of_others_are_not_overwritten(data, capsys):
     (out / "interest" / "3.png").rename(out / "kept.png")
     run(data)
     assert (out / "kept.png").read_bytes() == b"mine" and (out / "notes.txt").read_text() == "mine"
-    # A picture that came later, where somebody has put a file meanwhile.
+    # An image that came later, where somebody has put a file meanwhile.
     draw(data, 1, first=6)
     (out / "face").mkdir(exist_ok=True)
     (out / "face" / "6.png").write_bytes(b"mine")

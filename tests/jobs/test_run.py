@@ -1,4 +1,4 @@
-"""Any picture job: stopped and resumed, in parts, with bad pictures and foreign folders."""
+"""Any image job: stopped and resumed, in parts, with bad images and foreign folders."""
 
 import errno
 import json
@@ -14,14 +14,14 @@ import pytest
 
 from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.jobs import pipeline
-from interestyle_jax.jobs.job import PictureJob, Result
-from interestyle_jax.jobs.picture_files import PictureFiles
+from interestyle_jax.jobs.image_files import ImageFiles
+from interestyle_jax.jobs.job import ImageJob, Result
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import Shard
 
 
-class Doubled(PictureJob):
+class Doubled(ImageJob):
     """Bytes to twice their values; the latents are their first four."""
 
     command = "double"
@@ -73,12 +73,12 @@ def files(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(10):
-        (folder / f"p{i}.png").write_bytes(f"{i}picture".encode())
+        (folder / f"p{i}.png").write_bytes(f"{i}image".encode())
     return folder
 
 
 def run(files, out, *, job=None, **options):
-    return run_job(job or Doubled(), PictureFiles(files), Path(out), workers=2, **options)
+    return run_job(job or Doubled(), ImageFiles(files), Path(out), workers=2, **options)
 
 
 def contents(out):
@@ -102,7 +102,7 @@ def test_results_report_and_nothing_else(files, whole, tmp_path):
     names = [f"p{i}" for i in range(10)]
     assert set(results) == {f"{d}{n}.out" for n in names for d in ("", "more/")} | {"latents.npz"}
     values = np.frombuffer(results["p5.out"], "<i4")
-    np.testing.assert_array_equal(values, np.frombuffer(b"5picture", np.uint8).astype(int) * 2 + 1)
+    np.testing.assert_array_equal(values, np.frombuffer(b"5image", np.uint8).astype(int) * 2 + 1)
     with np.load(tmp_path / "whole" / "latents.npz") as latents:
         assert latents["names"].tolist() == names
         np.testing.assert_array_equal(latents["w_plus"][5].ravel(), values[:4])
@@ -119,7 +119,7 @@ def test_the_second_run_does_nothing(files, whole, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
 
 
-def test_only_changed_and_damaged_pictures_are_done_again(files, whole, tmp_path):
+def test_only_changed_and_damaged_images_are_done_again(files, whole, tmp_path):
     out = tmp_path / "whole"
     (files / "p3.png").write_bytes(b"3changed")
     (out / "p6.out").write_bytes(b"cut")
@@ -136,7 +136,7 @@ def test_only_changed_and_damaged_pictures_are_done_again(files, whole, tmp_path
     assert contents(out) == contents(tmp_path / "fresh") != whole[0]
 
 
-def test_pictures_that_come_and_go(files, whole, tmp_path):
+def test_images_that_come_and_go(files, whole, tmp_path):
     out = tmp_path / "whole"
     (files / "p0.png").rename(files / "p10.png")
     job = Doubled()
@@ -191,10 +191,10 @@ test_run.run(Path(sys.argv[2]), sys.argv[3])
 
 
 def test_killed_runs_are_resumed_bit_for_bit(files, tmp_path):
-    """Killed while a picture's file is half-written."""
+    """Killed while an image's file is half-written."""
     out = tmp_path / "out"
     for i in range(10, 60):
-        (files / f"p{i}.png").write_bytes(f"{i}picture".encode())
+        (files / f"p{i}.png").write_bytes(f"{i}image".encode())
     run(files, tmp_path / "long")
     expected = contents(tmp_path / "long")
     for at in (50, 41):
@@ -280,15 +280,13 @@ def test_one_process_a_part(files, tmp_path):
         assert run(files, out, shard=Shard(1, 2))["status"] == "part done"
 
 
-def test_bad_pictures_are_skipped_within_the_budget(files, tmp_path, capfd):
+def test_bad_images_are_skipped_within_the_budget(files, tmp_path, capfd):
     (files / "p2.png").write_bytes(b"bad")
     (files / "p7.png").unlink()
     (files / "p7.png").symlink_to("nowhere")
-    source = PictureFiles([files / f"p{i}.png" for i in range(10)])
+    source = ImageFiles([files / f"p{i}.png" for i in range(10)])
     out = tmp_path / "out"
-    with pytest.raises(
-        InputError, match="2 of 10 pictures cannot be used, .*0.05 allows: .*p2.png"
-    ):
+    with pytest.raises(InputError, match="2 of 10 images cannot be used, .*0.05 allows: .*p2.png"):
         run_job(Doubled(), source, out, max_skipped=0.05)
     assert (out / "p0.out").exists() and not (out / "report.json").exists()
     capfd.readouterr()
@@ -300,7 +298,7 @@ def test_bad_pictures_are_skipped_within_the_budget(files, tmp_path, capfd):
     with np.load(out / "latents.npz") as latents:
         assert "p2" not in latents["names"]
     # Another run tries them again.
-    (files / "p2.png").write_bytes(b"2picture")
+    (files / "p2.png").write_bytes(b"2image")
     assert run_job(Doubled(), source, out, max_skipped=0.2)["num_images"] == 9
     # What became bad leaves no result behind.
     (files / "p0.png").write_bytes(b"bad")
@@ -310,12 +308,12 @@ def test_bad_pictures_are_skipped_within_the_budget(files, tmp_path, capfd):
         run_job(Doubled(), source, out, max_skipped=2)
 
 
-def test_no_usable_picture_leaves_nothing(files, tmp_path):
+def test_no_usable_image_leaves_nothing(files, tmp_path):
     for path in files.iterdir():
         path.write_bytes(b"bad")
-    with pytest.raises(InputError, match="pictures cannot be used"):
+    with pytest.raises(InputError, match="images cannot be used"):
         run(files, tmp_path / "new" / "out")
-    with pytest.raises(InputError, match="no picture can be used: .*is bad"):
+    with pytest.raises(InputError, match="no image can be used: .*is bad"):
         run(files, tmp_path / "out2", max_skipped=1)
     assert not (tmp_path / "new").exists()
 
@@ -369,11 +367,11 @@ def test_a_full_disk_is_the_machines_failure(files, whole, tmp_path, monkeypatch
     assert contents(tmp_path / "out") == whole[0]
 
 
-def test_few_pictures_are_held_at_once(tmp_path):
+def test_few_images_are_held_at_once(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(200):
-        (folder / f"{i:03d}.png").write_bytes(b"picture")
+        (folder / f"{i:03d}.png").write_bytes(b"image")
     held, most, lock = [0], [0], threading.Lock()
 
     def count(stage, what):

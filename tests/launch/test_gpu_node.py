@@ -103,7 +103,7 @@ def test_gpu_node_splits_the_gpus(machine):
 
 
 TINY = """
-from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.config.presets import encoder_config
 
 def get_config():
     config = encoder_config("interestyle")

@@ -78,7 +78,7 @@ def face_reference(x, p, strides):
 
 
 def moco_reference(x, p):
-    """The definition of ResNet50's shape of network on NCHW pictures of any size."""
+    """The definition of ResNet50's shape of network on NCHW images of any size."""
     p = {key.removeprefix(moco.QUERY): value for key, value in p.items()}
     x = F.interpolate(x, size=224, mode="nearest")
     x = F.relu(norm(F.conv2d(x, p["conv1.weight"], stride=2, padding=3), p, "bn1"))

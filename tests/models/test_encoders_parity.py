@@ -73,11 +73,11 @@ def test_official_encoder(name, golden_case, golden_weights, golden_manifest):
     layouts = checkpoint(opts, golden_manifest(manifest))
     encoder, variables = load_weights(golden_weights(manifest, layouts)).part("encoder")
     assert type(encoder).__name__ == opts["encoder_type"]
-    numbers, pictures = golden_case(golden)
-    pictures = {key.split(":")[-1]: value for key, value in pictures.items()}
-    x = jnp.asarray(np.concatenate([pictures[i] for i in inputs], axis=-1))
+    numbers, images = golden_case(golden)
+    images = {key.split(":")[-1]: value for key, value in images.items()}
+    x = jnp.asarray(np.concatenate([images[i] for i in inputs], axis=-1))
     if "progressive" in name:
-        # One picture, as the golden file has it.
+        # One image, as the golden file has it.
         x = x[:1]
 
     @jax.jit

@@ -171,25 +171,25 @@ def relative(got, want):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Two odd-sized pictures, large enough for dilation 2 after four halvings, and their logits."""
+def images():
+    """Two odd-sized images, large enough for dilation 2 after four halvings, and their logits."""
     return np.random.default_rng(1).uniform(-1, 1, (2, 75, 101, 3)).astype(np.float32)
 
 
-def evaluate(state, pictures, trap=None):
+def evaluate(state, images, trap=None):
     with torch.no_grad():
-        y = Reference(state, trap)(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()))
+        y = Reference(state, trap)(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     return y.permute(0, 2, 3, 1).numpy()
 
 
-def test_tiny_network_is_its_definition(tiny, pictures):
+def test_tiny_network_is_its_definition(tiny, images):
     variables, state = tiny
-    want = evaluate(state, pictures)
-    got = jax.jit(TINY.apply)(variables, pictures)
+    want = evaluate(state, images)
+    got = jax.jit(TINY.apply)(variables, images)
     assert got.shape == (2, 75, 101, 20)
     assert relative(got, want) < 1e-5
     for trap in TRAPS:
-        change = relative(evaluate(state, pictures, trap), want)
+        change = relative(evaluate(state, images, trap), want)
         assert change > 2e-4, trap
 
 
@@ -201,12 +201,12 @@ class Quick(Graphonomy):
         return x[:, ::4, ::4] @ mix
 
 
-def test_both_sides_are_averaged_with_left_and_right_changed(pictures):
+def test_both_sides_are_averaged_with_left_and_right_changed(images):
     """The short form equals the official chain of resizes."""
     network = Quick()
-    got = network.apply({}, pictures, 60, 90, method="two_sided")
-    plain = network.apply({}, pictures)
-    mirrored = network.apply({}, pictures[:, :, ::-1])
+    got = network.apply({}, images, 60, 90, method="two_sided")
+    plain = network.apply({}, images)
+    mirrored = network.apply({}, images[:, :, ::-1])
     assert plain.shape == (2, 75, 101, 20)
     order = list(range(20))
     for left in (14, 16, 18):
@@ -253,5 +253,5 @@ def test_parameter_count_at_official_size():
 
 
 def test_other_channels_are_refused():
-    with pytest.raises(ValueError, match="pictures: expected"):
+    with pytest.raises(ValueError, match="images: expected"):
         TINY.init(jax.random.key(0), np.zeros((1, 32, 32, 4), np.float32))

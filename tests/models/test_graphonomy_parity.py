@@ -107,9 +107,9 @@ def taps(module, variables, x):
 
 @pytest.mark.parametrize("case", ["sq", "ns", "odd", "large"])
 def test_official_network(case, weights, golden_case, goldenfill):
-    numbers, pictures = golden_case("graphonomy_net")
+    numbers, images = golden_case("graphonomy_net")
     meta = json.loads(str(numbers["meta_json"]))[case]
-    x = pictures[meta["input"]]
+    x = images[meta["input"]]
     if case == "odd":
         assert meta["crop"] == "[:, :, :101, :75]"
         x = x[:, :101, :75]
@@ -138,21 +138,21 @@ def test_official_inference(weights, golden_case, goldenfill):
     """Six scales, mirrored; the provider's label map is the official one."""
     numbers, _ = golden_case("graphonomy_infer")
     assert json.loads(str(numbers["meta_json"]))["scales"] == list(SCALES)
-    picture = goldenfill.image_u8("input:graphonomy:tta", 128)[:120, :88]
-    for scale, x in zip(SCALES, network_inputs(picture), strict=True):
+    image = goldenfill.image_u8("input:graphonomy:tta", 128)[:120, :88]
+    for scale, x in zip(SCALES, network_inputs(image), strict=True):
         pair = np.concatenate([x, x[:, :, ::-1]]).transpose(0, 3, 1, 2)
         want = numbers[f"net_input_scale{scale:g}.sub"]
         got = pair.ravel()[goldenfill.subset_index(pair.size, len(want))]
         np.testing.assert_array_equal(got, want)
     provider = make_provider("graphonomy", weights=weights)
-    logits = provider.logits(picture)
+    logits = provider.logits(image)
     moved = logits.transpose(2, 0, 1)[None]
     figures = compare("sum_logits", moved, numbers, goldenfill)
     print(f"parity graphonomy inference: rel L2 {figures[0]:.1e}, rel max {figures[1]:.1e}")
     top = np.sort(logits, -1)
     clear = top[..., -1] - top[..., -2] > 1e-4
     assert clear.mean() > 0.99
-    masks = provider(picture)
+    masks = provider(image)
     np.testing.assert_array_equal(masks.labels[clear], numbers["argmax"][0][clear])
     assert (masks.face[..., 0] == 255).sum() == (masks.labels == LABELS.index("face")).sum()
     is_interest = np.isin(masks.labels, [2, 13])

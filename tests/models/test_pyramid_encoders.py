@@ -55,7 +55,7 @@ def draw_for(module, *inputs):
     return draw(jax.eval_shape(module.init, jax.random.key(0), *inputs))
 
 
-def picture(*shape):
+def image(*shape):
     return np.random.default_rng(shape).uniform(-1, 1, shape).astype(np.float32)
 
 
@@ -80,7 +80,7 @@ def normalise(x, variables, name):
 
 @pytest.mark.parametrize(("features", "stride"), [(6, 1), (6, 2), (4, 1)])
 def test_basic_block_is_its_definition(features, stride):
-    x = picture(2, 5, 4, 6)
+    x = image(2, 5, 4, 6)
     block = BasicBlock(features, stride)
     v = draw_for(block, x)
     p = v["params"]
@@ -96,7 +96,7 @@ def test_basic_block_is_its_definition(features, stride):
 
 
 def test_resnet_stem_halves_once_and_has_a_prelu():
-    x = picture(1, 8, 6, 3)
+    x = image(1, 8, 6, 3)
     trunk = ResNetTrunk((1, 1), (4, 4, 6))
     v = draw_for(trunk, x)
     maps = jax.jit(trunk.apply)(v, x)
@@ -111,7 +111,7 @@ def test_resnet_stem_halves_once_and_has_a_prelu():
 
 @pytest.mark.parametrize(("size", "target"), [((2, 2), (4, 4)), ((3, 4), (6, 8)), ((1, 2), (2, 3))])
 def test_upsampling_maps_corners_to_corners(size, target):
-    x = picture(2, *size, 3)
+    x = image(2, *size, 3)
     want = np.zeros((2, *target, 3))
     for i in range(target[0]):
         for j in range(target[1]):
@@ -130,7 +130,7 @@ def test_upsampling_maps_corners_to_corners(size, target):
 
 def test_rows_of_a_pyramid_read_their_scales():
     encoder = GradualStyleEncoder(**TINY)
-    x = picture(2, 32, 32, 3)
+    x = image(2, 32, 32, 3)
     v = draw_for(encoder, x)
 
     @jax.jit
@@ -156,7 +156,7 @@ def test_rows_of_a_pyramid_read_their_scales():
 
 
 def test_progressive_rows_add_one_change_a_row():
-    heads = picture(2, 4, 3)
+    heads = image(2, 4, 3)
     w, (a, b, c) = heads[:, 0], (heads[:, 0] + heads[:, i] for i in (1, 2, 3))
     for stage, want in {
         0: (w, w, w, w),
@@ -181,7 +181,7 @@ def test_progressive_rows_add_one_change_a_row():
 )
 def test_progressive_encoder_is_the_plain_one_with_stages(plain, progressive):
     channels = plain.input_channels
-    x = picture(1, 24 if plain is ResNetBackboneEncoder else 32, 32, channels)
+    x = image(1, 24 if plain is ResNetBackboneEncoder else 32, 32, channels)
     encoders = plain(**TINY), progressive(**TINY)
     v = draw_for(encoders[0], x)
 
@@ -229,7 +229,7 @@ def test_latent_discriminator_is_the_official_one(golden_manifest, goldenfill, g
         assert got.shape == want.shape
         assert np.linalg.norm(got - want) < 1e-5 * np.linalg.norm(want)
 
-    # The losses are those of pictures; e4e judges the rows that its stage 5 has trained.
+    # The losses are those of images; e4e judges the rows that its stage 5 has trained.
     active = inputs["input:loss:latent"][:, :6].reshape(-1, 512)
     r1 = jax.jit(lambda w: r1_penalty(lambda w: LatentDiscriminator().apply(variables, w), w))
     found = {

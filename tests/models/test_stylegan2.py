@@ -68,7 +68,7 @@ def test_noise_stored_fresh_and_none(tiny):
     fresh = jax.jit(lambda w, k: generator.apply(variables, w, k, method="synthesize"))
     first, second = fresh(w_plus, jax.random.key(2)), fresh(w_plus, jax.random.key(3))
     assert not np.allclose(first, second)
-    # Stored noise is shared by the pictures of a batch, fresh noise is not.
+    # Stored noise is shared by the images of a batch, fresh noise is not.
     same = jnp.broadcast_to(w_plus[:1], w_plus.shape)
     np.testing.assert_allclose(*draw(same, noise="const"), rtol=1e-5, atol=1e-5)
     pair = fresh(same, jax.random.key(2))
@@ -91,7 +91,7 @@ def test_fresh_noise_is_drawn_in_float32():
     np.testing.assert_allclose(np.std(np.where(values > 0, values, 5 * values)), 2**0.5, rtol=0.05)
 
 
-def test_each_style_row_reaches_the_picture(tiny):
+def test_each_style_row_reaches_the_image(tiny):
     generator, variables = tiny
     draw = jax.jit(lambda w: generator.apply(variables, w, "none", method="synthesize"))
     w_plus = jax.random.normal(jax.random.key(1), (1, generator.num_styles, 8))

@@ -11,7 +11,7 @@ POINTS = np.array([[40.0, 50.0], [70.0, 46.0], [47.0, 82.0], [70.0, 79.0]])
 
 
 def waves(x, y):
-    """A smooth picture without an edge: [...] positions -> [..., 3] in [0, 255]."""
+    """A smooth image without an edge: [...] positions -> [..., 3] in [0, 255]."""
     tones = [np.sin(x / 9) * np.cos(y / 14), np.sin((x + y) / 17), np.cos((x - 2 * y) / 21)]
     return 127.5 + 120 * np.stack(tones, axis=-1)
 
@@ -36,8 +36,8 @@ def lanczos(samples, count):
     return np.tensordot(weights, samples, 1)
 
 
-def reference(picture, points, size):
-    """The recipe for faces that need no shrinking, on whole float pictures."""
+def reference(photo, points, size):
+    """The recipe for faces that need no shrinking, on whole float images."""
     eyes, lips = points[:2].mean(0), points[2:].mean(0)
     apart = points[1] - points[0]
     x = apart + turn(-np.pi / 2) @ (lips - eyes)
@@ -48,11 +48,11 @@ def reference(picture, points, size):
     side = 2 * np.linalg.norm(x)
     assert side / size / 2 < 2
     border = max(round(side / 10), 3)
-    height, width = picture.shape[:2]
+    height, width = photo.shape[:2]
     edges = np.array([*np.floor(corners.min(0)), *np.ceil(corners.max(0))]).astype(int)
     keep = np.array([*(edges[:2] - border), *(edges[2:] + border)])
     cropped = np.clip(keep, 0, [width, height, width, height])
-    image = picture[cropped[1] : cropped[3], cropped[0] : cropped[2]].astype(float)
+    image = photo[cropped[1] : cropped[3], cropped[0] : cropped[2]].astype(float)
     missing = np.abs(keep - cropped)
     origin = cropped[:2].astype(float)
     if missing.max() > border - 4:
@@ -99,10 +99,10 @@ def reference(picture, points, size):
 )
 def test_equals_the_recipe(shape, shift, size):
     noise = np.random.default_rng(0).integers(-20, 20, (*shape, 3))
-    picture = np.clip(drawn(*shape) + noise, 0, 255).astype(np.uint8)
+    image = np.clip(drawn(*shape) + noise, 0, 255).astype(np.uint8)
     points = POINTS + shift
-    expected, corners = reference(picture, points, size)
-    aligned, quad = align(picture, points, size=size)
+    expected, corners = reference(image, points, size)
+    aligned, quad = align(image, points, size=size)
     assert aligned.shape == (size, size, 3) and aligned.dtype == np.uint8
     np.testing.assert_allclose(quad, corners, atol=1e-9)
     np.testing.assert_allclose(face_quad(points), corners, atol=1e-9)
@@ -112,7 +112,7 @@ def test_equals_the_recipe(shape, shift, size):
 
 
 @pytest.mark.parametrize(("angle", "scale"), [(0.4, 1.0), (-1.3, 1.0), (3.0, 1.0), (0.2, 1.9)])
-def test_a_turned_and_scaled_picture_gives_the_same_face(angle, scale):
+def test_a_turned_and_scaled_image_gives_the_same_face(angle, scale):
     middle = np.array([300.0, 300.0])
     back = np.linalg.inv(turn(angle, scale))
     shift = np.array([60.0, 60.0])
@@ -132,17 +132,17 @@ def test_a_turned_and_scaled_picture_gives_the_same_face(angle, scale):
 
 
 def test_a_quarter_turn_is_the_same_to_the_bit_or_nearly():
-    picture = np.random.default_rng(1).integers(0, 256, (150, 140, 3), np.uint8)
-    turned = np.rot90(picture, k=-1)
+    image = np.random.default_rng(1).integers(0, 256, (150, 140, 3), np.uint8)
+    turned = np.rot90(image, k=-1)
     points = np.stack([149 - POINTS[:, 1], POINTS[:, 0]], axis=1)
-    a, b = align(picture, POINTS, size=64)[0], align(turned, points, size=64)[0]
+    a, b = align(image, POINTS, size=64)[0], align(turned, points, size=64)[0]
     assert np.abs(a.astype(int) - b).max() <= 3
 
 
-def test_a_shrunk_picture_shows_the_quad_that_is_returned():
+def test_a_shrunk_image_shows_the_quad_that_is_returned():
     points = POINTS * 6
-    picture = drawn(900, 800, lambda x, y: (x / 6, y / 6))
-    aligned, quad = align(picture, points, size=32)
+    image = drawn(900, 800, lambda x, y: (x / 6, y / 6))
+    aligned, quad = align(image, points, size=32)
     assert 0.5 < np.abs(quad - face_quad(points)).max() < 8
     u = (np.arange(32) + 0.5) / 32
     across, down = quad[3] - quad[0], quad[1] - quad[0]
@@ -154,10 +154,10 @@ def test_a_shrunk_picture_shows_the_quad_that_is_returned():
 
 
 def test_what_lies_outside_is_padded_or_black():
-    picture = np.full((100, 100, 3), 200, np.uint8)
+    image = np.full((100, 100, 3), 200, np.uint8)
     points = POINTS - (20, 45)
-    padded, quad = align(picture, points, size=64)
-    black, same = align(picture, points, size=64, padding=False)
+    padded, quad = align(image, points, size=64)
+    black, same = align(image, points, size=64, padding=False)
     np.testing.assert_array_equal(quad, same)
     assert quad[:, 1].min() < -20
     assert (np.abs(padded.astype(int) - 200) <= 1).all()
@@ -165,35 +165,35 @@ def test_what_lies_outside_is_padded_or_black():
 
 
 def test_padding_goes_on_without_a_seam():
-    picture = drawn(150, 140)
-    padded, quad = align(picture, POINTS - (0, 30), size=256)
+    image = drawn(150, 140)
+    padded, quad = align(image, POINTS - (0, 30), size=256)
     assert quad[:, 1].min() < -10
     assert np.abs(np.diff(padded.astype(int), axis=0)).max() < 25
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.5])
 def test_tiny_faces_are_enlarged(scale):
-    picture = drawn(60, 60)
-    aligned, quad = align(picture, 20 + POINTS * scale, size=64)
+    image = drawn(60, 60)
+    aligned, quad = align(image, 20 + POINTS * scale, size=64)
     assert np.hypot(*(quad[3] - quad[0])) < 130 * scale
     centre = quad.mean(0)
     np.testing.assert_allclose(aligned[31:33, 31:33].mean((0, 1)), waves(*centre), atol=12)
 
 
-def test_a_picture_of_one_row_is_no_trouble():
+def test_a_image_of_one_row_is_no_trouble():
     aligned, _ = align(np.full((1, 300, 3), 90, np.uint8), POINTS - (0, 55), size=32)
     assert (np.abs(aligned.astype(int) - 90) <= 1).all()
 
 
 @pytest.mark.parametrize("sigma", [0.3, 2.0, 9.0, 80.0])
 def test_blur_is_scipys(sigma):
-    picture = np.random.default_rng(2).uniform(0, 255, (61, 90)).astype(np.float32)
-    expected = ndimage.gaussian_filter(picture, sigma)
-    np.testing.assert_allclose(_gaussian(picture, sigma), expected, atol=2e-3)
+    image = np.random.default_rng(2).uniform(0, 255, (61, 90)).astype(np.float32)
+    expected = ndimage.gaussian_filter(image, sigma)
+    np.testing.assert_allclose(_gaussian(image, sigma), expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(
-    ("picture", "points", "options", "message"),
+    ("image", "points", "options", "message"),
     [
         (np.zeros((9, 9), np.uint8), POINTS, {}, r"uint8 \[9, 9\], expected uint8 \[H, W, 3\]"),
         (np.zeros((9, 9, 4), np.uint8), POINTS, {}, "expected uint8"),
@@ -201,11 +201,11 @@ def test_blur_is_scipys(sigma):
         (drawn(99, 99), POINTS[:3], {}, "four finite points"),
         (drawn(99, 99), POINTS * np.nan, {}, "four finite points"),
         (drawn(99, 99), POINTS * 0, {}, "no direction"),
-        (drawn(99, 99), POINTS + 900, {}, "outside of the picture"),
+        (drawn(99, 99), POINTS + 900, {}, "outside of the image"),
         (drawn(99, 99), POINTS, {"size": 4096}, "size: 4096, expected 16 to 2048"),
         (drawn(99, 99), POINTS, {"size": 8}, "expected 16 to 2048"),
     ],
 )
-def test_bad_input(picture, points, options, message):
+def test_bad_input(image, points, options, message):
     with pytest.raises(InputError, match=message):
-        align(picture, points, **options)
+        align(image, points, **options)

@@ -1,4 +1,4 @@
-"""dlib's landmarks where dlib and its file are installed, and what is told where not."""
+"""dlib's landmarks where dlib and its file are installed, and what is reported where not."""
 
 import importlib.util
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.photos.dlib_landmarks import FILE
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
@@ -26,27 +26,27 @@ def dlib_file():
 
 
 def test_finds_the_points_that_litert_finds(dlib_file, shared_dir):
-    picture = read_picture(shared_dir / "portraits" / "male_01.jpg")
-    exact, count = find_face(picture, make_landmarker("dlib", dlib_file=dlib_file), name="male_01")
+    image = read_image(shared_dir / "portraits" / "male_01.jpg")
+    exact, count = find_face(image, make_landmarker("dlib", dlib_file=dlib_file), name="male_01")
     assert count == 1 and exact.landmarks.shape == (68, 2)
-    face, _ = find_face(picture, make_landmarker("litert"), name="male_01")
+    face, _ = find_face(image, make_landmarker("litert"), name="male_01")
     distances = np.hypot(*(face.points - exact.points).T)
     assert distances.max() / np.hypot(*(exact.points[1] - exact.points[0])) < 0.1
 
 
 def test_faces_on_their_heads_are_found_upright(dlib_file, shared_dir):
-    picture = read_picture(shared_dir / "portraits" / "male_01.jpg")[::2, ::2].copy()
+    image = read_image(shared_dir / "portraits" / "male_01.jpg")[::2, ::2].copy()
     landmarker = make_landmarker("dlib", dlib_file=dlib_file)
-    straight, _ = find_face(picture, landmarker, name="straight")
-    turned, _ = find_face(np.rot90(picture, 2).copy(), landmarker, name="turned")
+    straight, _ = find_face(image, landmarker, name="straight")
+    turned, _ = find_face(np.rot90(image, 2).copy(), landmarker, name="turned")
     np.testing.assert_allclose(511 - turned.points, straight.points, atol=3)
 
 
 def test_large_photographs_are_searched_small(dlib_file, shared_dir):
-    picture = read_picture(shared_dir / "portraits" / "male_01.jpg")
+    image = read_image(shared_dir / "portraits" / "male_01.jpg")
     landmarker = make_landmarker("dlib", dlib_file=dlib_file)
-    small, _ = find_face(picture, landmarker, name="small")
-    large, _ = find_face(picture.repeat(2, 0).repeat(2, 1), landmarker, name="large")
+    small, _ = find_face(image, landmarker, name="small")
+    large, _ = find_face(image.repeat(2, 0).repeat(2, 1), landmarker, name="large")
     np.testing.assert_allclose((large.points - 0.5) / 2, small.points, atol=6)
 
 

@@ -54,7 +54,7 @@ def test_overlap_is_the_intersection_over_the_union():
     np.testing.assert_allclose(overlap(box, others), [1, 1 / 3, 0, 1 / 4])
 
 
-def test_squares_cover_the_picture_and_overlap_by_half():
+def test_squares_cover_the_image_and_overlap_by_half():
     for height, width, share in [(600, 800, 0.5), (600, 800, 0.25), (101, 1000, 0.25), (7, 5, 0.5)]:
         covered = np.zeros((height, width), int)
         for left, top, side in squares(height, width, share):
@@ -66,5 +66,5 @@ def test_squares_cover_the_picture_and_overlap_by_half():
 
 def test_nothing_is_found_where_nothing_is():
     detector = FaceDetector()
-    for picture in (np.zeros((300, 200, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8)):
-        assert [detector(picture, level=level) for level in range(3)] == [[], [], []]
+    for image in (np.zeros((300, 200, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8)):
+        assert [detector(image, level=level) for level in range(3)] == [[], [], []]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interestyle_jax.data.pictures import read_picture
+from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.photos.alignment import face_quad
 from interestyle_jax.photos.landmarks import (
@@ -31,7 +31,7 @@ def landmarker():
 
 @pytest.fixture(scope="module")
 def portrait(shared_dir):
-    return lambda name: read_picture(shared_dir / "portraits" / f"{name}.jpg")
+    return lambda name: read_image(shared_dir / "portraits" / f"{name}.jpg")
 
 
 def distance(a, b):
@@ -39,8 +39,8 @@ def distance(a, b):
     return np.hypot(*(a - b).T).mean() / np.hypot(*(b[1] - b[0]))
 
 
-def resized(picture, size):
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+def resized(image, size):
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 @pytest.mark.parametrize("name", DLIB)
@@ -56,9 +56,9 @@ def test_points_are_near_dlibs(portrait, landmarker, name):
 
 @pytest.mark.parametrize("angle", [25, -60, 90])
 def test_a_turned_photograph_has_the_same_points_turned(portrait, landmarker, angle):
-    picture = resized(portrait("male_01"), (512, 512))
-    image = Image.fromarray(picture).rotate(angle, Image.Resampling.BICUBIC, fillcolor="gray")
-    straight, _ = find_face(picture, landmarker, name="straight")
+    upright = resized(portrait("male_01"), (512, 512))
+    image = Image.fromarray(upright).rotate(angle, Image.Resampling.BICUBIC, fillcolor="gray")
+    straight, _ = find_face(upright, landmarker, name="straight")
     turned, _ = find_face(np.asarray(image), landmarker, name="turned")
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     middle = 255.5
@@ -67,11 +67,11 @@ def test_a_turned_photograph_has_the_same_points_turned(portrait, landmarker, an
 
 
 def test_grey_and_mirrored_photographs(portrait, landmarker):
-    picture = resized(portrait("female_02"), (512, 512))
-    face, _ = find_face(picture, landmarker, name="colour")
-    grey = np.repeat(picture.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+    image = resized(portrait("female_02"), (512, 512))
+    face, _ = find_face(image, landmarker, name="colour")
+    grey = np.repeat(image.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
     assert distance(find_face(grey, landmarker, name="grey")[0].points, face.points) < 0.03
-    mirrored, _ = find_face(picture[:, ::-1], landmarker, name="mirrored")
+    mirrored, _ = find_face(image[:, ::-1], landmarker, name="mirrored")
     back = (np.array([511, 0]) + mirrored.points * [-1, 1])[[1, 0, 3, 2]]
     assert distance(back, face.points) < 0.04
 
@@ -106,13 +106,13 @@ def test_of_equal_faces_the_most_central_is_taken():
         points = np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]) * size + (x, 50)
         return Face(points, points, 0.9)
 
-    picture = np.zeros((100, 200, 3), np.uint8)
+    image = np.zeros((100, 200, 3), np.uint8)
     found = [face(5, 20), face(90, 17), face(170, 20), face(100, 5)]
-    chosen, count = find_face(picture, lambda _: found, name="four")
+    chosen, count = find_face(image, lambda _: found, name="four")
     assert chosen is found[1] and count == 4
 
 
-def test_no_face_is_an_error_that_names_the_picture(landmarker):
+def test_no_face_is_an_error_that_names_the_image(landmarker):
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     with pytest.raises(InputError, match=r"^beach.jpg: no face found in 120 x 90 pixels$"):
         find_face(noise, landmarker, name="beach.jpg")

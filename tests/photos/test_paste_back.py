@@ -68,23 +68,23 @@ def test_a_hard_edge_pastes_all_that_lies_inside():
     assert (pasted[inside] == 240).all() and (pasted[~inside] == 40).all()
 
 
-def test_fine_pictures_are_averaged_over_the_pixel():
+def test_fine_images_are_averaged_over_the_pixel():
     checks = np.indices((512, 512)).sum(0) % 2 * 255
-    picture = np.repeat(checks.astype(np.uint8)[..., None], 3, axis=-1)
+    image = np.repeat(checks.astype(np.uint8)[..., None], 3, axis=-1)
     photo = np.zeros((80, 80, 3), np.uint8)
     quad = square_quad((40.3, 39.6), (19.0, 7.0))
-    pasted = paste_back(photo, picture, quad, feather=0)
+    pasted = paste_back(photo, image, quad, feather=0)
     inside = inside_of(photo, quad)
     assert np.abs(pasted[inside].astype(int) - 127.5).max() < 25
 
 
-def test_a_coarse_picture_lands_at_its_place():
+def test_a_coarse_image_lands_at_its_place():
     # A ramp tells positions: u and v of every pixel can be read off it.
     y, x = np.mgrid[:100, :100] + 0.5
-    picture = np.stack([x * 2.5, y * 2.5, 0 * x], axis=-1).round().astype(np.uint8)
+    image = np.stack([x * 2.5, y * 2.5, 0 * x], axis=-1).round().astype(np.uint8)
     photo = np.zeros((300, 300, 3), np.uint8)
     quad = square_quad((150.4, 149.7), (80.0, -30.0))
-    pasted = paste_back(photo, picture, quad, feather=0)
+    pasted = paste_back(photo, image, quad, feather=0)
     u, v = unit_positions(photo, quad)
     middle = (np.abs(u - 0.5) < 0.48) & (np.abs(v - 0.5) < 0.48)
     np.testing.assert_allclose(pasted[middle][:, 0], (u * 250)[middle], atol=1.5)
@@ -97,24 +97,24 @@ def test_only_the_mask_is_pasted(dtype):
     quad = square_quad((60, 60), (40.0, 0.0))
     mask = np.zeros((64, 64, 1), dtype)
     mask[:, 32:] = 255 if dtype == np.uint8 else 1
-    picture = np.full((64, 64, 3), 240, np.uint8)
-    pasted = paste_back(photo, picture, quad, mask=mask, feather=0.1)
+    image = np.full((64, 64, 3), 240, np.uint8)
+    pasted = paste_back(photo, image, quad, mask=mask, feather=0.1)
     left = np.arange(120) <= 58
     assert (pasted[:, left] == 40).all()
     assert (pasted[40:80, 75:85] == 240).all()
     assert np.abs(np.diff(pasted[60, :, 0].astype(int))).max() < 60
-    nothing = paste_back(photo, picture, quad, mask=np.zeros((64, 64)))
+    nothing = paste_back(photo, image, quad, mask=np.zeros((64, 64)))
     np.testing.assert_array_equal(nothing, photo)
-    everything = paste_back(photo, picture, quad, mask=np.ones((64, 64)))
-    np.testing.assert_array_equal(everything, paste_back(photo, picture, quad))
+    everything = paste_back(photo, image, quad, mask=np.ones((64, 64)))
+    np.testing.assert_array_equal(everything, paste_back(photo, image, quad))
 
 
 def test_quads_that_reach_beyond_the_photograph():
     photo = photograph(60, 50)
-    picture = np.full((40, 40, 3), 250, np.uint8)
-    pasted = paste_back(photo, picture, square_quad((10, 5), (40.0, 8.0)), feather=0)
+    image = np.full((40, 40, 3), 250, np.uint8)
+    pasted = paste_back(photo, image, square_quad((10, 5), (40.0, 8.0)), feather=0)
     assert (pasted[5, 10] == 250).all() and (pasted[59, 49] == photo[59, 49]).all()
-    away = paste_back(photo, picture, square_quad((900, 5), (40.0, 8.0)))
+    away = paste_back(photo, image, square_quad((900, 5), (40.0, 8.0)))
     np.testing.assert_array_equal(away, photo)
 
 
@@ -133,7 +133,7 @@ SMALL = np.zeros((8, 8, 3), np.uint8)
     ("arguments", "options", "message"),
     [
         ((SMALL[..., 0], SMALL, QUAD), {}, "photo: uint8"),
-        ((SMALL, SMALL / 2, QUAD), {}, "picture: float64"),
+        ((SMALL, SMALL / 2, QUAD), {}, "image: float64"),
         ((SMALL, SMALL[:4], QUAD), {}, "expected a square"),
         ((SMALL, SMALL, QUAD[:3]), {}, "four finite corners"),
         ((SMALL, SMALL, QUAD * 0), {}, "has no area"),

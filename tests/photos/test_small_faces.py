@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interestyle_jax.data.pictures import list_pictures, read_picture
+from interestyle_jax.data.images import list_images, read_image
 from interestyle_jax.photos.landmarks import make_landmarker
 
 WIDTH, HEIGHT = 1600, 1200
@@ -16,8 +16,8 @@ WIDTH, HEIGHT = 1600, 1200
 )
 def test_small_faces_are_found_on_patterns(shared_dir, share, lost, error):
     landmarker, rng, errors = make_landmarker("litert"), np.random.default_rng(0), []
-    for file in list_pictures(shared_dir / "portraits"):
-        portrait = Image.fromarray(read_picture(file))
+    for file in list_images(shared_dir / "portraits"):
+        portrait = Image.fromarray(read_image(file))
         (face,) = landmarker(np.asarray(portrait))
         scale = share * WIDTH / np.ptp(face.landmarks[:, 0])
         side = round(portrait.width * scale)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from interestyle_jax.data.pictures import list_pictures, read_picture
+from interestyle_jax.data.images import list_images, read_image
 from interestyle_jax.photos.alignment import face_quad
 from interestyle_jax.photos.face_detector import turned_back
 from interestyle_jax.photos.face_mesh import EYE_CORNERS
@@ -38,11 +38,11 @@ def turned(portrait: np.ndarray, points: np.ndarray, angle: int) -> tuple[np.nda
 def count_right(landmarker, files, angle: int) -> int:
     right = 0
     for file in files:
-        image = Image.fromarray(read_picture(file))
+        image = Image.fromarray(read_image(file))
         portrait = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
         straight, _ = find_face(portrait, landmarker, name=file.name)
-        picture, expected = turned(portrait, straight.points, angle)
-        right += is_right(find_face(picture, landmarker, name=file.name)[0], expected)
+        sideways, expected = turned(portrait, straight.points, angle)
+        right += is_right(find_face(sideways, landmarker, name=file.name)[0], expected)
     return right
 
 
@@ -57,7 +57,7 @@ def test_turned_portraits_are_found_upright(landmarker, shared_dir, angle):
 @pytest.mark.slow
 @pytest.mark.parametrize("angle", ANGLES)
 def test_all_portraits_are_found_upright(landmarker, shared_dir, angle):
-    files = list_pictures(shared_dir / "portraits")
+    files = list_images(shared_dir / "portraits")
     right = count_right(landmarker, files, angle)
     print(f"turned by {angle}: {right} of {len(files)} upright and right")
     assert len(files) == 40 and right == 40
@@ -65,7 +65,7 @@ def test_all_portraits_are_found_upright(landmarker, shared_dir, angle):
 
 def test_small_faces_are_found_on_their_heads(landmarker, shared_dir):
     # 5 % of the photograph's width; larger finds in wrong turns must not hide them.
-    portrait = Image.fromarray(read_picture(shared_dir / "portraits" / "male_04.jpg"))
+    portrait = Image.fromarray(read_image(shared_dir / "portraits" / "male_04.jpg"))
     straight, _ = find_face(np.asarray(portrait), landmarker, name="straight")
     small = np.asarray(portrait.resize((222, 222), Image.Resampling.LANCZOS))
     rng = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_small_faces_are_found_on_their_heads(landmarker, shared_dir):
 
 def test_two_people_head_to_head_are_two_faces(landmarker, shared_dir):
     one, other = (
-        Image.fromarray(read_picture(shared_dir / "portraits" / f"{name}.jpg")).resize((400, 400))
+        Image.fromarray(read_image(shared_dir / "portraits" / f"{name}.jpg")).resize((400, 400))
         for name in ("male_01", "female_02")
     )
     photo = np.concatenate([np.asarray(one), np.rot90(np.asarray(other), 2)], axis=1)
@@ -98,7 +98,7 @@ def test_an_unsure_face_counts_only_as_the_photograph_is_turned(landmarker, monk
             across = [(1, 0), (0, 1), (-1, 0), (0, -1)][turn]
             self.keypoints = np.array([(0, 0), across] + [(0, 0)] * 4)
 
-    def mesh(picture, box, eyes):
+    def mesh(image, box, eyes):
         points = np.linspace(box[:2], box[2:], 468)
         points[list(EYE_CORNERS)] = box[:2] + 5 + eyes
         return points, scores[box[0]]
@@ -106,8 +106,8 @@ def test_an_unsure_face_counts_only_as_the_photograph_is_turned(landmarker, monk
     mesh.glance = mesh
     monkeypatch.setattr(landmarker, "_mesh", mesh)
     levels = {}
-    monkeypatch.setattr(landmarker, "_detector", lambda picture, level: levels.get(level, []))
-    picture = np.zeros((9, 9, 3), np.uint8)
+    monkeypatch.setattr(landmarker, "_detector", lambda image, level: levels.get(level, []))
+    image = np.zeros((9, 9, 3), np.uint8)
 
     def found(*finds):
         return [Found(turn, left, 0.9) for turn, left in finds]
@@ -115,18 +115,18 @@ def test_an_unsure_face_counts_only_as_the_photograph_is_turned(landmarker, monk
     scores = {0: 1.0, 20: 0.8, 40: 0.8, 60: 0.4, 80: 0.9}
     # The surest is on its head: of the unsure, those that are too.
     levels[0] = found((2, 0), (2, 20), (0, 40), (2, 60))
-    assert [face.landmarks[0, 0] for face in landmarker(picture)] == [0, 20]
+    assert [face.landmarks[0, 0] for face in landmarker(image)] == [0, 20]
     # None is sure: those of the photograph as it is.
     levels[0] = found((1, 20), (0, 40))
-    assert [face.landmarks[0, 0] for face in landmarker(picture)] == [40]
+    assert [face.landmarks[0, 0] for face in landmarker(image)] == [40]
     # A sure face of another level goes before.
     levels[1] = found((3, 0))
-    assert [face.landmarks[0, 0] for face in landmarker(picture)] == [0]
+    assert [face.landmarks[0, 0] for face in landmarker(image)] == [0]
     # Finds that cover each other are one face, in the turn of the greater presence.
     levels.clear()
     levels[0] = found((0, 80)) + found((2, 80.5))
     scores[80.5] = 1.0
-    assert [face.landmarks[0, 0] for face in landmarker(picture)] == [80.5]
+    assert [face.landmarks[0, 0] for face in landmarker(image)] == [80.5]
 
 
 @pytest.mark.parametrize("turn", range(4))

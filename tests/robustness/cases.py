@@ -22,7 +22,7 @@ OUT, CANARY = "out", "canary"
 # libtiff writes lines of its own about tags, from native code.
 NOTICES = (
     "TIFFFetchNormalTag: ",
-    "going on with its default ",
+    "continuing with its default ",
     "interestyle: skipped: ",
     ": left out ",
     "it/s]",
@@ -30,7 +30,7 @@ NOTICES = (
     "?, ?",
     "[00:",
     "[01:",
-    ": going on from step ",
+    ": resuming from step ",
     ": damaged (",
     "\r",
 )
@@ -136,7 +136,7 @@ def _broken_rules(case: Case, outcome: Outcome, folder: Path, before: dict[str, 
 def _wrong_files(case: Case, outcome: Outcome, folder: Path, before: dict[str, str]) -> list[str]:
     """Inputs that changed, what was left behind, and results that are not whole."""
     after, broken = tree(folder), []
-    # Python keeps what it compiled of a config, and `data` its finished shards, to go on with;
+    # Python keeps what it compiled of a config, and `data` its finished shards, to continue with;
     # `tmp` itself is the caller's.
     after = {k: v for k, v in after.items() if k != "tmp" and "__pycache__" not in k}
     root = _root(case)
@@ -148,8 +148,8 @@ def _wrong_files(case: Case, outcome: Outcome, folder: Path, before: dict[str, s
     )  # fmt: skip
     if changed:
         broken.append(f"changed or left behind: {', '.join(changed[:5])}")
-    # Pictures are done one by one, and a run keeps its records: both are gone on with.
-    goes_on = case.argv[0] in ("train", "masks") or case.kind in ("picture", "job")
+    # Images are done one by one, and a run keeps its records: both are resumed.
+    goes_on = case.argv[0] in ("train", "masks") or case.kind in ("image", "job")
     goes_on &= case.argv[0] not in ("evaluate", "data")
     hidden = [n for n in own if Path(n).name.startswith(".") or "tmp" in Path(n).name]
     hidden = [n for n in hidden if n not in before and (outcome.status == 0 or not goes_on)]

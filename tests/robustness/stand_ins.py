@@ -25,7 +25,7 @@ class State:
 
 
 class ColourTask:
-    """Learns the mean colour of the pictures inside their masks; see `training.task.Task`."""
+    """Learns the mean colour of the images inside their masks; see `training.task.Task`."""
 
     batch_fields = ("image", "interest_mask")
     has_validation_loss = True
@@ -49,7 +49,7 @@ class ColourTask:
     def validate_step(self, key, state, frozen, batch):
         return {"loss": jnp.square(self._colours(frozen, batch) - state.colour).mean(-1)}
 
-    def pictures(self, key, state, frozen, batch):
+    def images(self, key, state, frozen, batch):
         return batch["image"][:, None].astype(jnp.float32) * frozen["scale"]
 
     def exported(self, state):

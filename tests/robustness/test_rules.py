@@ -89,7 +89,7 @@ def a_file_beside():
 
 
 def a_changed_input():
-    Path("pictures/plain_png.png").write_bytes(b"")
+    Path("images/plain_png.png").write_bytes(b"")
     return 0
 
 
@@ -119,15 +119,15 @@ def a_pickle_read():
         (a_result_that_is_missing, "not whole"),
         (a_temporary_file, "left behind: tmp/"),
         (a_file_beside, "left behind: .a.png.1"),
-        (a_changed_input, "changed or left behind: pictures/plain_png.png"),
+        (a_changed_input, "changed or left behind: images/plain_png.png"),
         (a_hang, "hung"),
         (a_pickle_read, "executed"),
     ],
 )
 def test_every_rule_can_be_broken(whole_inputs, folder, monkeypatch, command, rule):
-    cases.lay_out("picture", whole_inputs, folder)
+    cases.lay_out("image", whole_inputs, folder)
     monkeypatch.setattr(cli, "main", lambda argv: command())
-    # With damaged weights nothing is begun that could be gone on with.
+    # With damaged weights nothing is begun that could be resumed.
     case = cases.Case("weights", ("invert", "--out=out"), ())
     broken = cases.run(case, folder, seconds=0.5)[1]
     assert any(rule in text for text in broken), broken

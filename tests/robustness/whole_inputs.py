@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from interestyle_jax.data.avatar_builder import write_avatars
-from interestyle_jax.data.pictures import SUFFIXES
+from interestyle_jax.data.images import SUFFIXES
 from interestyle_jax.models.embedders import FaceEmbedder
 from tests.robustness.command import run_command
 
-CONFIG = """from interestyle_jax.training.presets import encoder_config
+CONFIG = """from interestyle_jax.config.presets import encoder_config
 
 
 def get_config(argument=""):
@@ -40,7 +40,7 @@ def get_config(argument=""):
     config.batch_size = 8
     config.num_steps = 2
     config.checkpoint_every = 1
-    config.picture_every = 2
+    config.image_every = 2
     config.log_every = 1
     config.validation_samples = 8
     return config
@@ -68,31 +68,31 @@ class Input:
 
 INVERT = "invert --weights=weights/inverter --steps=1 --input={} --out={}"
 EVALUATE = "evaluate --weights=weights/inverter --steps=1 --batch-size=4 --out=OUT --data={}"
-DATA = "data --images=pictures --masks={} --size=16 --workers=0 --max-skipped=0.5 --out=OUT"
+DATA = "data --images=images --masks={} --size=16 --workers=0 --max-skipped=0.5 --out=OUT"
 TRAIN = "train --config=config.py {} --workdir={}"
 INPUTS = {
-    "picture": Input(
-        ("pictures/*",),
-        (INVERT.format("pictures", "OUT"), INVERT.format("pictures", "OUT --max-skipped=0.5"))
-        + (INVERT.format("pictures/FILE", "OUT"),) * 2
-        + (EVALUATE.format("pictures"), DATA.format("none")),
+    "image": Input(
+        ("images/*",),
+        (INVERT.format("images", "OUT"), INVERT.format("images", "OUT --max-skipped=0.5"))
+        + (INVERT.format("images/FILE", "OUT"),) * 2
+        + (EVALUATE.format("images"), DATA.format("none")),
         ("weights/inverter",),
         share=6,
     ),
     "mask": Input(
         ("masks/*",),
-        (DATA.format("masks"), "masks --provider=folder --images=pictures --masks=masks --out=OUT"),
-        ("pictures",),
+        (DATA.format("masks"), "masks --provider=folder --images=images --masks=masks --out=OUT"),
+        ("images",),
         share=2,
     ),
     "weights": Input(
         ("weights/inverter/**/*",),
         (
-            INVERT.format("pictures", "OUT"),
+            INVERT.format("images", "OUT"),
             "convert --to=pytorch weights/inverter OUT",
-            "evaluate --weights=weights/inverter --out=OUT --data=pictures --steps=1",
+            "evaluate --weights=weights/inverter --out=OUT --data=images --steps=1",
         ),
-        ("pictures",),
+        ("images",),
         share=4,
     ),
     "frozen weights": Input(
@@ -117,8 +117,8 @@ INPUTS = {
     ),
     "job": Input(
         ("inverted/*",),
-        (INVERT.format("pictures", "inverted"),),
-        ("pictures", "weights/inverter"),
+        (INVERT.format("images", "inverted"),),
+        ("images", "weights/inverter"),
         share=2,
     ),
     "config": Input(
@@ -142,38 +142,38 @@ def make_inputs(folder: Path, tiny_weights: Path) -> None:
     for name in ("inverter", "generator"):
         shutil.copytree(tiny_weights / name, folder / "weights" / name)
     rng = np.random.default_rng(0)
-    _write_pictures(rng, folder / "pictures", folder / "masks")
+    _write_images(rng, folder / "images", folder / "masks")
     sizes = {"train": 8, "validation": 8, "test": 4}
     write_avatars(folder / "set", sizes=sizes, size=32, seed=0, workers=0)
     (folder / "config.py").write_text(CONFIG)
     outcome = run_command(["train", "--config=config.py", "--workdir=run"], folder, seconds=300)
     assert outcome.status == 0, outcome.stderr
-    invert = INVERT.format("pictures", "inverted").split()
+    invert = INVERT.format("images", "inverted").split()
     outcome = run_command(invert, folder, seconds=300)
     assert outcome.status == 0, outcome.stderr
     _write_checkpoints(rng, folder)
     shutil.rmtree(folder / "tmp")
 
 
-def _write_pictures(rng: np.random.Generator, folder: Path, masks: Path) -> None:
-    """A picture of every format read, and forms of PNG and TIFF, each with its mask."""
+def _write_images(rng: np.random.Generator, folder: Path, masks: Path) -> None:
+    """An image of every format read, and forms of PNG and TIFF, each with its mask."""
     folder.mkdir()
     masks.mkdir()
     pixels = rng.integers(0, 256, (24, 20, 3), np.uint8)
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x011A] = 72.0
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "words " * 100, zip=True)
     for suffix in SUFFIXES:
-        picture.save(folder / f"plain_{suffix[1:]}{suffix}")
-    picture.save(folder / "turned.jpg", exif=exif)
-    picture.save(folder / "progressive.jpg", progressive=True)
-    picture.save(folder / "text.png", pnginfo=text, exif=exif)
-    picture.convert("P").save(folder / "palette.png", transparency=0)
-    picture.convert("RGBA").save(folder / "alpha.webp", lossless=True)
-    picture.save(folder / "packed.tiff", compression="tiff_lzw")
+        image.save(folder / f"plain_{suffix[1:]}{suffix}")
+    image.save(folder / "turned.jpg", exif=exif)
+    image.save(folder / "progressive.jpg", progressive=True)
+    image.save(folder / "text.png", pnginfo=text, exif=exif)
+    image.convert("P").save(folder / "palette.png", transparency=0)
+    image.convert("RGBA").save(folder / "alpha.webp", lossless=True)
+    image.save(folder / "packed.tiff", compression="tiff_lzw")
     Image.fromarray(rng.integers(0, 65536, (24, 20), np.uint16)).save(folder / "deep.png")
     for path in folder.iterdir():
         height, width = (20, 24) if path.stem in ("turned", "text") else (24, 20)

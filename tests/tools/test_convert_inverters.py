@@ -78,7 +78,7 @@ def head(s, i, x):
 
 
 def reference(kind, state, x):
-    """The official encoder of picture pairs x [B, H, W, C]: W+ [B, L, D] of the last stage."""
+    """The official encoder of image pairs x [B, H, W, C]: W+ [B, L, D] of the last stage."""
     s = {k.removeprefix("encoder."): torch.tensor(v).double() for k, v in state.items()}
     x = torch.from_numpy(x.transpose(0, 3, 1, 2)).double()
     maps = []
@@ -123,7 +123,7 @@ def test_converted_networks_compute_the_same(converted, official_inverters):
     assert type(encoder).__name__ == kind.encoder_type
     is_cars = "cars" in kind.options["dataset_type"]
     shape = (24, 32) if is_cars else (32, 32)
-    assert weights.metadata["extra"]["picture_shape"] == list(shape)
+    assert weights.metadata["extra"]["image_shape"] == list(shape)
     x = np.random.default_rng(2).uniform(-1, 1, (2, *shape, kind.channels)).astype(np.float32)
     got = np.asarray(jax.jit(encoder.apply)(variables, x), np.float64)
     want = reference(kind, content["state_dict"], x)

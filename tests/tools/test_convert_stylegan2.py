@@ -174,7 +174,7 @@ def test_large_files_are_copied_once_at_most(tmp_path):
 
 
 def reference_logits(d, images):
-    """rosinality's discriminator on his keys, for one group of pictures, in float64."""
+    """rosinality's discriminator on his keys, for one group of images, in float64."""
     torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
     F = torch.nn.functional
     d = {k: torch.from_numpy(v).double() for k, v in d.items()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.config.presets import encoder_config
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
 
 Portraits are aligned, segmented and written as a data set; StyleGAN2 at 1024 and ArcFace get the
 weights of the golden data's rule; `configs/interestyle_ffhq.py` then trains three steps of batch 2
-and saves, is killed in the fourth, and goes on to the sixth. Prints status, time and peak memory of
+and saves, is killed in the fourth, and resumed to the sixth. Prints status, time and peak memory of
 every command. Takes about half an hour on two cores, and 16 GiB.
 """
 
@@ -98,7 +98,7 @@ def main(shared: Path, out: Path) -> None:
         f"--config.weights.id={weights}/arcface", f"--config.weights.trunk={weights}/arcface",
         "--config.batch_size=2", f"--config.num_steps={STEPS}",
         f"--config.checkpoint_every={SAVED}", "--config.log_every=1",
-        "--config.picture_every=1000", "--config.validation_samples=2",
+        "--config.image_every=1000", "--config.validation_samples=2",
         "--config.compute_dtype=float32",
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ BATCH, SIZE, STYLES, WIDTH, COUNT, WEIGHT = 3, 4, 2, 3, 5, 0.4
 
 @pytest.fixture
 def world():
-    """An encoder that is affine in batch-normalised pictures, and a smooth generator."""
+    """An encoder that is affine in batch-normalised images, and a smooth generator."""
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), 5)
         w_avg = jax.random.normal(keys[0], (1, STYLES, WIDTH))

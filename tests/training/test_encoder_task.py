@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from interestyle_jax import load
-from interestyle_jax.data.pictures import resize_picture
+from interestyle_jax.config.presets import encoder_config
+from interestyle_jax.data.images import resize_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.models import registry
@@ -17,7 +18,6 @@ from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.training.encoder_task import EncoderTask
 from interestyle_jax.training.losses import id_crop
-from interestyle_jax.training.presets import encoder_config
 from interestyle_jax.weights import load_weights, save_weights
 
 BATCH, SIZE, COUNT = 4, 8, 3
@@ -82,16 +82,16 @@ def batch():
     }
 
 
-def test_larger_pictures_are_resized_as_everywhere(make_config):
+def test_larger_images_are_resized_as_everywhere(make_config):
     """By the official filter, up to its rounding; an average of blocks would differ."""
-    picture = np.random.default_rng(1).integers(0, 256, (4 * SIZE, 4 * SIZE, 3), dtype=np.uint8)
-    mask = np.where(picture[..., :1] < 128, 0, 255).astype(np.uint8)
+    large = np.random.default_rng(1).integers(0, 256, (4 * SIZE, 4 * SIZE, 3), dtype=np.uint8)
+    mask = np.where(large[..., :1] < 128, 0, 255).astype(np.uint8)
     task = EncoderTask(make_config(dilation_radius=0))
-    image, inside = task._prepare({"image": picture[None], "interest_mask": mask[None]})
-    np.testing.assert_allclose(image[0], encoder_input(picture, (SIZE, SIZE)), atol=1.01 / 127.5)
-    want = resize_picture(mask, (SIZE, SIZE)) / 255
+    image, inside = task._prepare({"image": large[None], "interest_mask": mask[None]})
+    np.testing.assert_allclose(image[0], encoder_input(large, (SIZE, SIZE)), atol=1.01 / 127.5)
+    want = resize_image(mask, (SIZE, SIZE)) / 255
     np.testing.assert_allclose(inside[0], want, atol=1.01 / 255)
-    blocks = picture.reshape(SIZE, 4, SIZE, 4, 3).mean((1, 3)) / 127.5 - 1
+    blocks = large.reshape(SIZE, 4, SIZE, 4, 3).mean((1, 3)) / 127.5 - 1
     assert np.abs(image[0] - blocks).max() > 0.1
 
 
@@ -238,7 +238,7 @@ def test_validation_reads_no_mask_into_the_encoder(interestyle, batch):
     task, state = interestyle.task, interestyle.state
     values = jax.jit(task.validate_step)(KEY, state, task.frozen, batch)
     assert set(values) == {"loss", "l2"}
-    draw = jax.jit(task.pictures)
+    draw = jax.jit(task.images)
     grid = draw(KEY, state, task.frozen, batch)
     assert grid.shape == (BATCH, 2 + COUNT, SIZE, SIZE, 3)
     assert float(jnp.abs(grid).max()) <= 1
@@ -258,7 +258,7 @@ def test_exported_weights_invert_as_the_task_does(interestyle, batch, tmp_path):
     task.export(jax.device_get(state), tmp_path / "weights", extra={"note": 1})
     model = load(tmp_path / "weights")
     assert model.metadata["family"] == "interestyle"
-    assert model.metadata["extra"] == {"picture_shape": [SIZE, SIZE], "note": 1}
+    assert model.metadata["extra"] == {"image_shape": [SIZE, SIZE], "note": 1}
     image, _ = task._prepare(batch)
     got = model.invert(image, num_steps=COUNT)
     want = jax.jit(task._invert)(state, task.frozen, image)
@@ -267,7 +267,7 @@ def test_exported_weights_invert_as_the_task_does(interestyle, batch, tmp_path):
 
 
 def test_noise_average_and_three_channels(make_config, batch):
-    # pSp: the picture alone, one iteration; fresh noise; averaged weights.
+    # pSp: the image alone, one iteration; fresh noise; averaged weights.
     config = make_config(num_iterations=1, disentangle_weight=0.0, noise="random")
     config.encoder.input_channels = 3
     config.ema_decay = 0.75
@@ -394,10 +394,10 @@ def test_share_of_steps_before_freezing_is_checked(make_config, share):
         EncoderTask(config)
 
 
-def test_pictures_that_are_not_square(make_config, batch, tmp_path):
-    """As official cars: the middle of the generator's picture, from training to inversion."""
+def test_images_that_are_not_square(make_config, batch, tmp_path):
+    """As official cars: the middle of the generator's image, from training to inversion."""
     config = make_config()
-    config.picture_shape = (6, 8)
+    config.image_shape = (6, 8)
     run = Run(config)
     task = run.task
     assert task.frozen["image_0"].shape == (1, 6, 8, 3)
@@ -406,7 +406,7 @@ def test_pictures_that_are_not_square(make_config, batch, tmp_path):
     assert all(np.isfinite(value) for value in metrics.values())
     image, mask = task._prepare(batch)
     np.testing.assert_allclose(image, batch["image"] / 127.5 - 1, atol=1e-6)
-    assert jax.jit(task.pictures)(KEY, state, task.frozen, batch).shape == (4, 2 + COUNT, 6, 8, 3)
+    assert jax.jit(task.images)(KEY, state, task.frozen, batch).shape == (4, 2 + COUNT, 6, 8, 3)
     values = jax.jit(task.validate_step)(KEY, state, task.frozen, batch)
 
     task.export(jax.device_get(state), tmp_path / "weights", extra={})
@@ -426,18 +426,18 @@ def test_pictures_that_are_not_square(make_config, batch, tmp_path):
     [
         ((6, 6), "expected height and width, the longer of them the encoder's input size, 8"),
         ((8,), "expected height and width"),
-        ((5, 8), "picture of 8 pixels has no middle part"),
+        ((5, 8), "image of 8 pixels has no middle part"),
     ],
 )
-def test_bad_picture_shapes_are_refused(make_config, shape, words):
+def test_bad_image_shapes_are_refused(make_config, shape, words):
     config = make_config()
-    config.picture_shape = shape
-    with pytest.raises(InputError, match=f"config.picture_shape: .*{words}"):
+    config.image_shape = shape
+    with pytest.raises(InputError, match=f"config.image_shape: .*{words}"):
         EncoderTask(config)
 
 
 def test_swap_changes_what_the_encoder_sees_and_not_the_target(make_config, batch):
-    """All samples swapped: the step is that of the pictures with their neighbours' rest."""
+    """All samples swapped: the step is that of the images with their neighbours' rest."""
     plain = Run(make_config(swap=0.0, disentangle_weight=0.0, noise="const"))
     swapped = Run(
         make_config(swap=1.0, disentangle_weight=0.0, noise="const", dilation_radius=0), plain.state

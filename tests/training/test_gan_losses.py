@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from interestyle_jax.config.presets import generator_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import sharding
 from interestyle_jax.training import gan_losses
 from interestyle_jax.training.gan_task import GanTask
-from interestyle_jax.training.presets import generator_config
 
 
 def test_logistic_losses():
@@ -96,10 +96,10 @@ def test_steps_move_both_networks_and_the_average(task):
     assert any(jax.tree.leaves(different))
 
 
-def test_pictures_of_another_size_are_refused(task):
+def test_images_of_another_size_are_refused(task):
     state = jax.eval_shape(task.init, jax.random.key(0), {})
     batch = {"clean": jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)}
-    with pytest.raises(InputError, match=r"config.data.dir: its pictures are 16 x 16.* is 8"):
+    with pytest.raises(InputError, match=r"config.data.dir: its images are 16 x 16.* is 8"):
         jax.eval_shape(task.train_step, jax.random.key(0), state, {}, batch)
 
 
@@ -175,7 +175,7 @@ def whole_step(task, state, batch, key):
 
 @pytest.mark.parametrize("work", [path_length, pytest.param(whole_step, marks=pytest.mark.slow)])
 def test_one_device_and_eight_over_fsdp_agree(task, work):
-    """Path lengths too; and the devices share out the pictures that a step draws."""
+    """Path lengths too; and the devices share out the images that a step draws."""
     config = task.config.copy_and_resolve_references()
     config.batch_size = 16
     config.generator.update({"channel_base": 64, "channel_max": 8})

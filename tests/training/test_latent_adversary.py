@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interestyle_jax.config.presets import encoder_config, set_preset
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
@@ -18,11 +19,10 @@ from interestyle_jax.training.latent_adversary import (
     query,
     stage_at,
 )
-from interestyle_jax.training.presets import encoder_config, set_preset
 from interestyle_jax.training.trainer import make_task
 from interestyle_jax.weights import load_weights
 
-PICTURE, STYLES, DIM = 32, 8, 16
+IMAGE, STYLES, DIM = 32, 8, 16
 
 
 def test_losses_of_stage_5_are_the_official_ones(golden_case, golden_manifest, goldenfill):
@@ -116,7 +116,7 @@ def tiny_config(weights, preset):
     config = encoder_config(preset)
     config.weights.generator = str(weights / "generator")
     config.weights.lpips = ""
-    config.encoder.update(input_size=PICTURE, units=(1, 1, 1), widths=(4, 4, 4, 8), head_width=8)
+    config.encoder.update(input_size=IMAGE, units=(1, 1, 1), widths=(4, 4, 4, 8), head_width=8)
     config.method.num_iterations = min(2, config.method.num_iterations)
     config.method.noise = "const"
     config.loss = {"l2": 1.0}
@@ -127,9 +127,9 @@ def tiny_config(weights, preset):
 
 def batch_of(size=2):
     rng = np.random.default_rng(0)
-    mask = np.full((size, PICTURE, PICTURE, 1), 255, np.uint8)
+    mask = np.full((size, IMAGE, IMAGE, 1), 255, np.uint8)
     return {
-        "image": rng.integers(0, 256, (size, PICTURE, PICTURE, 3), np.uint8),
+        "image": rng.integers(0, 256, (size, IMAGE, IMAGE, 3), np.uint8),
         "interest_mask": mask,
     }
 
@@ -204,7 +204,7 @@ def test_written_weights_give_the_stage_without_knowing_it(trained, tmp_path):
     weights = load_weights(tmp_path / "out")
     assert weights.metadata["extra"]["stage"] == 1
     encoder, variables = weights.part("encoder")
-    x = jax.random.normal(jax.random.key(1), (1, PICTURE, PICTURE, encoder.input_channels))
+    x = jax.random.normal(jax.random.key(1), (1, IMAGE, IMAGE, encoder.input_channels))
     inside = {"params": state.params, "batch_stats": state.batch_stats}
     got, staged, whole = jax.jit(
         lambda a, b: (encoder.apply(a, x), encoder.apply(b, x, stage=1), encoder.apply(b, x))

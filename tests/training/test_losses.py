@@ -32,7 +32,7 @@ def embed(x):
     return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def test_sum_of_weighted_parts_on_masked_pictures():
+def test_sum_of_weighted_parts_on_masked_images():
     loss = ImageLoss({"l2": 1.0, "lpips": 0.8, "id": 0.1}, far, embed)
     total, parts = loss(IMAGE, Y_HAT, MASK)
     image, y_hat = np.asarray(IMAGE * MASK, np.float64), np.asarray(Y_HAT * MASK, np.float64)
@@ -50,7 +50,7 @@ def test_sum_of_weighted_parts_on_masked_pictures():
     )
 
 
-def test_without_a_mask_the_whole_picture_counts():
+def test_without_a_mask_the_whole_image_counts():
     total, parts = ImageLoss({"l2": 2.0})(IMAGE, Y_HAT, None)
     np.testing.assert_allclose(parts["l2"], jnp.square(IMAGE - Y_HAT).mean((1, 2, 3)), rtol=1e-6)
     np.testing.assert_allclose(total, 2 * parts["l2"])
@@ -130,7 +130,7 @@ def test_identity_crop_is_pooled_to_256_cropped_and_pooled(shape):
     np.testing.assert_allclose(id_crop(images, size=7)[0], pooled(want, 7), atol=1e-6)
 
 
-def test_face_embedders_see_the_crop_and_other_embedders_the_whole_picture():
+def test_face_embedders_see_the_crop_and_other_embedders_the_whole_image():
     images = jnp.asarray(RNG.uniform(-1, 1, (2, 64, 64, 3)), jnp.float32)
     outside = images.at[:, :8].set(0.0).at[:, 56:].set(0.0)
     face = FaceEmbedder(units=(1,), widths=(4, 4), dim=3, input_size=14)

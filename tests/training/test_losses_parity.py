@@ -29,11 +29,11 @@ MOCO_FILE = {
 
 @pytest.fixture(scope="module")
 def case(golden_case):
-    """The golden numbers, and pictures y_hat, y, x and mask [2, 256, 256, C]."""
+    """The golden numbers, and images y_hat, y, x and mask [2, 256, 256, C]."""
     numbers, inputs = golden_case("losses")
     names = {"y_hat": "yhat", "y": "y", "x": "x"}
-    pictures = {k: jnp.asarray(inputs[f"input:loss:{v}"]) for k, v in names.items()}
-    return numbers, pictures | {"mask": jnp.asarray(inputs["input:loss:mask"][..., :1])}
+    images = {k: jnp.asarray(inputs[f"input:loss:{v}"]) for k, v in names.items()}
+    return numbers, images | {"mask": jnp.asarray(inputs["input:loss:mask"][..., :1])}
 
 
 def check(name, got, want, *, rel_l2, rel_max):
@@ -117,7 +117,7 @@ def test_moco(case, golden_weights, goldenfill):
     )
     want = numbers["feat/moco_yhat_f64"]
     check("feat/moco_yhat", features["y_hat"], want, rel_l2=1e-5, rel_max=3e-5)
-    # The features of different pictures are nearly parallel here, the losses nearly zero.
+    # The features of different images are nearly parallel here, the losses nearly zero.
     alike = {k: jnp.sum(features["y"] * features[k], axis=-1) for k in ("y_hat", "x")}
     found = {
         "moco": identity(lambda x: x, features["y"], features["y_hat"]).mean(),

@@ -35,7 +35,7 @@ LPIPS_FILES = {
 
 @pytest.fixture(scope="module")
 def official(golden_case, golden_weights):
-    """The networks, pictures and numbers of the step; each network is compiled once."""
+    """The networks, images and numbers of the step; each network is compiled once."""
     weights = load_weights(golden_weights("interestyle_256_test", CHECKPOINT))
     assert weights.metadata["family"] == "interestyle"
     encoder, variables = weights.part("encoder")
@@ -188,7 +188,7 @@ def test_each_is_the_sum_over_all_iterations(official):
 
 
 @pytest.mark.slow
-def test_latents_and_picture_of_the_loop(official):
+def test_latents_and_image_of_the_loop(official):
     golden, start = official["golden"], official["start"]
     result = refine(
         official["encode_with"](official["params"]),
@@ -202,7 +202,7 @@ def test_latents_and_picture_of_the_loop(official):
     found = {
         "first latent": relative(result.w_plus[0], golden["latent_first_f64"]),
         "last latent": relative(result.w_plus[-1], golden["latent_last_f64"]),
-        "last picture": relative(y_hat, golden["y_hat_last.pool64"]),
+        "last image": relative(y_hat, golden["y_hat_last.pool64"]),
     }
     report("loop", found)
     assert max(found.values()) < 3e-5

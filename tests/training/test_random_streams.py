@@ -10,9 +10,9 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import ClosedJaxpr, Literal
 
+from interestyle_jax.config.presets import ENCODER_PRESETS, encoder_config, generator_config
 from interestyle_jax.training import random_streams
 from interestyle_jax.training.initial_weights import STEM
-from interestyle_jax.training.presets import ENCODER_PRESETS, encoder_config, generator_config
 from interestyle_jax.training.random_streams import STREAMS, SeededTask, stream
 from interestyle_jax.training.trainer import make_task
 
@@ -174,7 +174,7 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
     config = generator_task(**fields) if generator else encoder_task(tiny_weights, preset, **fields)
     task = make_task(config)
     if not generator:
-        # A trunk for pictures alone: the rest of its first kernel is drawn.
+        # A trunk for images alone: the rest of its first kernel is drawn.
         shapes = flatten_dict({"params": task.networks.shapes["params"]})
         kernel = shapes[STEM]
         three = jax.ShapeDtypeStruct((*kernel.shape[:2], 2, kernel.shape[3]), kernel.dtype)
@@ -192,7 +192,7 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
 
     def validate(index, state, batch):
         arguments = (state, task.frozen, batch, index)
-        return seeded.validate_step(*arguments), seeded.pictures(*arguments)
+        return seeded.validate_step(*arguments), seeded.images(*arguments)
 
     keys = Keys()
     keys.add(lambda _, initial: seeded.init(initial), task.initial)

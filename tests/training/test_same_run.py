@@ -1,11 +1,11 @@
-"""Whether a run that is gone on with is the one that was begun."""
+"""Whether a run that is resumed is the one that was begun."""
 
 import json
 
 import pytest
 
+from interestyle_jax.config.presets import encoder_config, generator_config
 from interestyle_jax.errors import InputError
-from interestyle_jax.training.presets import encoder_config, generator_config
 from interestyle_jax.training.same_run import (
     check_same_run,
     check_same_weights,
@@ -30,13 +30,13 @@ def begun_without(config, workdir, *names):
 def test_an_older_run_goes_on_with_a_new_fields_default(tmp_path):
     config = encoder_config("restyle_e4e").lock()
     workdir = tmp_path / "run"
-    saved = begun_without(config, workdir, "picture_shape", "adversary", "log_every", "mesh")
+    saved = begun_without(config, workdir, "image_shape", "adversary", "log_every", "mesh")
     config.adversary.r1_every = 4
     own, notices = with_older_fields(config, workdir)
     assert own.adversary.r1_every == 16 and config.adversary.r1_every == 4
     told = {notice.split(":")[0]: notice for notice in notices}
-    assert told["config.picture_shape"] == (
-        f"config.picture_shape: {workdir} was begun before this field existed; going on with its "
+    assert told["config.image_shape"] == (
+        f"config.image_shape: {workdir} was begun before this field existed; continuing with its "
         "default []"
     )
     assert told["config.adversary.r1_every"].endswith("default 16, not with 4")
@@ -81,7 +81,7 @@ def test_weights_are_compared_by_content(tmp_path):
 
 
 def test_weights_of_earlier_versions_are_compared_by_name(tmp_path):
-    meta = {"weights_fingerprint": "of a computed picture", "config": {"weights": {"id": "x"}}}
+    meta = {"weights_fingerprint": "of a computed image", "config": {"weights": {"id": "x"}}}
     facts = {"step": 6, "workdir": tmp_path}
     check_same_weights(meta, {"id": "a"}, {"weights": {"id": "x", "new": ""}}, **facts)
     with pytest.raises(InputError, match="config.weights.id: 'y' is not what"):

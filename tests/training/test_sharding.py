@@ -114,7 +114,7 @@ def test_collectives_are_found_in_hlo():
 def test_step_sends_gradients_and_statistics_alone(config, fsdp):
     """Data parallel: all-reduces of gradients, of BatchNorm's statistics and of scalars.
 
-    With fsdp also gathers of parameters. Nothing of the size of a map or picture is sent.
+    With fsdp also gathers of parameters. Nothing of the size of a map or image is sent.
     """
     task = make_task(config)
     mesh = sharding.make_mesh(fsdp=fsdp)

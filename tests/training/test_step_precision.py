@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from interestyle_jax.training.presets import generator_config
+from interestyle_jax.config.presets import generator_config
 from interestyle_jax.training.trainer import make_task
 
 SIZE = 32

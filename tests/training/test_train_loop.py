@@ -1,4 +1,4 @@
-"""The train loop: killed and gone on with, on one device and on eight, and its bad input."""
+"""The train loop: killed and resumed, on one device and on eight, and its bad input."""
 
 import functools
 import json
@@ -18,8 +18,8 @@ from PIL import Image
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.parallel import sharding
-from interestyle_jax.training import encoder_networks, processes, train_loop
+from interestyle_jax.parallel import processes, sharding
+from interestyle_jax.training import encoder_networks, train_loop
 from interestyle_jax.training.train_loop import train
 from interestyle_jax.training.trainer import Trainer, make_task
 
@@ -41,7 +41,7 @@ def short_run(config, avatars):
     config.batch_size = 8
     config.num_steps = STEPS
     config.checkpoint_every = 2
-    config.picture_every = 4
+    config.image_every = 4
     config.log_every = 1
     config.validation_samples = 8
     return config
@@ -67,7 +67,7 @@ if when == "saving":
     checkpoints.Checkpoints.save = save_and_die
 if when == "stepping":
     from interestyle_jax.parallel import sharding
-    from interestyle_jax.training import processes
+    from interestyle_jax.parallel import processes
     put = sharding.put_batch
     seen = [0]
     def put_and_die(*args):
@@ -146,7 +146,7 @@ def test_killed_run_ends_with_the_same_bits(uninterrupted, compile_cache, tmp_pa
 
     status, out, error = run(settings, workdir, compile_cache)
     assert status == 0, error
-    assert "going on from step" in error
+    assert "resuming from step" in error
     step_whole, want = final_state(whole)
     step_again, got = final_state(workdir)
     assert step_whole == step_again == STEPS
@@ -183,7 +183,7 @@ def test_run_directory_says_everything(uninterrupted):
     assert {"jax", "python", "orbax-checkpoint"} <= report["versions"].keys()
     assert report["command"] == ["test"]
     assert json.loads((whole / "config.json").read_text())["num_steps"] == STEPS
-    assert sorted(p.name for p in (whole / "pictures").iterdir()) == [
+    assert sorted(p.name for p in (whole / "images").iterdir()) == [
         "step_00000004.png",
         "step_00000006.png",
     ]
@@ -246,13 +246,13 @@ def test_one_device_and_eight_take_the_same_step(config):
 
 
 def grid_rows(config, workdir):
-    """Rows of the picture that a trainer draws before its first step."""
+    """Rows of the image that a trainer draws before its first step."""
     trainer = Trainer(config, workdir, [])
     trainer.draw()
     trainer.close()
     trainer.checkpoints.close()
-    with Image.open(workdir / "pictures" / "step_00000000.png") as picture:
-        return picture.height / 32
+    with Image.open(workdir / "images" / "step_00000000.png") as image:
+        return image.height / 32
 
 
 @pytest.mark.parametrize("size", [4, 16])
@@ -263,7 +263,7 @@ def test_grid_has_eight_rows_whatever_the_batch(config, tmp_path, monkeypatch, s
         functools.partial(sharding.make_mesh, devices=jax.devices()[:4]),
     )
     config.batch_size, config.validation_samples = size, 16
-    # The split has eight pictures.
+    # The split has eight images.
     assert grid_rows(config, tmp_path / "run") == 8
 
 
@@ -302,7 +302,7 @@ def test_full_disk_is_told_by_its_first_line(config, tmp_path, monkeypatch, caps
 
     def step(state, frozen, batch, phase):
         if place == "step":
-            full("pictures/a.png")
+            full("images/a.png")
         return state, {"loss": 0.5}
 
     def report(values):
@@ -331,7 +331,7 @@ def test_full_disk_is_told_by_its_first_line(config, tmp_path, monkeypatch, caps
         ),
     )
     monkeypatch.setattr(train_loop, "Trainer", lambda *_: trainer)
-    error = "pictures/a.png" if place == "step" else "checkpoints"
+    error = "images/a.png" if place == "step" else "checkpoints"
     work = functools.partial(train, config, tmp_path, command=[])
     assert run_command(work, program="interestyle") == 1
     assert ended == ["trainer", "save"] and said == [
@@ -395,7 +395,7 @@ def test_a_run_goes_on_on_another_machine(
     assert (report["status"], report["last_step"]) == ("completed", STEPS + 1)
     assert len(drawn) == 1
     told = capsys.readouterr().err
-    assert "going on from step 6" in told
+    assert "resuming from step 6" in told
     assert "config.freeze_batch_norm_after" in told and "default 1.0, not with 0.5" in told
     assert json.loads((again / "config.json").read_text())["freeze_batch_norm_after"] == 1.0
     config.compute_dtype = "bfloat16"

@@ -1,12 +1,12 @@
-"""The generator that also decodes pictures: its loss, its step, and what it refuses."""
+"""The generator that also decodes images: its loss, its step, and what it refuses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interestyle_jax.config.presets import generator_config
 from interestyle_jax.errors import InputError
-from interestyle_jax.training.presets import generator_config
 from interestyle_jax.training.trainer import make_task
 from interestyle_jax.training.variational_gan_task import VariationalGanTask, kl_divergence
 
@@ -36,7 +36,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def batch():
-    """Pictures of one plain colour each."""
+    """Images of one plain colour each."""
     colours = np.array([[250, 20, 30], [20, 240, 40], [10, 30, 230], [240, 230, 20]], np.uint8)
     return {"clean": np.broadcast_to(colours[:, None, None], (4, 16, 16, 3)).copy()}
 
@@ -58,7 +58,7 @@ def test_the_config_chooses_the_task(task):
     assert type(make_task(config)) is not VariationalGanTask
 
 
-def test_steps_learn_to_decode_the_pictures(task, batch):
+def test_steps_learn_to_decode_the_images(task, batch):
     state = jax.jit(task.init)(jax.random.key(0), {})
     step = jax.jit(task.train_step, static_argnames="phase")
     history = []
@@ -74,9 +74,9 @@ def test_steps_learn_to_decode_the_pictures(task, batch):
                 )
                 assert any(jax.tree.leaves(moved))
     assert history[-1]["l1"] < 0.6 * history[0]["l1"]
-    grid = task.pictures(jax.random.key(2), state, task.frozen, batch)
+    grid = task.images(jax.random.key(2), state, task.frozen, batch)
     assert grid.shape == (4, 7, 16, 16, 3)
-    # Of the posterior's means, each decoding is nearest to its own picture.
+    # Of the posterior's means, each decoding is nearest to its own image.
     real, decoded = (np.asarray(grid[:, i]).mean(axis=(1, 2)) for i in (0, 1))
     distances = np.square(decoded[:, None] - real[None]).sum(axis=-1)
     np.testing.assert_array_equal(distances.argmin(axis=1), np.arange(4))

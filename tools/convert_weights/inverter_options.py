@@ -40,7 +40,7 @@ def of_interestyle(opts: Mapping[str, Any]) -> bool:
     return "apply_mask_loss" in opts or isinstance(opts.get("device"), Device)
 
 
-def picture_shape(opts: Mapping[str, Any], encoder: Encoder) -> list[int]:
+def image_shape(opts: Mapping[str, Any], encoder: Encoder) -> list[int]:
     """Rows and columns of the encoder's input: square, but 192 x 256 for cars.
 
     Car generators draw squares with an empty eighth above and below, which the official code cuts.

@@ -24,7 +24,7 @@ SAME = Layout(lambda x: x, lambda x: x)
 CONVOLUTION = Layout(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1))
 # PyTorch dense [O, I] <-> Flax [I, O].
 DENSE = Layout(lambda x: x.transpose(1, 0), lambda x: x.transpose(1, 0))
-# Pictures and maps: PyTorch [B, C, H, W] <-> [B, H, W, C].
+# Images and maps: PyTorch [B, C, H, W] <-> [B, H, W, C].
 MAP = Layout(lambda x: x.transpose(0, 2, 3, 1), lambda x: x.transpose(0, 3, 1, 2))
 # A 1x1 convolution to one channel: PyTorch [1, C, 1, 1] <-> [C].
 TORCH_HEAD = Layout(lambda x: x.reshape(x.shape[1]), lambda x: x.reshape(1, -1, 1, 1))

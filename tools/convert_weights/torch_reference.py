@@ -1,7 +1,7 @@
 """Official networks as plain PyTorch functions of a state dict, to check conversions against.
 
 Written from the networks' definitions, apart from `models/`: the keys are the official files' own,
-pictures are [B, C, H, W], every function takes `s`, a dict of tensors of one precision. PyTorch is
+images are [B, C, H, W], every function takes `s`, a dict of tensors of one precision. PyTorch is
 imported where it is used, as everywhere in the converter.
 """
 
@@ -20,7 +20,7 @@ def encoder(
     starts: tuple[int, int] = (3, 7),
     progressive: bool = False,
 ) -> Tensor:
-    """The delta [B, L, D] of an encoder's picture (pair) x, all stages on.
+    """The delta [B, L, D] of an encoder's image (pair) x, all stages on.
 
     IR-SE or ResNet34 trunk of `units` blocks a stage. With lateral layers a feature pyramid: styles
     from the first of `starts` on read the map twice as fine, from the second on four times as fine.
@@ -55,7 +55,7 @@ def embedder(s: State, x: Tensor, *, units: Sequence[int]) -> Tensor:
 
 
 def synthesis(s: State, w_plus: Tensor) -> Tensor:
-    """The picture [B, 3, R, R] of w_plus [B, L, D] with stored noise: rosinality's generator."""
+    """The image [B, 3, R, R] of w_plus [B, L, D] with stored noise: rosinality's generator."""
     x = s["input.input"].expand(len(w_plus), -1, -1, -1)
     x = _styled(s, "conv1", x, w_plus[:, 0], s["noises.noise_0"])
     image = _modulated(s, "to_rgb1.conv", x, w_plus[:, 1], demodulate=False) + s["to_rgb1.bias"]

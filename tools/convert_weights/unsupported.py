@@ -10,7 +10,7 @@ from interestyle_jax.errors import InputError
 from .encoder_table import form_of, input_channels
 from .source_file import SourceFile
 
-# Channels of an encoder's input: a picture, or a picture and the generator's answer.
+# Channels of an encoder's input: an image, or an image and the generator's answer.
 CHANNELS = (3, 6)
 ENCODERS = ("state_dict/encoder.", "encoder.")
 HEAD = "styles.0.linear.weight"
@@ -39,8 +39,8 @@ def _encoder(arrays: Mapping[str, np.ndarray], stated: object) -> str | None:
         if channels not in CHANNELS:
             kind = {1: " (sketches)", 19: " (label maps)"}.get(channels, "")
             return (
-                f"its encoder reads {channels} channels{kind}, expected {CHANNELS[0]} (a picture) "
-                f"or {CHANNELS[1]} (a picture and the generator's answer)"
+                f"its encoder reads {channels} channels{kind}, expected {CHANNELS[0]} (an image) "
+                f"or {CHANNELS[1]} (an image and the generator's answer)"
             )
         if not any(re.match(r"styles\.\d+\.", key) for key in own):
             name = stated if isinstance(stated, str) else f"{form_of(own)} without style heads"
@@ -59,8 +59,8 @@ def _generator(arrays: Mapping[str, np.ndarray]) -> str | None:
         if constant is None:
             continue
         labels = next((k for k in own if "embed" in k or "label" in k), None)
-        pictures = [v for k, v in own.items() if k.startswith("noises.") and v.ndim == 4]
-        return _fault(labels, own.get("to_rgb1.bias"), [constant, *pictures])
+        images = [v for k, v in own.items() if k.startswith("noises.") and v.ndim == 4]
+        return _fault(labels, own.get("to_rgb1.bias"), [constant, *images])
     return None
 
 
@@ -87,7 +87,7 @@ def _fault(
 
     Args:
       labels: a key of the network that reads labels, or None.
-      rgb_bias: of the first picture, one number a channel.
+      rgb_bias: of the first image, one number a channel.
       maps: arrays whose last axes are rows and columns.
     """
     if labels is not None:
@@ -98,7 +98,7 @@ def _fault(
     shape = next((m.shape[-2:] for m in maps if m.ndim > 1 and m.shape[-1] != m.shape[-2]), None)
     if shape is not None:
         return (
-            f"is a generator of pictures that are not square (a map of {shape[0]} x {shape[1]}), "
+            f"is a generator of images that are not square (a map of {shape[0]} x {shape[1]}), "
             "expected square ones"
         )
     return None

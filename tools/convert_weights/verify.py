@@ -148,7 +148,7 @@ def _reference(module: registry.Module, part: str, content: Mapping[str, Any]) -
     shape: tuple[int, ...]
     if part == "generator" and "input.input" in own:
         shape = (1, module.num_styles, module.w_dim)
-        evaluate = _in_torch(torch_reference.synthesis, own, is_picture=False)
+        evaluate = _in_torch(torch_reference.synthesis, own, is_image=False)
         return _Reference("synthesize", shape, evaluate)
     if part == "encoder" and "styles.0.linear.weight" in own:
         size = module.input_size
@@ -165,7 +165,7 @@ def _reference(module: registry.Module, part: str, content: Mapping[str, Any]) -
     return None
 
 
-def _in_torch(evaluate: Callable[..., Any], state: Mapping[str, Any], *, is_picture: bool = True):
+def _in_torch(evaluate: Callable[..., Any], state: Mapping[str, Any], *, is_image: bool = True):
     torch = import_torch("--verify")
 
     def run(x: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def _in_torch(evaluate: Callable[..., Any], state: Mapping[str, Any], *, is_pict
         }
         with torch.no_grad():
             value = torch.from_numpy(x)
-            y = evaluate(tensors, value.permute(0, 3, 1, 2) if is_picture else value)
+            y = evaluate(tensors, value.permute(0, 3, 1, 2) if is_image else value)
             return (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).numpy()
 
     return run

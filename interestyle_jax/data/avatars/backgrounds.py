@@ -1,4 +1,4 @@
-"""What lies behind the head: a plain colour in the clean picture, busy kinds in the other."""
+"""What lies behind the head: a plain colour in the clean image, busy kinds in the other."""
 
 import colorsys
 import math
@@ -117,18 +117,18 @@ def _bokeh(draws: Draws, size: int) -> np.ndarray:
     """Out-of-focus lights in the dark."""
     top, bottom = _colour(draws, (0.3, 0.9), (0.05, 0.35)), _colour(draws, (0.3, 0.9), (0.1, 0.5))
     x, y = _grid(size)
-    picture = top + (bottom - top) * y[..., None]
+    image = top + (bottom - top) * y[..., None]
     for _ in range(draws.integer(14, 28)):
         cx, cy, radius = draws.uniform(0.0, 1.0), draws.uniform(0.0, 1.0), draws.uniform(0.03, 0.11)
         colour = _colour(draws, (0.1, 0.8), (0.7, 1.0))
         distance = np.sqrt((x - cx) ** 2 + (y - cy) ** 2) / radius
         light = np.clip((1.0 - distance) * 6, 0, 1) * (0.6 + 0.4 * np.minimum(distance, 1))
         share = draws.uniform(0.25, 0.8) * light[..., None]
-        picture = picture + (colour - picture) * share
-    return picture
+        image = image + (colour - image) * share
+    return image
 
 
-def _svg_picture(body: str, size: int) -> np.ndarray:
+def _svg_image(body: str, size: int) -> np.ndarray:
     drawn = rasterise(document(f'<g transform="scale({size / 100:.5f})">{body}</g>', size))
     return drawn[..., :3] / 255.0
 
@@ -161,7 +161,7 @@ def _clutter(draws: Draws, size: int) -> np.ndarray:
                 f'stroke="{colour}" stroke-width="{s * 0.25:.2f}"/>'
             )
         parts.append(f'<g transform="translate({x:.2f} {y:.2f}) rotate({turn:.1f})">{drawn}</g>')
-    return _svg_picture("".join(parts), size)
+    return _svg_image("".join(parts), size)
 
 
 def _shelves(draws: Draws, size: int) -> np.ndarray:
@@ -190,7 +190,7 @@ def _shelves(draws: Draws, size: int) -> np.ndarray:
         parts.append(
             f'<rect x="0" y="{floor:.2f}" width="100" height="3" fill="{rgb_to_hex(wood)}"/>'
         )
-    return _svg_picture("".join(parts), size)
+    return _svg_image("".join(parts), size)
 
 
 def _scenery(draws: Draws, size: int) -> np.ndarray:
@@ -226,7 +226,7 @@ def _scenery(draws: Draws, size: int) -> np.ndarray:
             f'<path d="M0 {y + 4} Q25 {y + crest:.1f} 50 {y + 2} T100 {y + 3} V100 H0 Z" '
             f'fill="{green}"/>'
         )
-    return _svg_picture("".join(parts), size)
+    return _svg_image("".join(parts), size)
 
 
 _DRAWERS: dict[str, Callable[[Draws, int], np.ndarray]] = {

@@ -26,7 +26,7 @@ _SKIN = ("#f1c3a5", "#e0a37e", "#c68e7a", "#a36b4f", "#7d4d38", "#5c3829")
 
 @dataclasses.dataclass(frozen=True)
 class FaceBox:
-    """Middle of the face and half its height, in parts of the picture; `mouth` in face units."""
+    """Middle of the face and half its height, in parts of the image; `mouth` in face units."""
 
     x: float
     y: float
@@ -175,7 +175,7 @@ def _microphone(draws: Draws, face: FaceBox) -> str:
 
 
 def _lettering(draws: Draws, face: FaceBox) -> str:
-    """A word across the picture, outlined, sometimes on a banner."""
+    """A word across the image, outlined, sometimes on a banner."""
     word = draws.choice(WORDS)
     fill, rim = _vivid(draws), draws.choice(("#ffffff", "#111111"))
     if draws.chance(0.35):
@@ -247,7 +247,7 @@ def _cup(draws: Draws, face: FaceBox) -> str:
 
 
 def _stripes(draws: Draws, face: FaceBox) -> str:
-    """Bars of a fence or a grid over the whole picture."""
+    """Bars of a fence or a grid over the whole image."""
     colour = _vivid(draws)
     light = _tint(colour, 0.4)
     pitch = draws.uniform(0.45, 0.95)
@@ -269,7 +269,7 @@ def _stripes(draws: Draws, face: FaceBox) -> str:
 
 
 def _leaves(draws: Draws, face: FaceBox) -> str:
-    """A branch or two with leaves that reach in from the rim of the picture."""
+    """A branch or two with leaves that reach in from the rim of the image."""
     parts = []
     for _ in range(draws.integer(2, 3)):
         hue = draws.uniform(0.20, 0.42) if draws.chance(0.75) else draws.uniform(0.0, 0.12)

@@ -24,16 +24,16 @@ def document(body: str, size: int) -> str:
 
 
 def supersampling(size: int) -> int:
-    """How many times larger a picture of `size` pixels is drawn before it is averaged down."""
+    """How many times larger an image of `size` pixels is drawn before it is averaged down."""
     return max(2, math.ceil(128 / size))
 
 
-def shrink(picture: Num[np.ndarray, "S S C"], size: int) -> Float[np.ndarray, "s s C"]:
+def shrink(image: Num[np.ndarray, "S S C"], size: int) -> Float[np.ndarray, "s s C"]:
     """Area average of [S, S, C] to [size, size, C]; S is a multiple of size."""
-    factor = picture.shape[0] // size
-    return picture.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
+    factor = image.shape[0] // size
+    return image.reshape(size, factor, size, factor, -1).mean(axis=(1, 3))
 
 
-def to_uint8(picture: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Floats in [0, 1] (clipped) to uint8, rounded half up."""
-    return np.floor(np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    return np.floor(np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)

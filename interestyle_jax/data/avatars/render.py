@@ -1,4 +1,4 @@
-"""One avatar: its picture with alpha, and the exact map of its parts.
+"""One avatar: its image with alpha, and the exact map of its parts.
 
 The art comes from DiceBear (`dicebear-core`, MIT; `dicebear-styles`), drawn by `resvg`:
 
@@ -162,7 +162,7 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
     return Drawing(facts=facts, tree=tree, geometry=geometry, labels=labels)
 
 
-def picture_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S 4"]:
+def image_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S 4"]:
     """Draws the avatar on nothing: uint8 RGBA [size, size, 4], alpha not premultiplied."""
     return rasterise(_framed(drawing, drawing.tree, size))
 
@@ -177,7 +177,7 @@ def parts_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S"]:
 
 
 def face_box(drawing: Drawing) -> FaceBox:
-    """Where the face lies in the picture; the tilt hardly moves it and is left out."""
+    """Where the face lies in the image; the tilt hardly moves it and is left out."""
     facts, geometry = drawing.facts, drawing.geometry
     x, y, half_height, mouth = facts.face
     scale = geometry.zoom / facts.window
@@ -217,7 +217,7 @@ def _vary_features(draws: Draws, tree: ElementTree.Element, definition: dict) ->
 
 
 def _framed(drawing: Drawing, tree: ElementTree.Element, size: int) -> str:
-    """The SVG text of the drawing framed on the head in a picture of size x size pixels."""
+    """The SVG text of the drawing framed on the head in an image of size x size pixels."""
     facts, geometry = drawing.facts, drawing.geometry
     scale = size / facts.window * geometry.zoom
     (cx, cy), (px, py) = facts.centre, facts.pivot

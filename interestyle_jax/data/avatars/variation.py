@@ -74,7 +74,7 @@ def hsv_to_rgb(h: float, s: float, v: float) -> Float[np.ndarray, "3"]:
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Where the head lies: tilt in degrees, zoom and aspect as factors, shift in picture widths."""
+    """Where the head lies: tilt in degrees, zoom and aspect as factors, shift in image widths."""
 
     tilt: float
     zoom: float
@@ -97,7 +97,7 @@ class Light:
 
 
 def draw_geometry(draws: Draws) -> Geometry:
-    """Moderate variation: tilt ±12°, zoom ±7 %, aspect ±4 %, shift ±2.5 % of the picture."""
+    """Moderate variation: tilt ±12°, zoom ±7 %, aspect ±4 %, shift ±2.5 % of the image."""
     return Geometry(
         tilt=draws.bell(-12.0, 12.0),
         zoom=draws.uniform(0.93, 1.07),

@@ -13,8 +13,8 @@ from interestyle_jax.data.avatars.render import (
     Drawing,
     draw_avatar,
     face_box,
+    image_of,
     parts_of,
-    picture_of,
 )
 from interestyle_jax.data.avatars.variation import Draws, apply_light, draw_light
 from interestyle_jax.errors import InputError
@@ -22,7 +22,7 @@ from interestyle_jax.errors import InputError
 SPLITS = ("train", "validation", "test")
 
 _STYLE_KEYS = {"toon-head": 0, "personas": 1}
-# Streams of random draws of one sample; the clean picture depends on the first alone.
+# Streams of random draws of one sample; the clean image depends on the first alone.
 _AVATAR, _BACKGROUND, _OBSTACLE = 0, 1, 2
 
 
@@ -31,7 +31,7 @@ def sample(
 ) -> dict:
     """Draws one example of the avatar world; the same arguments give the same example everywhere.
 
-    Returns, with pictures uint8 [size, size, 3] and masks uint8 [size, size, 1] of 0 or 255:
+    Returns, with images uint8 [size, size, 3] and masks uint8 [size, size, 1] of 0 or 255:
       image: the avatar before a busy background, partly behind an obstacle
       clean: the same avatar (position, light, colours) before a plain colour, nothing in front
       interest_mask, face_mask: hair and face, and face alone, where no obstacle covers them
@@ -70,7 +70,7 @@ def sample(
 def clean_sample(
     index: int, *, size: int = 64, split: str = "train", seed: int = 0, style: str = "toon-head"
 ) -> dict:
-    """Draws only the clean picture of `sample`: {'clean': uint8 [size, size, 3], 'labels', 'id'}.
+    """Draws only the clean image of `sample`: {'clean': uint8 [size, size, 3], 'labels', 'id'}.
 
     Raises InputError when the split, the style or the size is unknown.
     """
@@ -92,7 +92,7 @@ def _draw_clean(
     drawing = draw_avatar(draws, style, f"{style}/{seed}/{split}/{index}")
     light = draw_light(draws)
     large = size * supersampling(size)
-    rgba = picture_of(drawing, large) / 255.0
+    rgba = image_of(drawing, large) / 255.0
     rgba[..., :3] = apply_light(rgba[..., :3], light)
     return drawing, _over(rgba, backgrounds.plain(draws, large)), rgba
 

@@ -1,4 +1,4 @@
-"""Mask providers by name: where interest masks of real pictures come from."""
+"""Mask providers by name: where interest masks of real images come from."""
 
 import importlib
 import inspect

@@ -69,32 +69,32 @@ class CelebAMaskProvider:
         if order not in ORDERS:
             raise InputError(f"--order: {order!r}, expected {' or '.join(ORDERS)}")
         self.order, self.labels = order, ORDERS[order]
-        self._files: dict[str, Any] = _by_picture(files, self.labels) if self._has_parts else files
+        self._files: dict[str, Any] = _by_image(files, self.labels) if self._has_parts else files
         face, hair = face_and_hair(self.labels)
         if face_classes:
             face = label_indices(face_classes, self.labels, option="--face-classes")
         self._face = face
         self._interest = label_indices(classes, self.labels) if classes else (*face, *hair)
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
-        """See `MaskProvider`; maps of CelebA-HQ's proportions are resized to the picture."""
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+        """See `MaskProvider`; maps of CelebA-HQ's proportions are resized to the image."""
         if name is None:
-            raise ValueError("this provider finds labels by the picture's name, which is missing")
+            raise ValueError("this provider finds labels by the image's name, which is missing")
         found = self._files.get(file_key(name))
         if found is None:
             raise InputError(f"{name}: there are no labels of that name")
         if self._has_parts:
-            labels = np.zeros(picture.shape[:2], np.uint8)
+            labels = np.zeros(image.shape[:2], np.uint8)
             for index, path in found:
-                labels[read_at_size(path, read_labels, picture.shape) > 0] = index
+                labels[read_at_size(path, read_labels, image.shape) > 0] = index
         else:
-            labels = read_at_size(found, read_labels, picture.shape)
+            labels = read_at_size(found, read_labels, image.shape)
             check_order(labels, self.order, where=str(found))
         return Masks(labels, pick(labels, self._interest), pick(labels, self._face))
 
 
-def _by_picture(files: dict[str, Path], labels: Sequence[str]) -> dict[str, list]:
-    """{picture: [(label index, file)]}, in the order of the labels."""
+def _by_image(files: dict[str, Path], labels: Sequence[str]) -> dict[str, list]:
+    """{image: [(label index, file)]}, in the order of the labels."""
     found: dict[str, list] = {}
     for name, path in files.items():
         number, part = _PART.fullmatch(name).groups()

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.masks import (
     Masks,
-    check_picture,
+    check_image,
     label_indices,
     pick,
     plain_name,
@@ -65,18 +65,18 @@ class DetrProvider:
         chosen = classes or [label for label in (*ANIMALS, "person") if label in known]
         self._interest = label_indices(chosen, self.labels)
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; each pixel goes to the sure segment with the largest mask value."""
-        check_picture(picture)
-        outputs = self._network(picture)
+        check_image(image)
+        outputs = self._network(image)
         labels = panoptic_labels(
             outputs["logits"],
             outputs["pred_masks"],
-            lambda maps: self._network.enlarge(maps, *picture.shape[:2]),
+            lambda maps: self._network.enlarge(maps, *image.shape[:2]),
             threshold=self._threshold,
         )
         if labels is None:
-            labels = np.zeros(picture.shape[:2], np.uint8)
+            labels = np.zeros(image.shape[:2], np.uint8)
         return Masks(labels, pick(labels, self._interest))
 
 

@@ -1,4 +1,4 @@
-"""Masks that exist already: interest and face masks, or label maps, of the pictures' names."""
+"""Masks that exist already: interest and face masks, or label maps, of the images' names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from interestyle_jax.data.pictures import read_mask
+from interestyle_jax.data.images import read_mask
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.label_files import (
     file_key,
@@ -18,7 +18,7 @@ from interestyle_jax.interest.providers.masks import Masks, label_indices, pick
 
 
 class FolderProvider:
-    """Looks masks up by the picture's name; see `MaskProvider`.
+    """Looks masks up by the image's name; see `MaskProvider`.
 
     From masks, labels are outside, interest and face; from label maps, the numbers 0 to 255.
     """
@@ -65,28 +65,28 @@ class FolderProvider:
         self._interest = label_indices(classes or (), self.labels)
         self._face = label_indices(face_classes or (), self.labels) if face_classes else None
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; masks are inside from 128 on."""
         if self._labels is not None:
-            labels = read_at_size(_find(self._labels, name), read_labels, picture.shape)
+            labels = read_at_size(_find(self._labels, name), read_labels, image.shape)
             face = None if self._face is None else pick(labels, self._face)
             return Masks(labels, pick(labels, self._interest), face)
-        interest = self._mask(self._masks, name, picture)
-        face = None if self._faces is None else self._mask(self._faces, name, picture)
+        interest = self._mask(self._masks, name, image)
+        face = None if self._faces is None else self._mask(self._faces, name, image)
         labels = (interest[..., 0] > 0).astype(np.uint8)
         if face is not None:
             labels[face[..., 0] > 0] = 2
         return Masks(labels, interest, face)
 
     @staticmethod
-    def _mask(files: dict[str, Path], name: str | None, picture: np.ndarray) -> np.ndarray:
-        mask = read_at_size(_find(files, name), read_mask, picture.shape)
+    def _mask(files: dict[str, Path], name: str | None, image: np.ndarray) -> np.ndarray:
+        mask = read_at_size(_find(files, name), read_mask, image.shape)
         return ((mask >= 128) * 255).astype(np.uint8)
 
 
 def _find(files: dict[str, Path], name: str | None) -> Path:
     if name is None:
-        raise ValueError("this provider finds masks by the picture's name, which was not given")
+        raise ValueError("this provider finds masks by the image's name, which was not given")
     path = files.get(file_key(name))
     if path is None:
         folder = next(iter(files.values())).parent

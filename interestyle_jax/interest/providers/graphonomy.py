@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers.masks import Masks, check_picture, label_indices, pick
+from interestyle_jax.interest.providers.masks import Masks, check_image, label_indices, pick
 from interestyle_jax.weights import load_weights, resolve_weights
 
 LABELS = (
@@ -28,7 +28,7 @@ SCALES = (1.0, 0.5, 0.75, 1.25, 1.5, 1.75)
 class GraphonomyProvider:
     """Labels are CIHP's 20; see `MaskProvider`.
 
-    Each new size of picture compiles the network once a scale.
+    Each new size of image compiles the network once a scale.
     """
 
     name = "graphonomy"
@@ -67,38 +67,38 @@ class GraphonomyProvider:
             static_argnums=(2, 3),
         )
 
-    def logits(self, picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 20"]:
+    def logits(self, image: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 20"]:
         """Logits, averaged over both sides and summed over the scales.
 
         Args:
-          picture: uint8 [H, W, 3].
+          image: uint8 [H, W, 3].
 
         Returns:
           float32 [H, W, 20].
         """
-        check_picture(picture)
+        check_image(image)
         total: Any = 0
-        height, width = picture.shape[:2]
-        for x in network_inputs(picture, scales=self.scales):
+        height, width = image.shape[:2]
+        for x in network_inputs(image, scales=self.scales):
             total = total + self._mean_logits(self._variables, jnp.asarray(x), height, width)
         return np.asarray(total[0])
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
         """See `MaskProvider`; the face is CIHP's label 13."""
-        labels = self.logits(picture).argmax(-1).astype(np.uint8)
+        labels = self.logits(image).argmax(-1).astype(np.uint8)
         return Masks(labels, pick(labels, self._interest), pick(labels, self._face))
 
 
 def network_inputs(
-    picture: UInt8[np.ndarray, "H W 3"], *, scales: Sequence[float] = SCALES
+    image: UInt8[np.ndarray, "H W 3"], *, scales: Sequence[float] = SCALES
 ) -> Iterator[Float[np.ndarray, "1 _ _ 3"]]:
     """The network's input for each scale: float32 [1, h, w, 3], BGR in [-1, 1].
 
     Resized by PIL's bilinear filter to the whole part of the scaled size, at least one pixel.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     for scale in scales:
         size = (max(1, int(width * scale)), max(1, int(height * scale)))
-        scaled = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+        scaled = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
         x = np.asarray(scaled, np.float32) * 2 / 255 - 1
         yield np.ascontiguousarray(x[None, ..., ::-1])

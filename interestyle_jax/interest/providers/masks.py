@@ -1,4 +1,4 @@
-"""What a mask provider gives for a picture."""
+"""What a mask provider gives for an image."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
@@ -10,7 +10,7 @@ from interestyle_jax.errors import InputError
 
 
 class Masks(NamedTuple):
-    """The masks of one picture.
+    """The masks of one image.
 
     Attributes:
       labels: uint8 [H, W], indices of the provider's `labels`.
@@ -24,7 +24,7 @@ class Masks(NamedTuple):
 
 
 class MaskProvider(Protocol):
-    """`picture -> label map -> interest mask, face mask`.
+    """`image -> label map -> interest mask, face mask`.
 
     Attributes:
       name: as in `PROVIDERS`.
@@ -34,15 +34,15 @@ class MaskProvider(Protocol):
     name: str
     labels: tuple[str, ...]
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
-        """Masks of a picture.
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+        """Masks of an image.
 
         Args:
-          picture: uint8 [H, W, 3].
+          image: uint8 [H, W, 3].
           name: its file's name up to the suffix, for providers that look masks up.
 
         Raises:
-          InputError: there are no usable masks for this picture.
+          InputError: there are no usable masks for this image.
         """
         ...
 
@@ -79,7 +79,7 @@ def plain_name(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
 
 
-def check_picture(picture: Shaped[np.ndarray, "..."]) -> None:
-    """Raises ValueError where a picture is not uint8 [H, W, 3]."""
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(f"picture: {picture.dtype}{list(picture.shape)}, not uint8 [H, W, 3]")
+def check_image(image: Shaped[np.ndarray, "..."]) -> None:
+    """Raises ValueError where an image is not uint8 [H, W, 3]."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image: {image.dtype}{list(image.shape)}, not uint8 [H, W, 3]")

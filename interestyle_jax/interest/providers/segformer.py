@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.face_labels import face_and_hair
-from interestyle_jax.interest.providers.masks import Masks, check_picture, label_indices, pick
+from interestyle_jax.interest.providers.masks import Masks, check_image, label_indices, pick
 from interestyle_jax.interest.providers.transformers_network import TransformersNetwork
 
 DEFAULT_SIZE = {"height": 512, "width": 512}
@@ -62,10 +62,10 @@ class SegformerProvider:
                 f"--classes: {', '.join(self.labels)}"
             )
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
-        """See `MaskProvider`; logits are enlarged to the picture before the best label is taken."""
-        check_picture(picture)
-        logits = self._network.enlarge(self._network(picture)["logits"], *picture.shape[:2])
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+        """See `MaskProvider`; logits are enlarged to the image before the best label is taken."""
+        check_image(image)
+        logits = self._network.enlarge(self._network(image)["logits"], *image.shape[:2])
         labels = logits.argmax(0).astype(np.uint8)
         face = pick(labels, self._face) if self._face else None
         return Masks(labels, pick(labels, self._interest), face)

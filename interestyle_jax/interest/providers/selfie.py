@@ -5,7 +5,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers.masks import Masks, check_picture
+from interestyle_jax.interest.providers.masks import Masks, check_image
 from interestyle_jax.litert import LiteRTModel
 
 
@@ -33,12 +33,12 @@ class SelfieProvider:
         self._threshold = threshold
         self._network = LiteRTModel("selfie_segmentation")
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
-        """See `MaskProvider`; the network's 256 x 256 probabilities are resized to the picture."""
-        check_picture(picture)
-        height, width = picture.shape[:2]
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, name: str | None = None) -> Masks:
+        """See `MaskProvider`; the network's 256 x 256 probabilities are resized to the image."""
+        check_image(image)
+        height, width = image.shape[:2]
         _, *size, _ = self._network.input_shape
-        scaled = Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)
+        scaled = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
         (probability,) = self._network(np.asarray(scaled, np.float32)[None] / 255)
         large = Image.fromarray(probability[0, ..., 0]).resize(
             (width, height), Image.Resampling.BILINEAR

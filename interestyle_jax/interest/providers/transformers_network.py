@@ -1,7 +1,7 @@
 """Segmentation networks of the `transformers` library (PyTorch), for the providers that use them.
 
 Weights are read from safetensors files alone and no code of a model's repository is run. The
-picture is resized and normalised here, by the numbers of the model's `preprocessor_config.json`.
+image is resized and normalised here, by the numbers of the model's `preprocessor_config.json`.
 """
 
 import contextlib
@@ -93,9 +93,9 @@ class TransformersNetwork:
             raise InputError(f"{model}: id2label does not number its labels from 0")
         self.labels = tuple(names[i] for i in range(len(names)))
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
         """Outputs of the network by name, float32 without the batch axis, for uint8 [H, W, 3]."""
-        x = self._torch.from_numpy(self._input(picture))
+        x = self._torch.from_numpy(self._input(image))
         with self._torch.inference_mode():
             outputs = self._network(pixel_values=x)
         return {
@@ -115,10 +115,10 @@ class TransformersNetwork:
             align_corners=False,
         )[0].numpy()
 
-    def _input(self, picture: np.ndarray) -> np.ndarray:
-        height, width = picture.shape[:2]
+    def _input(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
         size = input_size(width, height, self._numbers.get("size", self._default_size))
-        scaled = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+        scaled = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
         mean = np.asarray(self._numbers.get("image_mean", IMAGENET_MEAN), np.float32)
         std = np.asarray(self._numbers.get("image_std", IMAGENET_STD), np.float32)
         x = (np.asarray(scaled, np.float32) / 255 - mean) / std
@@ -126,7 +126,7 @@ class TransformersNetwork:
 
 
 def input_size(width: int, height: int, size: Any) -> tuple[int, int]:
-    """(width, height) of a network's input for a picture's.
+    """(width, height) of a network's input for an image's.
 
     Args:
       size: a number (a square), {"height", "width"}, or {"shortest_edge", "longest_edge"}: the

@@ -161,7 +161,7 @@ class GraphonomyFamily(Family):
     """`graphonomy`."""
 
     name = "graphonomy"
-    licence = "MIT code (Gong et al.); CIHP's pictures are for non-commercial research"
+    licence = "MIT code (Gong et al.); CIHP's images are for non-commercial research"
 
     def matches(self, sources: Sequence[SourceFile]) -> bool:
         """By the trunk's stem and the transfer between the graphs."""

@@ -107,7 +107,7 @@ class InverterFamily(Family):
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """Encoder, generator, mean latent and, where there is one, the latent discriminator.
 
-        `extra` holds what `inverter_options.as_extra` says, "picture_shape", rows and columns of
+        `extra` holds what `inverter_options.as_extra` says, "image_shape", rows and columns of
         the encoder's input, "noise" where buffers were drawn, and "latent_avg_shape" where it was
         [1, D], which is stored as [D].
         """
@@ -116,7 +116,7 @@ class InverterFamily(Family):
         parts = apply_sections(plan.arrays, plan.sections, where=where)
         architectures = {k: registry.describe(m) for k, m in plan.modules.items()}
         extra = options.as_extra(plan.opts)
-        extra["picture_shape"] = options.picture_shape(plan.opts, plan.modules["encoder"])
+        extra["image_shape"] = options.image_shape(plan.opts, plan.modules["encoder"])
         if plan.noise_is_drawn:
             extra["noise"] = {"seed": noise_buffers.SEED}
         if "w_avg" in parts:

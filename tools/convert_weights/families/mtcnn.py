@@ -1,6 +1,6 @@
 """MTCNN's three files, "pnet.npy", "rnet.npy" and "onet.npy", each a pickled dict of arrays.
 
-Which file is which is told by its keys, not by its name.
+Which file is which is reported by its keys, not by its name.
 """
 
 from collections.abc import Mapping, Sequence

@@ -135,7 +135,7 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
 def generator_of(
     widths: Mapping[int, int], *, w_dim: int, z_dim: int, mapping_depth: int
 ) -> Generator:
-    """The generator with these channels, {resolution: channels} from 4 to the picture's."""
+    """The generator with these channels, {resolution: channels} from 4 to the image's."""
     return Generator(
         resolution=max(widths),
         w_dim=w_dim,

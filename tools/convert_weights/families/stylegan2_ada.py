@@ -209,7 +209,7 @@ def _with_noise(
     Args:
       arrays: the file's.
       own: those of the averaged generator, without their prefix.
-      resolution: of its pictures.
+      resolution: of its images.
     """
     shapes = {}
     for size in _resolutions(resolution):

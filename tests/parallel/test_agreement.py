@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from interestyle_jax.errors import InputError, MachineError
-from interestyle_jax.training import agreement, processes
+from interestyle_jax.parallel import agreement, processes
 from interestyle_jax.training.checkpoints import Checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,8 @@ from pathlib import Path
 from jax.sharding import NamedSharding, PartitionSpec
 from interestyle_jax import weight_files
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import agreement, checkpoints, processes
+from interestyle_jax.parallel import agreement, processes
+from interestyle_jax.training import checkpoints
 
 port, index, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 with processes.connected(processes.Address(f"127.0.0.1:{port}", 2, index)):

@@ -1,4 +1,4 @@
-"""MTCNN: faces and their five landmarks in one picture. Host-side NumPy around jitted networks.
+"""MTCNN: faces and their five landmarks in one image. Host-side NumPy around jitted networks.
 
 Source: the `mtcnn_pytorch` that the official ID metric carries (Zhang et al. 2016,
 arXiv:1604.02878).
@@ -36,7 +36,7 @@ class Face:
       box: [4], x1, y1, x2, y2; both corners inside.
       score: the last network's probability.
       landmarks: [5, 2], x and y of the eyes, the nose and the corners of the mouth, the left one
-        in the picture first.
+        in the image first.
     """
 
     box: np.ndarray
@@ -45,9 +45,9 @@ class Face:
 
 
 class FaceDetector:
-    """The three stages: P-Net on a pyramid of the picture, then R- and O-Net on its proposals.
+    """The three stages: P-Net on a pyramid of the image, then R- and O-Net on its proposals.
 
-    Every size of picture compiles P-Net once for each level of its pyramid.
+    Every size of image compiles P-Net once for each level of its pyramid.
     """
 
     def __init__(self, weights: Weights, *, min_face_size: float = MIN_FACE_SIZE):
@@ -65,37 +65,35 @@ class FaceDetector:
         self.networks = {name: weights.part(name) for name in ("pnet", "rnet", "onet")}
         self.min_face_size = min_face_size
 
-    def __call__(self, picture: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
-        """The faces of a picture, the likeliest first.
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
+        """The faces of an image, the likeliest first.
 
         Args:
-          picture: uint8 [H, W, 3], RGB.
+          image: uint8 [H, W, 3], RGB.
 
         Raises:
           InputError: another shape or type.
         """
-        if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
-            raise InputError(
-                f"picture: {picture.dtype} {list(picture.shape)}, expected uint8 [H, W, 3]"
-            )
-        boxes = self._propose(picture)
-        boxes, scores, _ = self._refine(picture, boxes, "rnet", THRESHOLDS[1])
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise InputError(f"image: {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]")
+        boxes = self._propose(image)
+        boxes, scores, _ = self._refine(image, boxes, "rnet", THRESHOLDS[1])
         keep = non_maximum_suppression(boxes[:, :4], scores, STAGE_OVERLAP)
         boxes = squares(shifted(boxes[keep, :4], boxes[keep, 4:]))
-        boxes, scores, landmarks = self._refine(picture, boxes, "onet", THRESHOLDS[2])
+        boxes, scores, landmarks = self._refine(image, boxes, "onet", THRESHOLDS[2])
         origin, side = boxes[:, None, :2], (boxes[:, 2:4] - boxes[:, :2] + 1)[:, None]
         landmarks = origin + side * landmarks
         boxes = shifted(boxes[:, :4], boxes[:, 4:])
         keep = non_maximum_suppression(boxes, scores, STAGE_OVERLAP, of_smaller=True)
         return [Face(boxes[i], float(scores[i]), landmarks[i]) for i in keep]
 
-    def _propose(self, picture: np.ndarray) -> np.ndarray:
+    def _propose(self, image: np.ndarray) -> np.ndarray:
         """Stage one: squares [n, 4] that may hold a face."""
         found = [np.zeros((0, 9))]
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         for scale in pyramid(height, width, self.min_face_size):
             size = (math.ceil(width * scale), math.ceil(height * scale))
-            small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
+            small = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
             offsets, probabilities = self._run("pnet", _normalized(np.asarray(small))[None])
             boxes = _cells(probabilities[0, :, :, 1], offsets[0], scale, THRESHOLDS[0])
             keep = non_maximum_suppression(boxes[:, :4], boxes[:, 4], SCALE_OVERLAP)
@@ -105,12 +103,12 @@ class FaceDetector:
         return squares(shifted(boxes[keep, :4], boxes[keep, 5:]))
 
     def _refine(
-        self, picture: np.ndarray, boxes: np.ndarray, name: str, threshold: float
+        self, image: np.ndarray, boxes: np.ndarray, name: str, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One later stage: the boxes it keeps with their offsets [n, 8], scores, landmarks."""
         if not len(boxes):
             return np.zeros((0, 8)), np.zeros(0), np.zeros((0, 5, 2))
-        patches = np.stack([patch(picture, box, PATCH[name]) for box in boxes])
+        patches = np.stack([patch(image, box, PATCH[name]) for box in boxes])
         # A power of two, so that few batch sizes are compiled.
         padding = (1 << (len(boxes) - 1).bit_length()) - len(boxes)
         padded = np.pad(_normalized(patches), ((0, padding), (0, 0), (0, 0), (0, 0)))
@@ -131,12 +129,12 @@ def _apply(variables, x, *, module):
     return module.apply(variables, x)
 
 
-def _normalized(picture: np.ndarray) -> np.ndarray:
-    return (picture.astype(np.float32) - 127.5) / 128
+def _normalized(image: np.ndarray) -> np.ndarray:
+    return (image.astype(np.float32) - 127.5) / 128
 
 
 def pyramid(height: int, width: int, min_face_size: float) -> Iterator[float]:
-    """Scales at which P-Net's cell covers faces from the smallest to the whole picture."""
+    """Scales at which P-Net's cell covers faces from the smallest to the whole image."""
     scale = CELL / min_face_size
     while min(height, width) * scale > CELL:
         yield scale
@@ -146,7 +144,7 @@ def pyramid(height: int, width: int, min_face_size: float) -> Iterator[float]:
 def _cells(
     probabilities: np.ndarray, offsets: np.ndarray, scale: float, threshold: float
 ) -> np.ndarray:
-    """P-Net's cells above the threshold as boxes of the whole picture: [n, 4 + score + offsets]."""
+    """P-Net's cells above the threshold as boxes of the whole image: [n, 4 + score + offsets]."""
     rows, columns = np.nonzero(probabilities > threshold)
     first = STRIDE * np.stack([columns, rows], axis=1) + 1.0
     corners = np.round(np.hstack([first, first + CELL]) / scale)
@@ -201,9 +199,9 @@ def squares(boxes: Num[np.ndarray, "n 4"]) -> Num[np.ndarray, "m 4"]:
 
 
 def patch(
-    picture: UInt8[np.ndarray, "H W 3"], box: Num[np.ndarray, "4"], size: int
+    image: UInt8[np.ndarray, "H W 3"], box: Num[np.ndarray, "4"], size: int
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """The box of a picture, black where it reaches outside, resized to uint8 [size, size, 3]."""
+    """The box of an image, black where it reaches outside, resized to uint8 [size, size, 3]."""
     left, top, right, bottom = (int(x) for x in box)
-    cut = Image.fromarray(picture).crop((left, top, right + 1, bottom + 1))
+    cut = Image.fromarray(image).crop((left, top, right + 1, bottom + 1))
     return np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR))

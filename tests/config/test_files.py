@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from interestyle_jax.config_file import read_config
+from interestyle_jax.config.files import read_config
 from interestyle_jax.errors import InputError
 
 CONFIG = """
@@ -116,7 +116,7 @@ def test_missing_file_other_suffix_and_wrong_argument(tmp_path, config_path):
 @pytest.mark.parametrize("name", ["demo", "demo:smoke", "ablation_ffhq:ind,smoke"])
 def test_shipped_config_is_found_by_name(name, tmp_path, monkeypatch):
     name_of_file, colon, argument = name.partition(":")
-    file = Path(__file__).resolve().parents[1] / "configs" / f"{name_of_file}.py"
+    file = Path(__file__).resolve().parents[2] / "configs" / f"{name_of_file}.py"
     # Anywhere, and beside a folder of that name.
     (tmp_path / name_of_file).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -127,7 +127,7 @@ def test_shipped_config_is_found_by_name(name, tmp_path, monkeypatch):
     "words", [["--config.preset=restyle_psp"], ["--config.preset", "restyle_psp"]]
 )
 def test_preset_brings_its_method_and_single_fields_come_after_it(words):
-    path = str(Path(__file__).resolve().parents[1] / "configs" / "demo.py")
+    path = str(Path(__file__).resolve().parents[2] / "configs" / "demo.py")
     ours = read_config(path)
     config = read_config(path, overrides=["--config.method.gradient=through", *words])
     assert ours.preset == "interestyle" and ours.method.interest_loss

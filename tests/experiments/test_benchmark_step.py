@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from interestyle_jax.config_file import read_config
+from experiments import benchmark_step as benchmark_module
+from experiments.benchmark_step import benchmark, main, markdown, matmul_flops_per_second
+from interestyle_jax.config.files import read_config
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import benchmark as benchmark_module
-from interestyle_jax.training.benchmark import benchmark, main, markdown, matmul_flops_per_second
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "avatar_generator.py") + ":smoke"
 TINY = [
@@ -89,7 +89,7 @@ def test_markdown_has_a_column_a_form(result):
     text = markdown("configs/x.py", result)
     assert "| | step | step + twice |" in text
     assert "| share of the steps | 0.750 | 0.250 |" in text
-    assert "pictures: random" in text
+    assert "images: random" in text
     ratio = re.search(r"measured / floor \| ([\d.]+)", text).group(1)
     rate = result["matmul_flops_per_second"]
     step = result["steps"][0]

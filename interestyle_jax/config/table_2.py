@@ -16,7 +16,7 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
     Only the method changes; lambda, the radii and everything else stay the config's own, so that
     the rows differ by their component alone and have the same number of steps.
 
-    - "restyle": the loss on the whole picture, at every iteration, each on constants of the one
+    - "restyle": the loss on the whole image, at every iteration, each on constants of the one
       before (`gradient` "each"); no disentanglement, no filter.
     - "interest": the loss on the interest region. Back-propagation becomes IntereStyle's too: once,
       after iteration N (`gradient` "last", section 3.5). The paper's text for this row names only
@@ -25,7 +25,7 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
     - "unf": the filter (Eq. 2) with the config's radii; the config as it came.
 
     Args:
-      config: a whole `interestyle` config (`training.presets.encoder_config`).
+      config: a whole `interestyle` config (`config.presets.encoder_config`).
       row: one of `ROWS`.
 
     Raises:

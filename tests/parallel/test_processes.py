@@ -17,8 +17,8 @@ import pytest
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import processes
-from interestyle_jax.training.processes import Address, find_address
+from interestyle_jax.parallel import processes
+from interestyle_jax.parallel.processes import Address, find_address
 
 ROOT = Path(__file__).resolve().parents[2]
 # The command as typed, which also writes down which examples each step sees.
@@ -37,7 +37,7 @@ trainer.Trainer.next_batch = recorded
 sys.exit(cli.main(sys.argv[2:]))
 """
 TINY = """
-from interestyle_jax.training.presets import encoder_config
+from interestyle_jax.config.presets import encoder_config
 def get_config():
     config = encoder_config("interestyle")
     config.weights.generator = {generator!r}
@@ -48,7 +48,7 @@ def get_config():
     config.method.filter_radii = (16.0,)
     config.loss = {{"l2": 1.0}}
     config.log_every = 1
-    config.picture_every = 1000
+    config.image_every = 1000
     config.validation_samples = 8
     return config
 """
@@ -247,7 +247,7 @@ def test_two_processes_do_what_one_does(tiny):
 
 def test_missing_process_ends_the_others_with_a_line():
     code = (
-        "from interestyle_jax.training.processes import Address, connected\n"
+        "from interestyle_jax.parallel.processes import Address, connected\n"
         f"with connected(Address('127.0.0.1:{free_port()}', 2, 0), timeout=3):\n    pass"
     )
     done = subprocess.run(
@@ -297,7 +297,7 @@ def test_sigterm_to_one_saves_and_ends_all_with_status_0(tiny):
     assert (tiny.folder / "asked" / "checkpoints" / str(step)).is_dir()
     more = f"--config.num_steps={step + 1}"
     tiny.run("asked", more, processes=2, devices=4)
-    assert f"going on from step {step}" in tiny.log("asked", 0)
+    assert f"resuming from step {step}" in tiny.log("asked", 0)
     assert max(tiny.metrics("asked")) == step + 1
 
 
@@ -315,7 +315,7 @@ def demo(tmp_path_factory):
         *("--config.batch_size=8", "--config.checkpoint_every=2", "--config.log_every=1"),
         # A cosine would depend on the number of steps.
         *("--config.optimizer.schedule=constant", "--config.validation_samples=8"),
-        "--config.picture_every=1000",
+        "--config.image_every=1000",
     )
     runs.run("one", "--config.num_steps=3")
     return runs
@@ -338,7 +338,7 @@ def test_demo_sharded_over_two_processes_goes_on_anywhere(demo):
     for name, devices in (("eight", 8), ("single", 1)):
         shutil.copytree(demo.folder / "fsdp", demo.folder / name)
         demo.run(name, "--config.num_steps=3", devices=devices)
-        assert "going on from step 2" in demo.log(name)
+        assert "resuming from step 2" in demo.log(name)
         assert demo.ids(name) == demo.ids("one")[2:]
         assert_same_figures(demo.metrics(name), demo.metrics("one"), (3,))
         assert_same_parameters(demo.parameters(name, 3), demo.parameters("one", 3))

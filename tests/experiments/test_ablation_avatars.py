@@ -1,6 +1,6 @@
 """The ablation: its configs' rows, its table's arithmetic, and its script without training."""
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 
@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from interestyle_jax.config_file import load_config
+from experiments.ablation_table import METRICS, NAMES, summarize
+from interestyle_jax.config.files import load_config
+from interestyle_jax.config.presets import encoder_config
+from interestyle_jax.config.table_2 import ROWS, set_row
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.ablation_table import METRICS, NAMES, summarize
-from interestyle_jax.training.presets import encoder_config
-from interestyle_jax.training.table_2 import ROWS, set_row
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "ablation_avatars.py"
 
 
@@ -70,7 +70,7 @@ def test_set_row_needs_the_whole_method():
 
 
 def metrics(values: dict[str, float]) -> dict:
-    """metrics.json whose every figure of a row is its value; no clean pictures, so no leakage."""
+    """metrics.json whose every figure of a row is its value; no clean images, so no leakage."""
     both = {name: {"l2": v, "lpips": v} for name, v in values.items()}
     return {
         "num_images": 5,
@@ -135,9 +135,7 @@ def test_one_seed_resolves_nothing():
 @pytest.fixture
 def script(monkeypatch, tmp_path):
     """The script whose `interestyle` command writes what training and evaluation would."""
-    spec = importlib.util.spec_from_file_location("ablation", ROOT / "launch/ablation_avatars.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module("experiments.ablation_avatars")
     module.calls = []
 
     def interestyle(command, *words):
@@ -180,7 +178,7 @@ def test_script_writes_its_files(script, tmp_path):
     assert script.main(words) == 0
     out = tmp_path / "out"
     table = (out / "table.md").read_text()
-    assert f"`python launch/ablation_avatars.py {' '.join(words)}`" in table
+    assert f"`python -m experiments.ablation_avatars {' '.join(words)}`" in table
     assert "FFHQ" in table and "not resolved" in table and "| 21.5 |" in table
     for label in ROWS.values():
         assert label in table

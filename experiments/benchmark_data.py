@@ -1,6 +1,6 @@
-"""How many pictures a second come out of data sets.
+"""How many images a second come out of data sets.
 
-    python -m interestyle_jax.data.benchmark --data=data/ffhq [--data=data/ffhq_png]
+    python -m experiments.benchmark_data --data=data/ffhq [--data=data/ffhq_png]
 
 Prints a Markdown table: one thread decoding records, and batches of the training's pipeline with
 each number of worker processes, in brackets per second of processor time, which other load on the
@@ -30,17 +30,17 @@ def measure(
     workers: Sequence[int],
     seconds: float,
 ) -> dict[str, Any]:
-    """Pictures a second of one data set.
+    """Images a second of one data set.
 
     Args:
       data_dir, split, fields: what is read.
-      batch_size: pictures a batch.
+      batch_size: images a batch.
       workers: numbers of worker processes to measure the pipeline with.
       seconds: how long each measurement takes, at least.
 
     Returns:
-      {"pictures", "side", "encoding", "bytes" (a record, mean), "core" (pictures a second of
-      processor time, one thread), "pipeline": {workers: (pictures a second, pictures a second of
+      {"images", "side", "encoding", "bytes" (a record, mean), "core" (images a second of
+      processor time, one thread), "pipeline": {workers: (images a second, images a second of
       processor time, all processes together, or None where the system does not tell it)}}. The
       pipeline's first batches, while processes start, do not count; nothing is kept decoded.
 
@@ -77,7 +77,7 @@ def measure(
             wall, now = time.perf_counter() - begun, _processor_seconds()
             rates[number] = (count / wall, None if now is None else count / (now - used))
     return {
-        "pictures": len(examples),
+        "images": len(examples),
         "side": feature.shape[0],
         "encoding": feature.encoding_format,
         "bytes": info.splits[split].num_bytes / len(examples),
@@ -102,13 +102,13 @@ def _processor_seconds() -> float | None:
 def markdown(results: dict[str, dict[str, Any]]) -> str:
     """The results as a Markdown table, one row a data set."""
     workers = list(next(iter(results.values()))["pipeline"])
-    head = ["data", "pictures", "KiB each", "one core"]
+    head = ["data", "images", "KiB each", "one core"]
     head += [f"{number} workers" for number in workers]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for name, result in results.items():
         cells = [
             f"{name} ({result['encoding']}, {result['side']})",
-            str(result["pictures"]),
+            str(result["images"]),
             f"{result['bytes'] / 1024:.0f}",
             f"{result['core']:.0f}",
             *(
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    name = "interestyle_jax.data.benchmark"
+    name = "experiments.benchmark_data"
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
     )
@@ -150,7 +150,7 @@ def _run(argv: Sequence[str] | None) -> None:
         for path in args.data
     }
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"pictures a second, batches of {args.batch_size}, {os.cpu_count()} cores{load}\n")
+    print(f"images a second, batches of {args.batch_size}, {os.cpu_count()} cores{load}\n")
     print(markdown(results))
 
 

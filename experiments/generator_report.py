@@ -1,10 +1,10 @@
-"""What a generator draws, and how far its samples are from held-out pictures.
+"""What a generator draws, and how far its samples are from held-out images.
 
-    python -m interestyle_jax.evaluation.generator_report --weights=runs/avatar_generator/weights \
+    python -m experiments.generator_report --weights=runs/avatar_generator/weights \
         --data=data/avatars_clean --training=runs/avatar_generator --out=reports/avatar_generator
 
 The Fréchet distance here is that of LPIPS features, **not FID** (`evaluation/frechet.py`). It is
-biased upwards for few pictures, so every figure stands beside the same figure between real pictures
+biased upwards for few images, so every figure stands beside the same figure between real images
 at the same size.
 """
 
@@ -24,13 +24,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from experiments.nearest import Nearest, nearest_images
+from experiments.training_curve import plot_training_curve, read_metrics
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
-from interestyle_jax.evaluation.nearest import Nearest, nearest_pictures
-from interestyle_jax.evaluation.training_curve import plot_training_curve, read_metrics
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.models.registry import build
@@ -41,8 +41,8 @@ COLUMNS, SAMPLE_ROWS = 10, 6
 SHOWN_NEAREST = 8
 NOT_FID = (
     "Fréchet distance of spatially averaged LPIPS (AlexNet) features of the last compared layer. "
-    "It is not FID (no Inception network), and compares only with figures of the same picture size "
-    "and number of pictures: fewer pictures give a larger figure, also between real ones."
+    "It is not FID (no Inception network), and compares only with figures of the same image size "
+    "and number of images: fewer images give a larger figure, also between real ones."
 )
 
 _features = jax.jit(pooled_features, static_argnums=0)
@@ -61,21 +61,21 @@ def generator_report(
     lpips: str | Path = "lpips_alex",
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measures a generator's samples against the held-out pictures and writes the results to `out`.
+    """Measures a generator's samples against the held-out images and writes the results to `out`.
 
     Samples are G(f(z)) with truncation_psi 1 and the stored noise, z standard normal from `seed`,
-    rounded to 8 bits as the held-out pictures are (split "test", field `clean`).
+    rounded to 8 bits as the held-out images are (split "test", field `clean`).
 
     Args:
       weights: name or directory of weights with a generator.
-      data: a TFDS data set directory of pictures of the generator's size.
+      data: a TFDS data set directory of images of the generator's size.
       out: folder for `report.json`, `table.md`, `samples.png`, `nearest.png` and `curve.png`.
-      num_samples: samples, and held-out pictures at most; the smaller number counts for both.
-      num_nearest: samples, and as many held-out pictures, that are compared with every training
-        picture; 0 leaves the comparison out.
+      num_samples: samples, and held-out images at most; the smaller number counts for both.
+      num_nearest: samples, and as many held-out images, that are compared with every training
+        image; 0 leaves the comparison out.
       training: directory of the training run, for the curve.
       seed: of z.
-      batch_size: pictures a compiled call.
+      batch_size: images a compiled call.
       lpips: name or directory of the LPIPS weights.
       command: the command line, for the records.
 
@@ -83,7 +83,7 @@ def generator_report(
       The content of report.json.
 
     Raises:
-      InputError: unknown weights or data, a part missing, pictures of another size, or too few.
+      InputError: unknown weights or data, a part missing, images of another size, or too few.
     """
     begun = time.monotonic()
     if num_samples < 4:
@@ -96,18 +96,18 @@ def generator_report(
     size = model.synthesize(model.mean_latent()).shape[1]
     if held_out.shape[1:3] != (size, size):
         height, width = held_out.shape[1:3]
-        raise InputError(f"{data}: pictures of {height}x{width}, expected {size}x{size}")
+        raise InputError(f"{data}: images of {height}x{width}, expected {size}x{size}")
     if len(held_out) < 4:
-        raise InputError(f"{data}: {len(held_out)} test pictures, expected at least 4")
+        raise InputError(f"{data}: {len(held_out)} test images, expected at least 4")
     samples = draw_samples(model, len(held_out), seed=seed, batch_size=batch_size)
     train = list(_clean(data, "train", batch_size, None if num_nearest else len(held_out)))
-    pictures = {
+    images = {
         "samples": samples,
         "held_out": held_out,
         "training": np.concatenate(train[: -(-len(held_out) // batch_size)])[: len(held_out)],
     }
     extract = load_features(lpips)
-    features = {name: extract(x, batch_size) for name, x in pictures.items()}
+    features = {name: extract(x, batch_size) for name, x in images.items()}
     report = {
         "command": shlex.join(command),
         "weights": str(model.directory),
@@ -116,23 +116,23 @@ def generator_report(
         "data": {"directory": str(data), "fingerprint": fingerprint(data)},
         "sampling": {"seed": seed, "truncation_psi": 1.0, "noise": "const"},
         "lpips_feature_frechet": frechet_figures(features) | {"note": NOT_FID},
-        "nearest_training_picture": None,
+        "nearest_training_image": None,
         "last_logged": None if lines is None else _latest(lines),
     }
     with output_folder(Path(out)) as folder:
         _save(samples_grid(samples, held_out), folder / "samples.png")
         if num_nearest:
-            of_samples = nearest_pictures(samples[:num_nearest], train)
-            of_held_out = nearest_pictures(held_out[:num_nearest], train)
+            of_samples = nearest_images(samples[:num_nearest], train)
+            of_held_out = nearest_images(held_out[:num_nearest], train)
             _save(nearest_grid(samples, of_samples), folder / "nearest.png")
-            report["nearest_training_picture"] = {
+            report["nearest_training_image"] = {
                 "queries": len(of_samples.distance),
-                "training_pictures": sum(map(len, train)),
+                "training_images": sum(map(len, train)),
                 "samples": _quantiles(of_samples.distance),
                 "held_out": _quantiles(of_held_out.distance),
-                "note": "Mean squared pixel difference in [-1, 1] to the nearest training picture "
+                "note": "Mean squared pixel difference in [-1, 1] to the nearest training image "
                 "or its mirror image. Samples that were copies would be much nearer than held-out "
-                "pictures are.",
+                "images are.",
             }
         if lines is not None:
             plot_training_curve(lines, folder / "curve.png")
@@ -158,7 +158,7 @@ def draw_samples(
 
 
 def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function (pictures uint8 [n, H, W, 3], batch_size) -> features [n, D].
+    """A function (images uint8 [n, H, W, 3], batch_size) -> features [n, D].
 
     Raises:
       InputError: no such weights, or no LPIPS network in them.
@@ -166,10 +166,10 @@ def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
     module, variables = load_weights(resolve_weights(lpips)).part("lpips")
     compute = functools.partial(_features, module, jax.tree.map(jnp.asarray, variables))
 
-    def extract(pictures: np.ndarray, batch_size: int) -> np.ndarray:
+    def extract(images: np.ndarray, batch_size: int) -> np.ndarray:
         features = []
-        for start in range(0, len(pictures), batch_size):
-            chunk = pictures[start : start + batch_size]
+        for start in range(0, len(images), batch_size):
+            chunk = images[start : start + batch_size]
             missing = batch_size - len(chunk)
             padded = np.pad(chunk, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
             scaled = padded.astype(np.float32) / 127.5 - 1
@@ -180,16 +180,16 @@ def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
 
 
 def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, Any]:
-    """Distances at the full and at half the number of pictures, samples beside real ones.
+    """Distances at the full and at half the number of images, samples beside real ones.
 
     Args:
       features: "samples", "held_out" and "training", [n, D] each; there may be fewer "training".
 
     Returns:
-      {"full": {"pictures": n, "samples_vs_held_out", "training_vs_held_out"},
-       "half": {"pictures": n // 2, "samples_vs_held_out", "held_out_halves"}}. At half the number
+      {"full": {"images": n, "samples_vs_held_out", "training_vs_held_out"},
+       "half": {"images": n // 2, "samples_vs_held_out", "held_out_halves"}}. At half the number
       the samples' figure is the mean of the two disjoint pairs of halves. `training_vs_held_out` is
-      null where there are fewer than n training pictures.
+      null where there are fewer than n training images.
     """
     samples, held_out, training = (features[k] for k in ("samples", "held_out", "training"))
     count, half = len(held_out), len(held_out) // 2
@@ -198,14 +198,14 @@ def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, 
     enough = len(training) >= count
     return {
         "full": {
-            "pictures": count,
+            "images": count,
             "samples_vs_held_out": feature_frechet_distance(samples, held_out),
             "training_vs_held_out": feature_frechet_distance(training[:count], held_out)
             if enough
             else None,
         },
         "half": {
-            "pictures": half,
+            "images": half,
             "samples_vs_held_out": float(np.mean(halves)),
             "held_out_halves": feature_frechet_distance(held_out[first], held_out[second]),
         },
@@ -215,23 +215,23 @@ def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, 
 def samples_grid(
     samples: UInt8[np.ndarray, "n R R 3"], held_out: UInt8[np.ndarray, "m R R 3"]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A row of held-out pictures above rows of samples, the first of each; uint8 [H, W, 3]."""
+    """A row of held-out images above rows of samples, the first of each; uint8 [H, W, 3]."""
     columns = min(COLUMNS, len(samples))
     rows = [held_out[:columns]]
     for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
         rows.append(samples[k * columns : (k + 1) * columns])
-    labels = ["held-out pictures"] + ["samples"] + [""] * (len(rows) - 2)
+    labels = ["held-out images"] + ["samples"] + [""] * (len(rows) - 2)
     return grids.draw_grid([_floats(row) for row in rows], [""] * columns, row_labels=labels)
 
 
 def nearest_grid(
     samples: UInt8[np.ndarray, "n R R 3"], nearest: Nearest
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The samples most like a training picture, each above that picture; uint8 [H, W, 3]."""
+    """The samples most like a training image, each above that image; uint8 [H, W, 3]."""
     order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
-    rows = [_floats(samples[order]), _floats(nearest.picture[order])]
+    rows = [_floats(samples[order]), _floats(nearest.image[order])]
     labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
-    return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training picture"])
+    return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training image"])
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -241,7 +241,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"`{report['command']}`",
         "",
-        "| LPIPS-feature Fréchet distance (not FID) | pictures | distance |",
+        "| LPIPS-feature Fréchet distance (not FID) | images | distance |",
         "|---|---:|---:|",
         _row("samples, held-out avatars", full, "samples_vs_held_out"),
         _row("training avatars, held-out avatars", full, "training_vs_held_out"),
@@ -251,14 +251,14 @@ def markdown(report: dict[str, Any]) -> str:
         frechet["note"],
         "",
     ]
-    nearest = report["nearest_training_picture"]
+    nearest = report["nearest_training_image"]
     if nearest:
         own, other = nearest["samples"], nearest["held_out"]
         lines += [
-            f"Nearest of {nearest['training_pictures']} training pictures, for "
+            f"Nearest of {nearest['training_images']} training images, for "
             f"{nearest['queries']} of each:",
             "",
-            "| L2 to the nearest training picture | smallest | 5 % | median |",
+            "| L2 to the nearest training image | smallest | 5 % | median |",
             "|---|---:|---:|---:|",
             *(
                 f"| {name} | {q['min']:.4f} | {q['5%']:.4f} | {q['median']:.4f} |"
@@ -273,7 +273,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def _row(label: str, entry: dict[str, Any], name: str) -> str:
     value = "–" if entry[name] is None else f"{entry[name]:.4g}"
-    return f"| {label} | {entry['pictures']} + {entry['pictures']} | {value} |"
+    return f"| {label} | {entry['images']} + {entry['images']} | {value} |"
 
 
 def _clean(data: str | Path, split: str, batch_size: int, count: int | None) -> Iterator:
@@ -302,8 +302,8 @@ def _count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _floats(pictures: np.ndarray) -> list[np.ndarray]:
-    return list(pictures.astype(np.float32) / 127.5 - 1)
+def _floats(images: np.ndarray) -> list[np.ndarray]:
+    return list(images.astype(np.float32) / 127.5 - 1)
 
 
 def _save(grid: np.ndarray, path: Path) -> None:
@@ -317,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
-    name = "interestyle_jax.evaluation.generator_report"
+    name = "experiments.generator_report"
     parser = argparse.ArgumentParser(
         prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
     )
@@ -326,7 +326,7 @@ def _run(argv: Sequence[str] | None) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR")
     parser.add_argument("--samples", type=int, default=2000, help="default 2000")
     parser.add_argument(
-        "--nearest", type=int, default=256, help="samples compared with all training pictures"
+        "--nearest", type=int, default=256, help="samples compared with all training images"
     )
     parser.add_argument("--training", metavar="RUNDIR", help="the training run, for the curve")
     parser.add_argument("--seed", type=int, default=0)

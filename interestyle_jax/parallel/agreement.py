@@ -6,9 +6,10 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from interestyle_jax.errors import InputError
-from interestyle_jax.training import processes
-from interestyle_jax.training.same_run import flatten
+from interestyle_jax.parallel import processes
 
 # Hosts may keep these in places of their own, and what lies there is compared by its digest.
 OWN_FIELDS = ("data.dir", "data.workers", "weights.")
@@ -23,7 +24,9 @@ def check_same_config(config: Mapping[str, Any]) -> None:
     Raises:
       InputError: on every process, naming the field and those processes whose value is their own.
     """
-    fields = {k: v for k, v in flatten(config).items() if not k.startswith(OWN_FIELDS)}
+    fields = {
+        k: v for k, v in flatten_dict(config, sep=".").items() if not k.startswith(OWN_FIELDS)
+    }
     _check("config.{}", fields)
 
 

@@ -22,7 +22,7 @@ def shrink_encoder(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
     avatars', at 64 pixels, and the term of the loss that needs an embedder (identity, MoCo) is off.
 
     Args:
-      config: from `training.presets.encoder_config`.
+      config: from `config.presets.encoder_config`.
     """
     encoder = config.encoder
     config.encoder = {"type": encoder.type, "input_channels": encoder.input_channels}
@@ -42,7 +42,7 @@ def shrink_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.batch_size = 8
     config.num_steps = 2
     config.checkpoint_every = 2
-    config.picture_every = 2
+    config.image_every = 2
     config.log_every = 1
     config.validation_samples = 8
     return config

@@ -5,7 +5,7 @@ Files under `configs/` take a preset and change what is theirs.
 
 from ml_collections import ConfigDict
 
-_WHOLE_PICTURE = {
+_WHOLE_IMAGE = {
     "interest_loss": False,
     "filter_radii": (0.0, 0.0, 0.0, 0.0),
     "disentangle_weight": 0.0,
@@ -18,12 +18,12 @@ ENCODER_PRESETS = {
         "filter_radii": (16.0, 9.0, 4.0, 1.0),
         "disentangle_weight": 0.05,
     },
-    "restyle_psp": {"gradient": "each", **_WHOLE_PICTURE},
-    "restyle_e4e": {"gradient": "each", **_WHOLE_PICTURE},
-    "psp": {"gradient": "last", **_WHOLE_PICTURE},
-    "e4e": {"gradient": "last", **_WHOLE_PICTURE},
+    "restyle_psp": {"gradient": "each", **_WHOLE_IMAGE},
+    "restyle_e4e": {"gradient": "each", **_WHOLE_IMAGE},
+    "psp": {"gradient": "last", **_WHOLE_IMAGE},
+    "e4e": {"gradient": "last", **_WHOLE_IMAGE},
 }
-# Presets whose encoder sees the picture alone, and runs once.
+# Presets whose encoder sees the image alone, and runs once.
 SINGLE_PASS = ("psp", "e4e")
 # Presets with a discriminator of latents, and rows that get changes of their own one by one.
 ADVERSARIAL = ("e4e", "restyle_e4e")
@@ -47,7 +47,7 @@ def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
 
     Args:
       config: from `encoder_config` or `generator_config`.
-      preset: "interestyle" (the paper), or a baseline of it: "restyle_psp" (whole picture, a loss
+      preset: "interestyle" (the paper), or a baseline of it: "restyle_psp" (whole image, a loss
         on every iteration, no filter, no disentanglement), "psp" (one pass), "restyle_e4e" and
         "e4e" (with e4e's losses on latents); "stylegan2" for a generator's.
 
@@ -84,7 +84,7 @@ def _run() -> ConfigDict:
             "batch_size": 8,
             "checkpoint_every": 1000,
             "log_every": 50,
-            "picture_every": 1000,
+            "image_every": 1000,
             "validation_samples": 256,
             "keep_latest": 2,
             "licence": "not stated",
@@ -126,7 +126,7 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 },
                 "encoder": {"type": "BackboneEncoder", "input_channels": 6},
                 # Height and width of what the encoder sees, official cars (192, 256); (): square.
-                "picture_shape": (),
+                "image_shape": (),
                 "method": {
                     "num_iterations": NUM_ITERATIONS,
                     **ENCODER_PRESETS["interestyle"],
@@ -134,7 +134,7 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "filter_region": "uninterest",
                     "disentangle_through_w": False,
                     "dilation_radius": 8,
-                    # Share of the samples that get another picture's uninterest region.
+                    # Share of the samples that get another image's uninterest region.
                     "swap": 0.0,
                     "noise": "random",
                     "loop": "unroll",

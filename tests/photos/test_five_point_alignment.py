@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.face_alignment import REFERENCE, align_face, similarity
+from interestyle_jax.photos.five_point_alignment import REFERENCE, align_face, similarity
 
 RNG = np.random.default_rng(0)
 
@@ -44,20 +44,20 @@ def test_points_without_a_similarity_are_refused(source, target, message):
         similarity(source, target)
 
 
-def test_landmarks_on_the_reference_leave_the_picture_as_it_is():
-    picture = RNG.integers(0, 256, (112, 112, 3), np.uint8)
-    np.testing.assert_array_equal(align_face(picture, REFERENCE), picture)
+def test_landmarks_on_the_reference_leave_the_image_as_it_is():
+    image = RNG.integers(0, 256, (112, 112, 3), np.uint8)
+    np.testing.assert_array_equal(align_face(image, REFERENCE), image)
     moved = np.zeros((150, 140, 3), np.uint8)
-    moved[20:132, 7:119] = picture
-    np.testing.assert_array_equal(align_face(moved, REFERENCE + [7, 20]), picture)
+    moved[20:132, 7:119] = image
+    np.testing.assert_array_equal(align_face(moved, REFERENCE + [7, 20]), image)
 
 
 @pytest.mark.parametrize("size", [112, 30])
 def test_warp_is_the_bilinear_one_and_black_outside(size):
-    picture = RNG.integers(1, 256, (40, 50, 3), np.uint8)
+    image = RNG.integers(1, 256, (40, 50, 3), np.uint8)
     landmarks = REFERENCE[:, ::-1] * [-0.5, 0.4] + [50, -6] + RNG.normal(0, 1, (5, 2))
     matrix = least_squares(REFERENCE * size / 112, landmarks)
-    found = align_face(picture, landmarks, size=size)
+    found = align_face(image, landmarks, size=size)
     want = np.zeros((size, size, 3))
     for row in range(size):
         for column in range(size):
@@ -65,11 +65,11 @@ def test_warp_is_the_bilinear_one_and_black_outside(size):
             for j in (int(np.floor(y)), int(np.floor(y)) + 1):
                 for i in (int(np.floor(x)), int(np.floor(x)) + 1):
                     if 0 <= j < 40 and 0 <= i < 50:
-                        want[row, column] += (1 - abs(x - i)) * (1 - abs(y - j)) * picture[j, i]
+                        want[row, column] += (1 - abs(x - i)) * (1 - abs(y - j)) * image[j, i]
     assert 0.1 < (want == 0).mean() < 0.9
     assert np.abs(found - want).max() <= 0.5 + 1e-6
 
 
-def test_other_pictures_are_refused():
+def test_other_images_are_refused():
     with pytest.raises(InputError, match="expected uint8"):
         align_face(np.zeros((8, 8, 3), np.float32), REFERENCE)

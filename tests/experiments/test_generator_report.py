@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 import interestyle_jax as ij
-from interestyle_jax.data.avatar_builder import write_avatars
-from interestyle_jax.evaluation.frechet import feature_frechet_distance
-from interestyle_jax.evaluation.generator_report import (
+from experiments.generator_report import (
     draw_samples,
     frechet_figures,
     generator_report,
     main,
 )
-from interestyle_jax.evaluation.nearest import nearest_pictures
-from interestyle_jax.evaluation.training_curve import read_metrics
+from experiments.nearest import nearest_images
+from experiments.training_curve import read_metrics
+from interestyle_jax.data.avatar_builder import write_avatars
+from interestyle_jax.evaluation.frechet import feature_frechet_distance
 
 SIZE, COUNT = 32, 10
 
@@ -60,15 +60,15 @@ def test_files_and_sizes(reported):
     assert names == {"report.json", "table.md", "samples.png", "nearest.png", "curve.png"}
     assert json.loads((out / "report.json").read_text()) == report
     figures = report["lpips_feature_frechet"]
-    assert figures["full"]["pictures"] == COUNT
-    assert figures["half"]["pictures"] == COUNT // 2
+    assert figures["full"]["images"] == COUNT
+    assert figures["half"]["images"] == COUNT // 2
     assert "not FID" in figures["note"]
-    assert report["nearest_training_picture"]["training_pictures"] == 12
-    assert report["nearest_training_picture"]["queries"] == 4
+    assert report["nearest_training_image"]["training_images"] == 12
+    assert report["nearest_training_image"]["queries"] == 4
     assert report["last_logged"] == {"step": 3, "loss": 2 / 3, "d_loss": 1.0, "fake_logit": -1.0}
     for name in ("samples", "nearest", "curve"):
-        with Image.open(out / f"{name}.png") as picture:
-            assert len(np.unique(np.asarray(picture.convert("L")))) > 20
+        with Image.open(out / f"{name}.png") as image:
+            assert len(np.unique(np.asarray(image.convert("L")))) > 20
 
 
 def test_random_samples_are_far_from_avatars_and_avatars_from_avatars_near(reported):
@@ -110,21 +110,21 @@ def test_frechet_figures_pair_what_they_say():
 
 def test_nearest_finds_copies_also_mirrored():
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (6, 4, 4, 3), dtype=np.uint8)
     other = rng.integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
-    queries = np.concatenate([pictures[4:5], pictures[1:2, :, ::-1], other])
-    found = nearest_pictures(queries, [pictures[:3], pictures[3:]])
-    np.testing.assert_array_equal(found.picture[:2], queries[:2])
+    queries = np.concatenate([images[4:5], images[1:2, :, ::-1], other])
+    found = nearest_images(queries, [images[:3], images[3:]])
+    np.testing.assert_array_equal(found.image[:2], queries[:2])
     assert found.distance[:2] == pytest.approx(0, abs=1e-6)
-    floats = pictures.astype(np.float64) / 127.5 - 1
+    floats = images.astype(np.float64) / 127.5 - 1
     every = [x for p in floats for x in (p, p[:, ::-1])]
     expected = min(np.mean((x - (other[0] / 127.5 - 1)) ** 2) for x in every)
     assert found.distance[2] == pytest.approx(expected, rel=1e-4)
 
 
-def test_nearest_needs_pictures():
-    with pytest.raises(ValueError, match="no pictures"):
-        nearest_pictures(np.zeros((1, 4, 4, 3), np.uint8), [])
+def test_nearest_needs_images():
+    with pytest.raises(ValueError, match="no images"):
+        nearest_images(np.zeros((1, 4, 4, 3), np.uint8), [])
 
 
 def test_bad_input_is_one_line(avatars, tiny_weights, tmp_path, capsys):
@@ -141,7 +141,7 @@ def test_bad_input_is_one_line(avatars, tiny_weights, tmp_path, capsys):
         assert not (tmp_path / "out").exists()
 
 
-def test_pictures_of_another_size_are_refused(tiny_weights, tmp_path):
+def test_images_of_another_size_are_refused(tiny_weights, tmp_path):
     sizes = {"train": 1, "validation": 1, "test": 4}
     data = write_avatars(tmp_path / "data", sizes=sizes, size=16, clean_only=True, workers=0)
     with pytest.raises(ij.InputError, match="16x16, expected 32x32"):

@@ -10,11 +10,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_dict, config_flags
 
+from interestyle_jax.config.presets import set_preset
 from interestyle_jax.errors import InputError, is_machine_failure, reason
-from interestyle_jax.training.presets import set_preset
 
 # Inside the package in a wheel, beside it in the repository.
-_CONFIGS = [Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs"]
+_CONFIGS = [Path(__file__).parents[n] / "configs" for n in (1, 2)]
 
 
 def read_config(path: str, *, overrides: Sequence[str] = ()) -> config_dict.ConfigDict:

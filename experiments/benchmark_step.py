@@ -1,8 +1,8 @@
 """Time, memory and work of a config's training step on this machine.
 
-    python -m interestyle_jax.training.benchmark --config=configs/demo.py --steps=20
+    python -m experiments.benchmark_step --config=configs/demo.py --steps=20
 
-The step is the train loop's own: same sharding, same donation. Pictures are the data set's where
+The step is the train loop's own: same sharding, same donation. Images are the data set's where
 `config.data.dir` is one, random otherwise; the step's time does not include reading them. Its work
 (XLA's count) is set beside a matrix product measured in the same run, before and after the steps.
 """
@@ -24,7 +24,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from interestyle_jax.config_file import read_config
+from interestyle_jax.config.files import read_config
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
@@ -92,7 +92,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     state = jax.jit(seeded.init, out_shardings=places)(task.initial)
     frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
     frozen = sharding.put_tree(task.frozen, frozen_places)
-    source, reading = _pictures(config, task, steps)
+    source, reading = _images(config, task, steps)
     batch = sharding.put_batch(source, rows)
     jax.block_until_ready((state, frozen, batch))
     peak = {"before_compiling": _peak_rss()}
@@ -118,7 +118,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
         "cores": os.cpu_count(),
         "machine": platform.platform(),
         "load_average_before": load_before,
-        "pictures": "random" if reading is None else config.data.dir,
+        "images": "random" if reading is None else config.data.dir,
         "reading_images_per_second": reading,
         "seconds_per_step": mean,
         "images_per_second": config.batch_size / mean,
@@ -191,10 +191,10 @@ def _phases(task: Task) -> list[tuple[tuple[str, ...], float]]:
     return [(phase, count / PHASE_STEPS) for phase, count in ordered]
 
 
-def _pictures(
+def _images(
     config: ml_collections.ConfigDict, task: Task, steps: int
 ) -> tuple[dict[str, np.ndarray], float | None]:
-    """A batch (uint8), and at how many pictures a second batches are read, None for random ones."""
+    """A batch (uint8), and at how many images a second batches are read, None for random ones."""
     if config.data.dir and Path(config.data.dir).exists():
         with training_batches(
             config.data.dir,
@@ -214,7 +214,7 @@ def _pictures(
     if config.task == "generator":
         sides = (config.generator.resolution,) * 2
     else:
-        sides = task.networks.picture_shape  # type: ignore[attr-defined]
+        sides = task.networks.image_shape  # type: ignore[attr-defined]
     rng = np.random.default_rng(0)
     drawn: dict[str, np.ndarray] = {"id": np.arange(config.batch_size)}
     for field in task.batch_fields:
@@ -273,7 +273,7 @@ def markdown(config: str, result: dict[str, Any]) -> str:
         f"{result['images_per_second']:.4g} images / s",
         f"peak resident memory: {peak['after_the_steps'] / MIB:.0f} MiB "
         f"({peak['before_compiling'] / MIB:.0f} MiB before compiling)",
-        "pictures: random" if reading is None else f"reading alone: {reading:.4g} images / s",
+        "images: random" if reading is None else f"reading alone: {reading:.4g} images / s",
     ]
     return "\n".join(
         [
@@ -294,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m interestyle_jax.training.benchmark",
+        prog="python -m experiments.benchmark_step",
         description="Times a config's training step; --config.field=value changes a field.",
         allow_abbrev=False,
     )

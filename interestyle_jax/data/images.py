@@ -1,4 +1,4 @@
-"""Pictures and masks on disk: reading whatever users have, writing atomically."""
+"""Images and masks on disk: reading whatever users have, writing atomically."""
 
 import contextlib
 import io
@@ -19,8 +19,8 @@ from interestyle_jax.one_line import one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
-# What commands leave beside pictures, and data sets too; other files that are left out are told.
-NO_PICTURES = (".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".npz", ".npy", ".html", ".pdf")
+# What commands leave beside images, and data sets too; other files that are left out are told.
+NO_IMAGES = (".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".npz", ".npy", ".html", ".pdf")
 MOST_NAMED = 3
 ORIENTATION = 0x0112
 # What tag ORIENTATION says has to be done; 1, and what is none of its values, is nothing.
@@ -38,17 +38,17 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is named as pictures are; hidden ones (macOS adds `._a.jpg`) are not."""
+def is_image(path: Path) -> bool:
+    """Whether a file is named as images are; hidden ones (macOS adds `._a.jpg`) are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def list_pictures(path: str | Path) -> list[Path]:
-    """The pictures of a directory, sorted by name (not of its subdirectories), or the file itself.
+def list_images(path: str | Path) -> list[Path]:
+    """The images of a directory, sorted by name (not of its subdirectories), or the file itself.
 
     Files of other kinds are named on stderr, see `left_out`.
 
-    Raises InputError when the path is missing, the directory holds no picture, or two pictures
+    Raises InputError when the path is missing, the directory holds no image, or two images
     have the same name up to the suffix (their results would overwrite each other).
     """
     path = Path(path)
@@ -57,23 +57,23 @@ def list_pictures(path: str | Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or directory")
     files = list(path.iterdir())
-    found = sorted(p for p in files if is_picture(p))
+    found = sorted(p for p in files if is_image(p))
     if not found:
-        raise no_picture(path, files)
+        raise no_image(path, files)
     tell_left_out(path, files)
     by_stem: dict[str, Path] = {}
-    for picture in found:
-        other = by_stem.setdefault(picture.stem, picture)
-        if other is not picture:
-            raise InputError(f"{picture}: has the same name as {other.name} up to the suffix")
+    for image in found:
+        other = by_stem.setdefault(image.stem, image)
+        if other is not image:
+            raise InputError(f"{image}: has the same name as {other.name} up to the suffix")
     return found
 
 
-def no_picture(folder: Path, files: Iterable[Path]) -> InputError:
-    """The error for a folder without pictures; it names other files that may be some."""
+def no_image(folder: Path, files: Iterable[Path]) -> InputError:
+    """The error for a folder without images; it names other files that may be some."""
     others = left_out(files)
     there = f", but {others}" if others else ""
-    return InputError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){there}")
+    return InputError(f"{folder}: holds no image ({', '.join(SUFFIXES)}){there}")
 
 
 def tell_left_out(folder: Path, files: Iterable[Path]) -> None:
@@ -86,10 +86,10 @@ def tell_left_out(folder: Path, files: Iterable[Path]) -> None:
 def left_out(files: Iterable[Path]) -> str:
     """In words, the files that look for a reader but are not read: of HEIC, GIF, raw formats ...
 
-    Hidden files, and those that commands write beside pictures, are not among them. Empty where
+    Hidden files, and those that commands write beside images, are not among them. Empty where
     there are none.
     """
-    known = (*SUFFIXES, *NO_PICTURES)
+    known = (*SUFFIXES, *NO_IMAGES)
     names = sorted(
         path.name
         for path in files
@@ -103,21 +103,21 @@ def left_out(files: Iterable[Path]) -> str:
     return f"{count} of another kind: {shown}{more}"
 
 
-def read_picture(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Reads a picture as uint8 RGB [H, W, 3].
+def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
+    """Reads an image as uint8 RGB [H, W, 3].
 
     Grayscale is repeated to three channels; transparency is laid over white; 16-bit grayscale is
     scaled to 8 bits (65535 -> 255; PIL reads 16-bit colour as its upper 8 bits); the EXIF
     orientation is applied.
 
-    Raises InputError naming the file when it is missing, unreadable, cut off or not a picture.
+    Raises InputError naming the file when it is missing, unreadable, cut off or not an image.
     """
-    picture = _eight_bit(open_picture(Path(path)), Path(path))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+    image = _eight_bit(open_image(Path(path)), Path(path))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
 
 
 def read_mask(path: str | Path) -> UInt8[np.ndarray, "H W 1"]:
@@ -130,8 +130,8 @@ def read_mask(path: str | Path) -> UInt8[np.ndarray, "H W 1"]:
     partly transparent.
     """
     path = Path(path)
-    picture = _eight_bit(open_picture(path), path)
-    rgba = np.array(picture.convert("RGBA"))
+    image = _eight_bit(open_image(path), path)
+    rgba = np.array(image.convert("RGBA"))
     if (rgba[..., 3] != 255).any():
         raise InputError(f"{path}: mask is partly transparent, expected one opaque channel")
     if (rgba[..., :1] != rgba[..., 1:3]).any():
@@ -140,46 +140,44 @@ def read_mask(path: str | Path) -> UInt8[np.ndarray, "H W 1"]:
     return np.ascontiguousarray(mask * 255 if mask.max() == 1 else mask)
 
 
-def resize_picture(
-    picture: UInt8[np.ndarray, "H W C"], shape: tuple[int, int]
+def resize_image(
+    image: UInt8[np.ndarray, "H W C"], shape: tuple[int, int]
 ) -> UInt8[np.ndarray, "h w C"]:
     """uint8 [H, W, 1 or 3] -> uint8 [*shape, 1 or 3] (height, width), by PIL's bilinear filter.
 
     The one resize of data sets, encoders' inputs and measurements, as all official code has it
-    (torchvision's `Resize` on PIL pictures): a triangle as wide as the reduction, rounded to 8 bits
+    (torchvision's `Resize` on PIL images): a triangle as wide as the reduction, rounded to 8 bits
     after each axis; squeezed where the proportions differ.
     """
-    if picture.shape[:2] == tuple(shape):
-        return picture
+    if image.shape[:2] == tuple(shape):
+        return image
     height, width = shape
-    image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
-    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-    return resized.reshape(height, width, picture.shape[-1])
+    pil = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    resized = np.asarray(pil.resize((width, height), Image.Resampling.BILINEAR))
+    return resized.reshape(height, width, image.shape[-1])
 
 
-def central_square(picture: Shaped[np.ndarray, "H W C"]) -> Shaped[np.ndarray, "S S C"]:
+def central_square(image: Shaped[np.ndarray, "H W C"]) -> Shaped[np.ndarray, "S S C"]:
     """The largest square in the middle of [H, W, C]."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return np.ascontiguousarray(picture[top : top + side, left : left + side])
+    return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def save_picture(path: str | Path, picture: UInt8[np.ndarray, "H W C"]) -> None:
+def save_image(path: str | Path, image: UInt8[np.ndarray, "H W C"]) -> None:
     """Writes uint8 [H, W, 3] or [H, W, 1] to `path`, in the format of its suffix, whole or not.
 
     Raises InputError naming the file when it cannot be written; nothing half-written remains.
     """
     path = Path(path)
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] not in (1, 3):
-        raise ValueError(f"{path}: {picture.dtype}{list(picture.shape)}, not uint8 [H, W, 1 or 3]")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] not in (1, 3):
+        raise ValueError(f"{path}: {image.dtype}{list(image.shape)}, not uint8 [H, W, 1 or 3]")
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format is None:
-        raise InputError(f"{path}: '{path.suffix}' is no picture suffix ({', '.join(SUFFIXES)})")
+        raise InputError(f"{path}: '{path.suffix}' is no image suffix ({', '.join(SUFFIXES)})")
     buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
-        buffer, image_format
-    )
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, image_format)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -194,34 +192,34 @@ def save_picture(path: str | Path, picture: UInt8[np.ndarray, "H W C"]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def encode_png(picture: UInt8[np.ndarray, "H W C"], *, compress_level: int = 6) -> bytes:
+def encode_png(image: UInt8[np.ndarray, "H W C"], *, compress_level: int = 6) -> bytes:
     """uint8 [H, W, 3] or [H, W, 1] -> PNG bytes; `compress_level` is zlib's, 0 ... 9."""
     buffer = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).save(
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
         buffer, "PNG", compress_level=compress_level
     )
     return buffer.getvalue()
 
 
-def encode_jpeg(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+def encode_jpeg(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
     """uint8 [H, W, 3] -> JPEG bytes of quality 95, colours at full resolution (4:4:4)."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def decode_png(encoded: bytes) -> UInt8[np.ndarray, "H W C"]:
     """PNG (or JPEG) bytes of our own data sets -> uint8 [H, W, 3] or [H, W, 1]."""
-    picture = np.array(Image.open(io.BytesIO(encoded)))
-    return picture[..., None] if picture.ndim == 2 else picture
+    image = np.array(Image.open(io.BytesIO(encoded)))
+    return image[..., None] if image.ndim == 2 else image
 
 
-def open_picture(path: Path) -> Image.Image:
-    """A picture file with its pixels read, turned as its EXIF orientation says.
+def open_image(path: Path) -> Image.Image:
+    """An image file with its pixels read, turned as its EXIF orientation says.
 
     Of PNG, long texts are read past.
 
-    Raises InputError naming the file when it is missing, unreadable, cut off or not a picture.
+    Raises InputError naming the file when it is missing, unreadable, cut off or not an image.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -235,7 +233,7 @@ def open_picture(path: Path) -> Image.Image:
                 raise
             return _opened(_without_texts(content))
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"{path}: is not a picture, or its beginning is cut off") from error
+        raise InputError(f"{path}: is not an image, or its beginning is cut off") from error
     # Damaged files raise nearly anything inside of PIL.
     except Exception as error:
         raise file_error(error, f"{path}: unreadable or cut off") from error
@@ -243,20 +241,20 @@ def open_picture(path: Path) -> Image.Image:
 
 def _opened(content: bytes) -> Image.Image:
     with warnings.catch_warnings():
-        # PIL warns of damage that it reads past, and of large pictures, which are the user's
+        # PIL warns of damage that it reads past, and of large images, which are the user's
         # choice; what it cannot read, and its hard limit on sizes, are errors.
         warnings.simplefilter("ignore")
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
+        image = Image.open(io.BytesIO(content))
+        image.load()
         # PIL turns TIFF files by itself while it loads them, and takes the tag away.
-        turn = _TURNS.get(_orientation(picture))
-        return picture if turn is None else picture.transpose(turn)
+        turn = _TURNS.get(_orientation(image))
+        return image if turn is None else image.transpose(turn)
 
 
-def _orientation(picture: Image.Image) -> int:
+def _orientation(image: Image.Image) -> int:
     """The tag's value; 1 where there is none or the tags cannot be read."""
     try:
-        value = picture.getexif().get(ORIENTATION, 1)
+        value = image.getexif().get(ORIENTATION, 1)
     # `PIL.ImageOps.exif_transpose` would fail of any other tag that it cannot write.
     except Exception:
         return 1
@@ -274,12 +272,12 @@ def _without_texts(content: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _eight_bit(picture: Image.Image, path: Path) -> Image.Image:
-    if picture.mode == "F":
+def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "F":
         raise InputError(f"{path}: has floating-point pixels, expected 8 or 16 bits a channel")
-    if not picture.mode.startswith("I"):
-        return picture
-    values = np.array(picture).astype(np.int64)
+    if not image.mode.startswith("I"):
+        return image
+    values = np.array(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise InputError(f"{path}: has 32-bit pixels, expected 8 or 16 bits a channel")
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))

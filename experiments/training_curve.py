@@ -15,9 +15,9 @@ PANELS = (
     (
         "discriminator's logit",
         {
-            "real_logit": "training pictures",
+            "real_logit": "training images",
             "fake_logit": "samples",
-            "validation_held_out_logit": "held-out pictures",
+            "validation_held_out_logit": "held-out images",
             "validation_sample_logit": "samples of the average",
         },
     ),

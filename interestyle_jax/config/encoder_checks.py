@@ -39,7 +39,7 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
         raise InputError(f"config.method.swap: expected a share from 0 to 1, got {method.swap}")
     if method.swap and not method.interest_loss:
         raise InputError(
-            "config.method.swap: expected 0 with a loss on the whole picture (interest_loss False)"
+            "config.method.swap: expected 0 with a loss on the whole image (interest_loss False)"
         )
     if not config.loss.get("w_norm", 0.0) >= 0:
         raise InputError(f"config.loss.w_norm: expected from 0, got {config.loss.w_norm}")

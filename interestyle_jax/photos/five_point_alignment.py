@@ -10,7 +10,7 @@ from interestyle_jax.errors import InputError
 
 SIZE = 112
 # Where ArcFace expects the eyes, the nose and the corners of the mouth (the left one in the
-# picture first) in a face of 112 pixels.
+# image first) in a face of 112 pixels.
 REFERENCE = np.array(
     [
         [38.29459953, 51.69630051],
@@ -52,37 +52,35 @@ def similarity(
 
 
 def align_face(
-    picture: UInt8[np.ndarray, "H W 3"], landmarks: Num[np.ndarray, "5 2"], *, size: int = SIZE
+    image: UInt8[np.ndarray, "H W 3"], landmarks: Num[np.ndarray, "5 2"], *, size: int = SIZE
 ) -> UInt8[np.ndarray, "S S 3"]:
     """A face moved onto the reference points: uint8 [H, W, 3] -> uint8 [size, size, 3].
 
-    The similarity is fitted from the reference to the landmarks, that is in pixels of the picture,
-    as the official code does. Bilinear interpolation, black outside of the picture. The official
+    The similarity is fitted from the reference to the landmarks, that is in pixels of the image,
+    as the official code does. Bilinear interpolation, black outside of the image. The official
     warp rounds positions to 1/32 pixel, this one does not.
 
     Args:
-      picture: RGB.
+      image: RGB.
       landmarks: [5, 2], as `face_detection.Face` has them.
       size: side of the result; the reference points scale with it.
 
     Raises:
       InputError: another shape or type.
     """
-    if picture.ndim != 3 or picture.dtype != np.uint8:
-        raise InputError(
-            f"picture: {picture.dtype} {list(picture.shape)}, expected uint8 [H, W, C]"
-        )
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise InputError(f"image: {image.dtype} {list(image.shape)}, expected uint8 [H, W, C]")
     matrix = similarity(REFERENCE * (size / SIZE), landmarks)
     rows, columns = np.mgrid[:size, :size]
     x, y = np.tensordot(matrix[:, :2], np.stack([columns, rows]), 1) + matrix[:, 2, None, None]
-    return np.floor(_bilinear(picture, x, y) + 0.5).astype(np.uint8)
+    return np.floor(_bilinear(image, x, y) + 0.5).astype(np.uint8)
 
 
-def _bilinear(picture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Values [..., C] at positions x, y (pixel centres are whole numbers); 0 beyond the edge."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     # A frame of zeros; positions beyond it are moved onto it.
-    framed = np.pad(picture.astype(np.float64), ((1, 2), (1, 2), (0, 0)))
+    framed = np.pad(image.astype(np.float64), ((1, 2), (1, 2), (0, 0)))
     x, y = np.clip(x, -1, width) + 1, np.clip(y, -1, height) + 1
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)
     right, down = (x - column)[..., None], (y - row)[..., None]

@@ -1,12 +1,11 @@
-#!/usr/bin/env python
 """The four rows of the paper's Table 2 in the avatar world, each with several seeds.
 
-    python launch/ablation_avatars.py --data=data/avatars --out=runs/ablation --seeds=0,1,2
+    python -m experiments.ablation_avatars --data=data/avatars --out=runs/ablation --seeds=0,1,2
 
 Trains every row of `configs/ablation_avatars.py` with every seed (`interestyle train`), measures
 the rows of a seed together on the test split (`interestyle evaluate`), and writes `table.md`,
 `ablation.json` and `pictures.png` to --out, anew after every seed. What an earlier call finished is
-not done again; an interrupted training goes on from its last checkpoint.
+not done again; an interrupted training resumes from its last checkpoint.
 """
 
 import argparse
@@ -20,14 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from interestyle_jax.config_file import read_config
+from experiments.ablation_table import markdown, summarize
+from interestyle_jax.config.files import read_config
+from interestyle_jax.config.table_2 import ROWS
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.ablation_table import markdown, summarize
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.training.run_directory import check_same_run, git_commit
-from interestyle_jax.training.table_2 import ROWS
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "ablation_avatars.py"
 NAMES = tuple(ROWS)
@@ -42,7 +41,7 @@ class CommandFailedError(Exception):
     """A command that this script started ended badly; carries its exit status."""
 
     def __init__(self, what: str, status: int):
-        super().__init__(f"{what} ended with status {status}; the same call goes on from there")
+        super().__init__(f"{what} ended with status {status}; the same call resumes from there")
         self.status = status
 
 
@@ -159,7 +158,7 @@ def write_results(
         text = json.dumps(summary, indent=1) + "\n"
         (folder / "ablation.json").write_text(text, encoding="utf-8")
         (folder / "table.md").write_text(markdown(summary), encoding="utf-8")
-        # `evaluate` draws the same first pictures for all rows side by side.
+        # `evaluate` draws the same first images for all rows side by side.
         sheet = args.out / "evaluation" / f"seed{first}" / "figures" / "comparison.png"
         shutil.copyfile(sheet, folder / "pictures.png")
     return summary
@@ -192,9 +191,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="0,1,2")
     parser.add_argument("--steps", type=_whole_number, default=1000, help="each row's (1000)")
     parser.add_argument("--batch-size", type=_whole_number, default=16, help="default 16")
-    parser.add_argument("--num-samples", type=_whole_number, help="test pictures (default all)")
-    args, args.overrides = parser.parse_known_args(argv)
-    for word in args.overrides:
+    parser.add_argument("--num-samples", type=_whole_number, help="test images (default all)")
+    args, overrides = parser.parse_known_args(argv)
+    args.overrides = overrides
+    for word in overrides:
         if not (word.startswith("--config.") and "=" in word):
             parser.error(f"unknown argument {word}")
         if word.removeprefix("--config.").partition("=")[0] in OWN_FIELDS:
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    command = shlex.join(["python", "launch/ablation_avatars.py", *argv])
+    command = shlex.join(["python", "-m", "experiments.ablation_avatars", *argv])
     measured: dict[int, dict[str, Any]] = {}
     try:
         for seed in args.seeds:

@@ -1,12 +1,12 @@
-"""MTCNN's stages by their definition, and the real networks on pictures of (synthetic) people."""
+"""MTCNN's stages by their definition, and the real networks on images of (synthetic) people."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.face_alignment import REFERENCE, align_face
-from interestyle_jax.evaluation.face_detection import (
+from interestyle_jax.photos.five_point_alignment import REFERENCE, align_face
+from interestyle_jax.photos.mtcnn_detector import (
     FaceDetector,
     non_maximum_suppression,
     patch,
@@ -58,13 +58,13 @@ def test_boxes_are_moved_squared_and_cut():
     np.testing.assert_allclose(moved, [[12, 40, 27, 59]])
     np.testing.assert_array_equal(squares(box), [[0, 20, 39, 59]])
     assert len(squares(np.array([[5.0, 5.0, 1.0, 1.0]]))) == 0
-    picture = RNG.integers(1, 256, (30, 30, 3), np.uint8)
-    cut = patch(picture, np.array([-2, 25, 9, 36]), 12)
-    np.testing.assert_array_equal(cut[:5, 2:], picture[25:30, :10])
+    image = RNG.integers(1, 256, (30, 30, 3), np.uint8)
+    cut = patch(image, np.array([-2, 25, 9, 36]), 12)
+    np.testing.assert_array_equal(cut[:5, 2:], image[25:30, :10])
     assert not cut[5:].any() and not cut[:, :2].any()
 
 
-def test_pyramid_reaches_from_the_smallest_face_to_the_picture():
+def test_pyramid_reaches_from_the_smallest_face_to_the_image():
     scales = list(pyramid(300, 200, 20.0))
     assert scales[0] == 12 / 20
     np.testing.assert_allclose(np.diff(np.log(scales)), np.log(0.707))
@@ -72,10 +72,10 @@ def test_pyramid_reaches_from_the_smallest_face_to_the_picture():
     assert list(pyramid(20, 400, 20.0)) == []
 
 
-def test_a_cell_becomes_a_box_of_the_picture(mtcnn, monkeypatch):
+def test_a_cell_becomes_a_box_of_the_image(mtcnn, monkeypatch):
     """One cell fires on the first level; the later networks say yes and point at the middle."""
     detector = FaceDetector(mtcnn, min_face_size=24)
-    picture = np.zeros((60, 80, 3), np.uint8)
+    image = np.zeros((60, 80, 3), np.uint8)
 
     def run(name, x):
         if name == "pnet":
@@ -90,14 +90,14 @@ def test_a_cell_becomes_a_box_of_the_picture(mtcnn, monkeypatch):
         return [offsets, yes] if name == "rnet" else [np.full((len(x), 10), 0.5), offsets, yes]
 
     monkeypatch.setattr(detector, "_run", run)
-    (face,) = detector(picture)
-    # Columns 2 * 5 + 1 to 12 further on, rows 2 * 3 + 1, in a picture of half the size.
+    (face,) = detector(image)
+    # Columns 2 * 5 + 1 to 12 further on, rows 2 * 3 + 1, in an image of half the size.
     np.testing.assert_array_equal(face.box, [22, 14, 46, 38])
     np.testing.assert_allclose(face.landmarks, np.tile([34.5, 26.5], (5, 1)))
     assert face.score == 0.9
 
 
-def check_face(faces, picture):
+def check_face(faces, image):
     """Landmarks in the order of a face, and an alignment that puts them near the reference."""
     assert faces
     face = faces[0]
@@ -106,7 +106,7 @@ def check_face(faces, picture):
     assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < right_mouth[0]
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
     assert np.all(face.landmarks > face.box[:2]) and np.all(face.landmarks < face.box[2:])
-    assert align_face(picture, face.landmarks).shape == (112, 112, 3)
+    assert align_face(image, face.landmarks).shape == (112, 112, 3)
     return face
 
 
@@ -114,9 +114,9 @@ def check_face(faces, picture):
 def test_real_networks_find_the_face(mtcnn, shared_dir, name):
     detector = FaceDetector(mtcnn)
     with Image.open(shared_dir / "portraits" / f"{name}.jpg") as file:
-        picture = np.asarray(file.convert("RGB").resize((160, 160)))
-    face = check_face(detector(picture), picture)
-    turned = np.ascontiguousarray(picture[:, ::-1])
+        image = np.asarray(file.convert("RGB").resize((160, 160)))
+    face = check_face(detector(image), image)
+    turned = np.ascontiguousarray(image[:, ::-1])
     mirrored = check_face(detector(turned), turned)
     # Left and right change places; the same face is found within a few pixels of 160.
     swapped = mirrored.landmarks[[1, 0, 2, 4, 3]] * [-1, 1] + [159, 0]
@@ -124,16 +124,16 @@ def test_real_networks_find_the_face(mtcnn, shared_dir, name):
 
 
 def test_aligned_faces_have_their_landmarks_on_the_reference(mtcnn, shared_dir):
-    """Found again in the aligned picture, within what a face differs from the reference."""
+    """Found again in the aligned image, within what a face differs from the reference."""
     detector = FaceDetector(mtcnn)
     with Image.open(shared_dir / "portraits" / "female_04.jpg") as file:
-        picture = np.asarray(file.convert("RGB").resize((160, 160)))
-    aligned = align_face(picture, detector(picture)[0].landmarks, size=160)
+        image = np.asarray(file.convert("RGB").resize((160, 160)))
+    aligned = align_face(image, detector(image)[0].landmarks, size=160)
     again = detector(aligned)[0].landmarks * 112 / 160
     assert np.abs(again - REFERENCE).max() < 6
 
 
-def test_pictures_without_a_face_give_none(mtcnn):
+def test_images_without_a_face_give_none(mtcnn):
     detector = FaceDetector(mtcnn)
     assert detector(np.full((64, 64, 3), 128, np.uint8)) == []
     assert detector(np.zeros((8, 8, 3), np.uint8)) == []
@@ -151,5 +151,5 @@ def test_real_networks_find_a_face_in_every_portrait(mtcnn, shared_dir):
     detector = FaceDetector(mtcnn)
     for path in sorted((shared_dir / "portraits").glob("*.jpg")):
         with Image.open(path) as file:
-            picture = np.asarray(file.convert("RGB").resize((512, 512)))
-        check_face(detector(picture), picture)
+            image = np.asarray(file.convert("RGB").resize((512, 512)))
+        check_face(detector(image), image)

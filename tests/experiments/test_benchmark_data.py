@@ -2,8 +2,8 @@
 
 import re
 
+from experiments import benchmark_data as benchmark
 from interestyle_jax.cli import main as interestyle
-from interestyle_jax.data import benchmark
 
 
 def test_table_has_a_row_for_each_data_set(make_photos, capsys):
@@ -16,7 +16,7 @@ def test_table_has_a_row_for_each_data_set(make_photos, capsys):
     data = [f"--data={folder / 'jpeg'}", f"--data={folder / 'png'}"]
     assert benchmark.main([*data, "--workers=0", "--seconds=0.2", "--batch-size=4"]) == 0
     rows = capsys.readouterr().out.splitlines()[2:]
-    assert rows[0] == "| data | pictures | KiB each | one core | 0 workers |"
+    assert rows[0] == "| data | images | KiB each | one core | 0 workers |"
     for row, encoding in zip(rows[2:], ("jpeg", "png"), strict=True):
         found = re.fullmatch(rf"\| {encoding} \({encoding}, 16\) \| 10 \| \d+ \| (.*) \|", row)
         core, pipeline = found[1].split(" | ")

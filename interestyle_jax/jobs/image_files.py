@@ -1,21 +1,21 @@
-"""Picture files as a job's source, checked against the files that the job will write."""
+"""Image files as a job's source, checked against the files that the job will write."""
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from interestyle_jax.data.pictures import list_pictures
+from interestyle_jax.data.images import list_images
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.jobs.job import Item
 
 
-class PictureFiles:
-    """A picture file, or those of a folder, by name."""
+class ImageFiles:
+    """An image file, or those of a folder, by name."""
 
     def __init__(self, source: str | Path | Sequence[Path]):
-        """Lists the pictures; raises InputError as `list_pictures` does."""
-        paths = list_pictures(source) if isinstance(source, str | Path) else source
+        """Lists the images; raises InputError as `list_images` does."""
+        paths = list_images(source) if isinstance(source, str | Path) else source
         # As text: Path objects take ten times the memory.
         self._files = [str(path) for path in paths]
 

@@ -1,4 +1,4 @@
-"""Reading and writing pictures: every kind of file users have, and every bad one."""
+"""Reading and writing images: every kind of file users have, and every bad one."""
 
 import io
 import struct
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from interestyle_jax.data.pictures import (
+from interestyle_jax.data.images import (
     central_square,
     decode_png,
     encode_png,
-    list_pictures,
+    list_images,
+    read_image,
     read_mask,
-    read_picture,
-    resize_picture,
-    save_picture,
+    resize_image,
+    save_image,
 )
 from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.interest.providers.label_files import read_labels
@@ -43,8 +43,8 @@ def png_chunks(width: int, height: int, colour_type: int, rows: np.ndarray) -> b
 
 
 def test_rgb_round_trip(tmp_path):
-    save_picture(tmp_path / "a.png", COLOUR)
-    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR)
+    save_image(tmp_path / "a.png", COLOUR)
+    assert np.array_equal(read_image(tmp_path / "a.png"), COLOUR)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
     assert np.array_equal(decode_png(encode_png(COLOUR)), COLOUR)
     mask = COLOUR[..., :1]
@@ -53,7 +53,7 @@ def test_rgb_round_trip(tmp_path):
 
 def test_grayscale_becomes_three_channels(tmp_path):
     Image.fromarray(COLOUR[..., 0]).save(tmp_path / "a.png")
-    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR[..., [0, 0, 0]])
+    assert np.array_equal(read_image(tmp_path / "a.png"), COLOUR[..., [0, 0, 0]])
 
 
 def test_transparency_is_laid_over_white(tmp_path):
@@ -61,7 +61,7 @@ def test_transparency_is_laid_over_white(tmp_path):
     rgba[:3, :, 3] = 0
     rgba[3, :, 3] = 128
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    read = read_picture(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
     assert (read[:3] == 255).all()
     assert np.array_equal(read[4:], COLOUR[4:])
     expected = COLOUR[3] * (128 / 255) + 255 * (127 / 255)
@@ -69,11 +69,11 @@ def test_transparency_is_laid_over_white(tmp_path):
 
 
 def test_palette_with_transparent_colour(tmp_path):
-    picture = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
-    picture = picture.convert("P")
-    picture.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
-    picture.save(tmp_path / "a.png", transparency=0)
-    read = read_picture(tmp_path / "a.png")
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
+    image = image.convert("P")
+    image.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
+    image.save(tmp_path / "a.png", transparency=0)
+    read = read_image(tmp_path / "a.png")
     assert read[0, 0].tolist() == [255, 255, 255]
     assert read[0, 1].tolist() == [200, 100, 50]
 
@@ -82,14 +82,14 @@ def test_sixteen_bit_grayscale_is_scaled(tmp_path):
     values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = np.round(values / 257).astype(np.uint8)
-    assert np.array_equal(read_picture(tmp_path / "a.png")[..., 1], expected)
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], expected)
     assert np.array_equal(read_mask(tmp_path / "a.png")[..., 0], expected)
 
 
 def test_sixteen_bit_colour_is_scaled(tmp_path):
     rows = RNG.integers(0, 65536, (2, 12)).astype(np.uint16)
     (tmp_path / "a.png").write_bytes(png_chunks(4, 2, 2, rows))
-    read = read_picture(tmp_path / "a.png").astype(int)
+    read = read_image(tmp_path / "a.png").astype(int)
     assert np.abs(read - rows.reshape(2, 4, 3) / 257).max() <= 1
 
 
@@ -97,7 +97,7 @@ def test_exif_orientation_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(COLOUR, -1))
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(COLOUR, -1))
 
 
 def tiff_tags(*entries: tuple[int, int, int, bytes]) -> bytes:
@@ -130,7 +130,7 @@ def test_orientation_is_applied_beside_broken_numbers(tmp_path, suffix, name):
     exif = tiff_tags((0x0112, 3, 1, struct.pack("<H", 6)), BROKEN_TAGS[name])
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(flat).save(path, exif=b"Exif\0\0" + exif if suffix == "jpg" else exif)
-    read = read_picture(path).astype(int)
+    read = read_image(path).astype(int)
     assert read.shape == (48, 32, 3)
     assert np.abs(read - np.rot90(flat, -1)).max() <= 8
 
@@ -152,7 +152,7 @@ def test_tiff_files_are_turned_by_their_orientation_alone(tmp_path, name, orient
     exif[0x0112] = orientation
     Image.fromarray(gray).save(tmp_path / "right.png", exif=exif)
     expected = ImageOps.exif_transpose(Image.open(tmp_path / "right.png"))
-    assert np.array_equal(read_picture(tmp_path / "a.tif")[..., 0], np.asarray(expected))
+    assert np.array_equal(read_image(tmp_path / "a.tif")[..., 0], np.asarray(expected))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_tiff_files_are_turned_by_their_orientation_alone(tmp_path, name, orient
 )
 def test_an_orientation_that_is_none_turns_nothing(tmp_path, value):
     Image.fromarray(COLOUR).save(tmp_path / "a.png", exif=tiff_tags((0x0112, *value)))
-    assert np.array_equal(read_picture(tmp_path / "a.png"), COLOUR)
+    assert np.array_equal(read_image(tmp_path / "a.png"), COLOUR)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -172,7 +172,7 @@ def test_png_with_long_texts_is_read(tmp_path, compressed, kind):
     for name in "ab":
         add(name, "workflow " * (1 << 18), zip=compressed)
     Image.fromarray(COLOUR).save(tmp_path / "a.png", pnginfo=texts, exif=exif)
-    assert np.array_equal(read_picture(tmp_path / "a.png"), np.rot90(COLOUR, -1))
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(COLOUR, -1))
     Image.fromarray(COLOUR[..., 0]).save(tmp_path / "labels.png", pnginfo=texts)
     assert np.array_equal(read_labels(tmp_path / "labels.png"), COLOUR[..., 0])
 
@@ -183,33 +183,33 @@ def test_cut_off_file_is_named(tmp_path, suffix, kept):
     path = tmp_path / f"half.{suffix}"
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(InputError, match=rf"half\.{suffix}: (unreadable|is not a picture)"):
-        read_picture(path)
+    with pytest.raises(InputError, match=rf"half\.{suffix}: (unreadable|is not an image)"):
+        read_image(path)
 
 
 def test_damaged_and_missing_files_are_named(tmp_path):
-    (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(InputError, match=r"text\.png: is not a picture"):
-        read_picture(tmp_path / "text.png")
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(InputError, match=r"text\.png: is not an image"):
+        read_image(tmp_path / "text.png")
     with pytest.raises(InputError, match=r"gone\.png: no such file"):
-        read_picture(tmp_path / "gone.png")
+        read_image(tmp_path / "gone.png")
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
     with pytest.raises(InputError, match=r"float\.tif: has floating-point"):
-        read_picture(tmp_path / "float.tif")
+        read_image(tmp_path / "float.tif")
 
 
 def test_masks(tmp_path):
     mask = np.where(RNG.random((6, 8, 1)) < 0.5, 0, 255).astype(np.uint8)
     mask[0, :2, 0] = (0, 255)
-    for name, picture in {
+    for name, image in {
         "gray.png": Image.fromarray(mask[..., 0]),
         "bits.png": Image.fromarray(mask[..., 0]).convert("1"),
         "colour.png": Image.fromarray(mask.repeat(3, -1)),
         "ones.png": Image.fromarray(mask[..., 0] // 255),
     }.items():
-        picture.save(tmp_path / name)
+        image.save(tmp_path / name)
         assert np.array_equal(read_mask(tmp_path / name), mask), name
-    save_picture(tmp_path / "coloured.png", COLOUR)
+    save_image(tmp_path / "coloured.png", COLOUR)
     with pytest.raises(InputError, match=r"coloured\.png: mask has coloured pixels"):
         read_mask(tmp_path / "coloured.png")
     Image.fromarray(mask.repeat(4, -1)).save(tmp_path / "alpha.png")
@@ -217,32 +217,32 @@ def test_masks(tmp_path):
         read_mask(tmp_path / "alpha.png")
 
 
-def test_list_pictures(tmp_path):
+def test_list_images(tmp_path):
     with pytest.raises(InputError, match="no such file or directory"):
-        list_pictures(tmp_path / "gone")
-    with pytest.raises(InputError, match="holds no picture"):
-        list_pictures(tmp_path)
+        list_images(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no image"):
+        list_images(tmp_path)
     for name in ("b.png", "a.PNG", "c.jpg"):
         Image.fromarray(COLOUR).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
-    assert [p.name for p in list_pictures(tmp_path)] == ["a.PNG", "b.png", "c.jpg"]
-    assert list_pictures(tmp_path / "b.png") == [tmp_path / "b.png"]
+    assert [p.name for p in list_images(tmp_path)] == ["a.PNG", "b.png", "c.jpg"]
+    assert list_images(tmp_path / "b.png") == [tmp_path / "b.png"]
     Image.fromarray(COLOUR).save(tmp_path / "c.png")
     with pytest.raises(InputError, match="same name as"):
-        list_pictures(tmp_path)
+        list_images(tmp_path)
 
 
 def test_the_central_square():
     wide = np.zeros((4, 8, 3), np.uint8)
     wide[:, 2:6] = 200
-    for picture in (wide, wide.transpose(1, 0, 2)):
-        square = central_square(picture)
+    for image in (wide, wide.transpose(1, 0, 2)):
+        square = central_square(image)
         assert square.shape == (4, 4, 3) and (square == 200).all()
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (13, 4), (40, 50), (16, 20)])
 def test_resize_is_a_triangle_as_wide_as_the_reduction(shape):
-    picture = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
 
     def weights(inputs, outputs):
         scale = inputs / outputs
@@ -251,16 +251,16 @@ def test_resize_is_a_triangle_as_wide_as_the_reduction(shape):
         return found / found.sum(1, keepdims=True)
 
     columns, rows = weights(20, shape[1]), weights(16, shape[0])
-    want = np.einsum("ih,hwc,jw->ijc", rows, picture, columns)
-    found = resize_picture(picture, shape)
+    want = np.einsum("ih,hwc,jw->ijc", rows, image, columns)
+    found = resize_image(image, shape)
     # Rounded to 8 bits after each axis.
     np.testing.assert_allclose(found, want, atol=1.01)
-    mask = resize_picture(picture[..., :1], shape)
+    mask = resize_image(image[..., :1], shape)
     assert mask.shape == (*shape, 1) and np.array_equal(mask, found[..., :1])
 
 
 def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
-    save_picture(tmp_path / "a.png", COLOUR)
+    save_image(tmp_path / "a.png", COLOUR)
     before = (tmp_path / "a.png").read_bytes()
 
     def full(descriptor):
@@ -268,18 +268,18 @@ def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(MachineError, match=r"a\.png: cannot be written: No space left"):
-        save_picture(tmp_path / "a.png", 255 - COLOUR)
+        save_image(tmp_path / "a.png", 255 - COLOUR)
     assert (tmp_path / "a.png").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-    with pytest.raises(InputError, match="'.xyz' is no picture suffix"):
-        save_picture(tmp_path / "a.xyz", COLOUR)
+    with pytest.raises(InputError, match="'.xyz' is no image suffix"):
+        save_image(tmp_path / "a.xyz", COLOUR)
 
 
 def test_save_jpeg(tmp_path):
     flat = np.full((16, 16, 3), 90, np.uint8)
-    save_picture(tmp_path / "a.jpg", flat)
+    save_image(tmp_path / "a.jpg", flat)
     assert Image.open(io.BytesIO((tmp_path / "a.jpg").read_bytes())).format == "JPEG"
-    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - 90).max() <= 2
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - 90).max() <= 2
 
 
 @pytest.mark.parametrize(("at", "count"), [(34, 181), (14, 141), (8, 1900)])
@@ -291,4 +291,4 @@ def test_what_pil_warns_of_is_told_once(tmp_path, at, count):
     data = path.read_bytes()
     path.write_bytes(data[:at] + data[at + count :])
     with pytest.raises(InputError, match="a.tiff"):
-        read_picture(path)
+        read_image(path)

@@ -34,7 +34,7 @@ def summarize(measured: Mapping[int, Mapping[str, Any]], labels: Mapping[str, st
     """Means, standard errors and the orders of the rows.
 
     A pair of rows is compared by the differences of runs with the same seed (same order of the
-    pictures). A metric that some run lacks is left out.
+    images). A metric that some run lacks is left out.
 
     Args:
       measured: {seed: content of metrics.json}, its encoders named as NAMES.
@@ -130,10 +130,10 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"Each row: {len(seeds)} training(s), seeds {', '.join(map(str, seeds))}, of "
         f"{setting['steps']} steps with batch {setting['batch_size']}, one component added after "
         f"the other (`configs/ablation_avatars.py`). Measured on {setting['num_images']} test "
-        f"pictures of `{setting['data']}`. Mean ± standard error over the seeds; lower is better. "
+        f"images of `{setting['data']}`. Mean ± standard error over the seeds; lower is better. "
         f"jax {setting['versions']['jax']}, commit {setting['git_commit']}.",
         "",
-        "| | " + " | ".join([*labels, "training pictures / s"]) + " |",
+        "| | " + " | ".join([*labels, "training images / s"]) + " |",
         "|---|" + "---:|" * (len(labels) + 1),
     ]
     paths = [METRICS[name][1] for name in shown]
@@ -215,12 +215,12 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
         )
     return [
         *lines,
-        "- Equal budget: equal numbers of steps and pictures. ReStyle back-propagates in every "
+        "- Equal budget: equal numbers of steps and images. ReStyle back-propagates in every "
         "iteration, so its steps take longer (last column; the machine may have been shared).",
         "- The second row changes the loss and, with it, the back-propagation: once, after "
         "iteration N, as section 3.5 of the paper trains IntereStyle.",
         "- In every row the checkpoint is chosen by the loss on the interest region of the "
-        "validation pictures.",
+        "validation images.",
         "- “Equal” in the paper means to three decimals; it counts as reproduced where the "
         "difference here is within one standard error.",
         "- Leakage is the avatar world's own measure; the paper has none.",
