@@ -46,7 +46,13 @@ def scripts(tmp_path):
         "  data) mkdir -p here/data ;;\n"
         "  train) mkdir -p here/run/weights && : >>here/run/weights/metadata.json ;;\n"
         # File times tick every few milliseconds; the script asks which file is newer.
-        "  evaluate) sleep 0.05; mkdir -p here/report && echo the table >here/report/table.md ;;\n"
+        "  evaluate)\n"
+        '    if [[ " $* " == *" --num-samples=8 "* ]]; then\n'
+        "      mkdir -p here/shipped/figures\n"
+        "      touch here/shipped/figures/grid_avatar_interestyle.png\n"
+        "    else\n"
+        "      sleep 0.05; mkdir -p here/report && echo the table >here/report/table.md\n"
+        "    fi ;;\n"
         "esac\n"
     )
     python.chmod(0o755)
@@ -62,10 +68,13 @@ def test_quickstart_repeats_only_what_is_unfinished(scripts):
     first = quickstart(scripts, fail="train")
     assert first.returncode == 7
     assert "FAILED: train the encoder (exit status 7" in first.stderr
-    assert (scripts / "log").read_text().split() == ["data", "train"]
+    assert (scripts / "log").read_text().split() == ["data", "evaluate", "train"]
+    grid = "here/shipped/figures/grid_avatar_interestyle.png"
+    before_training = first.stdout.partition("==> train the encoder")[0]
+    assert f"inverted by the shipped encoder: {grid}\n" in before_training
 
     second, third = quickstart(scripts), quickstart(scripts)
     assert second.returncode == third.returncode == 0, second.stderr + third.stderr
     assert second.stdout.endswith("\nthe table\n") and third.stdout.endswith("\nthe table\n")
     steps = (scripts / "log").read_text().split()
-    assert steps == ["data", "train", "train", "evaluate", "train"]
+    assert steps == ["data", "evaluate", "train", "train", "evaluate", "train"]
