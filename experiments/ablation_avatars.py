@@ -10,7 +10,6 @@ not done again; an interrupted training resumes from its last checkpoint.
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from interestyle_jax.config.files import read_config
 from interestyle_jax.config.table_2 import ROWS
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
+from interestyle_jax.json_file import read_json, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.training.run_directory import check_same_run, git_commit
@@ -113,22 +113,8 @@ def evaluate_seed(seed: int, workdirs: Sequence[Path], args: argparse.Namespace)
     status = interestyle(*words)
     if status:
         raise CommandFailedError(f"evaluating seed {seed}", status)
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps(words))
-    os.replace(temporary, done)
+    write_json(done, words)
     return read_json(metrics)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-      InputError: it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
 
 
 def write_results(
@@ -155,8 +141,7 @@ def write_results(
         "versions": library_versions(),
     }
     with output_folder(args.out) as folder:
-        text = json.dumps(summary, indent=1) + "\n"
-        (folder / "ablation.json").write_text(text, encoding="utf-8")
+        write_json(folder / "ablation.json", summary)
         (folder / "table.md").write_text(markdown(summary), encoding="utf-8")
         # `evaluate` draws the same first images for all rows side by side.
         sheet = args.out / "evaluation" / f"seed{first}" / "figures" / "comparison.png"

@@ -10,7 +10,6 @@ at the same size.
 
 import argparse
 import functools
-import json
 import shlex
 import sys
 import time
@@ -33,6 +32,7 @@ from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.json_file import write_json
 from interestyle_jax.models.registry import build
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.weights import load_weights, resolve_weights
@@ -137,7 +137,7 @@ def generator_report(
         if lines is not None:
             plot_training_curve(lines, folder / "curve.png")
         report["seconds"] = time.monotonic() - begun
-        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "report.json", report)
         (folder / "table.md").write_text(markdown(report), encoding="utf-8")
     return report
 

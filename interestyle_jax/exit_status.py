@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
 from interestyle_jax.library_messages import without_library_messages
+from interestyle_jax.one_line import one_line
 
 # Set to 1 it shows the traceback behind the line, and what libraries log.
 DEBUG = "INTERESTYLE_DEBUG"
@@ -97,4 +98,4 @@ def _line(error: BaseException) -> str:
     # Our own messages are whole; a library's may continue for pages.
     elif isinstance(error, InputError | MachineError | FloatingPointError):
         text = str(error)
-    return " ".join(text.split())
+    return one_line(text)

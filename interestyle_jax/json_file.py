@@ -1,10 +1,11 @@
-"""JSON that users and earlier runs left, which may be damaged in any way."""
+"""JSON files: written whole, and read although they may be damaged in any way."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.whole_files import write_whole
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -29,3 +30,13 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path}: is damaged, no JSON ({error})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file, whole or not at all.
+
+    Raises:
+      InputError: it may not be written.
+      MachineError: the disk is full or fails.
+    """
+    write_whole(path, f"{json.dumps(content, indent=1)}\n".encode())

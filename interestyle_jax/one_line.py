@@ -1,4 +1,4 @@
-"""Names of files and encoders as text that can be printed and drawn: they may hold anything."""
+"""Text on one line: names of files and encoders, which may hold anything, and errors."""
 
 
 def one_line(text: str) -> str:

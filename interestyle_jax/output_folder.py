@@ -8,6 +8,7 @@ from pathlib import Path
 
 from interestyle_jax.errors import InputError, MachineError, reason
 from interestyle_jax.unfinished import unfinished_folder
+from interestyle_jax.whole_files import sync
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -34,8 +35,7 @@ def output_folder(out: Path) -> Iterator[Path]:
             yield temporary
             files = sorted(path for path in temporary.rglob("*") if path.is_file())
             for file in files:
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                sync(file)
             for file in files:
                 target = out / file.relative_to(temporary)
                 target.parent.mkdir(parents=True, exist_ok=True)

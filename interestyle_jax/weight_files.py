@@ -1,7 +1,6 @@
 """The files of a weight directory: an Orbax tree, checked by digests and written in one move."""
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +10,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from interestyle_jax.checksum import file_sha256
 from interestyle_jax.errors import InputError
 from interestyle_jax.unfinished import unfinished_folder
+from interestyle_jax.whole_files import sync
 
 
 def write_tree(directory: Path, tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -38,7 +39,7 @@ def read_tree(directory: Path) -> dict[str, Any]:
 def digests(directory: Path) -> dict[str, dict[str, Any]]:
     """{path under the directory: {"bytes", "sha256"}} of every file."""
     return {
-        p.relative_to(directory).as_posix(): {"bytes": p.stat().st_size, "sha256": _digest(p)}
+        p.relative_to(directory).as_posix(): {"bytes": p.stat().st_size, "sha256": file_sha256(p)}
         for p in _files(directory)
     }
 
@@ -54,14 +55,14 @@ def check_files(directory: Path, expected: Mapping[str, Any]) -> None:
         size = path.stat().st_size
         if size != entry["bytes"]:
             raise InputError(f"{path}: {size} bytes, expected {entry['bytes']}: cut off or changed")
-        if _digest(path) != entry["sha256"]:
+        if file_sha256(path) != entry["sha256"]:
             raise InputError(f"{path}: content does not match its SHA-256: damaged or changed")
 
 
 def move_into_place(temporary: Path, directory: Path) -> None:
     """Flushes `temporary` to the disk and renames it to `directory`, replacing what is there."""
     for path in [*temporary.rglob("*"), temporary]:
-        _flush(path)
+        sync(path)
     if directory.exists():
         with unfinished_folder(directory.parent, name=directory.name) as folder:
             os.replace(directory, folder / "old")
@@ -72,7 +73,7 @@ def move_into_place(temporary: Path, directory: Path) -> None:
                 raise
     else:
         os.replace(temporary, directory)
-    _flush(directory.parent)
+    sync(directory.parent)
 
 
 @contextlib.contextmanager
@@ -99,16 +100,3 @@ def _checkpointer() -> Iterator[tuple[ocp.Checkpointer, ocp.PyTreeCheckpointHand
 
 def _files(directory: Path) -> list[Path]:
     return sorted(p for p in directory.rglob("*") if p.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,19 +5,19 @@ unpickles nothing and runs nothing that is in it.
 """
 
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from interestyle_jax import __version__, weight_files
 from interestyle_jax.errors import InputError, file_error, reason
-from interestyle_jax.json_file import parse_json
+from interestyle_jax.json_file import parse_json, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
 from interestyle_jax.unfinished import unfinished_folder
@@ -106,7 +106,7 @@ def save_weights(
     check_destination(directory, force)
     tree = _storage_tree(variables, dtype, directory)
     _check_architectures(tree, architectures, directory)
-    floats = {str(x.dtype) for _, x in _leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
+    floats = {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -123,8 +123,7 @@ def save_weights(
         directory.parent.mkdir(parents=True, exist_ok=True)
         with unfinished_folder(directory.parent, name=directory.name) as folder:
             metadata["files"] = weight_files.write_tree(folder / VARIABLES, tree)
-            text = json.dumps(metadata, indent=1) + "\n"
-            (folder / METADATA).write_text(text, encoding="utf-8")
+            write_json(folder / METADATA, metadata)
             weight_files.move_into_place(folder, directory)
     # Orbax reports a full disk as ValueError, OSError or its own error, by the step it met it in.
     except Exception as error:
@@ -180,15 +179,6 @@ def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
     )
 
 
-def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """(path joined by "/", array) for every array of nested dicts."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, (*path, key))
-    else:
-        yield "/".join(path), tree
-
-
 def _storage_tree(variables: Any, dtype: str | None, directory: Path) -> dict[str, Any]:
     """Nested plain dicts of NumPy arrays, floating-point ones in the storage type."""
     if dtype is not None and dtype not in STORAGE_DTYPES:
@@ -223,11 +213,11 @@ def _check_architectures(
     wrong = []
     for part, architecture in architectures.items():
         try:
-            expected = dict(_leaves(registry.variable_shapes(architecture), (part,)))
+            expected = flatten_dict({part: registry.variable_shapes(architecture)}, sep="/")
         # The fields are the file's: a network may fail on them in any way.
         except Exception as error:
             raise InputError(f"{directory}: architecture of {part}: {reason(error)}") from error
-        found = dict(_leaves(tree.get(part, {}), (part,)))
+        found = flatten_dict({part: tree.get(part, {})}, sep="/")
         for path in sorted(expected.keys() | found.keys()):
             if path not in found:
                 wrong.append(f"{path} is missing, expected {list(expected[path].shape)}")

@@ -12,6 +12,7 @@ from ml_collections import config_dict, config_flags
 
 from interestyle_jax.config.presets import set_preset
 from interestyle_jax.errors import InputError, is_machine_failure, reason
+from interestyle_jax.one_line import one_line
 
 # Inside the package in a wheel, beside it in the repository.
 _CONFIGS = [Path(__file__).parents[n] / "configs" for n in (1, 2)]
@@ -51,7 +52,7 @@ def read_config(path: str, *, overrides: Sequence[str] = ()) -> config_dict.Conf
     try:
         rest = values(arguments)[1:]
     except (flags.Error, TypeError, ValueError) as error:
-        raise InputError(f"{path}: {_one_line(error)}") from error
+        raise InputError(f"{path}: {one_line(str(error))}") from error
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; overrides are --config.field=value")
     _expand_home(holder.value)
@@ -91,7 +92,7 @@ def load_config(path: str) -> config_dict.ConfigDict:
     except InputError:
         raise
     except ValueError as error:
-        message = _one_line(error)
+        message = one_line(str(error))
         raise InputError(message if name in message else f"{path}: {message}") from error
     except Exception as error:
         raise _broken(name, file, error) from error
@@ -142,7 +143,7 @@ def _broken(name: str, file: Path, error: Exception) -> Exception:
     text = error.msg if isinstance(error, SyntaxError) else reason(error)
     kind = "" if isinstance(error, SyntaxError | InputError) else f"{type(error).__name__}: "
     where = name if line is None else f"{name}: line {line}"
-    return InputError(_one_line(f"{where}: {kind}{text}"))
+    return InputError(one_line(f"{where}: {kind}{text}"))
 
 
 def _preset(overrides: Sequence[str]) -> str | None:
@@ -183,7 +184,3 @@ def close_fields(field: str, known: Sequence[str]) -> list[str]:
     same_last = [k for part in by_last for k in known if k.rpartition(".")[2] == part]
     whole = difflib.get_close_matches(field, known, n=4)
     return list(dict.fromkeys([*whole, *same_last]))[:4]
-
-
-def _one_line(error: BaseException | str) -> str:
-    return " ".join(str(error).split())

@@ -23,7 +23,7 @@ from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.shards import Shard, ShardRecord, read_record, write_shard
 from interestyle_jax.data.workers import end_unguarded_worker, run_tasks
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.json_file import read_json
+from interestyle_jax.json_file import read_json, write_json
 from interestyle_jax.one_line import one_line
 
 # In the building folder: {file of the data set: name of its shard}.
@@ -147,7 +147,7 @@ def _check_skipped(build: Build, building: Path, max_skipped: float) -> None:
     path = building / "report.json"
     stopped = not build.complete
     content = manifest.report(written, skipped, notes=build.source.notes, stopped=stopped)
-    manifest.write_json(path, content)
+    write_json(path, content)
     named = "; ".join(entry.reason for entry in skipped[:_LISTED])
     more = f"; and {len(skipped) - _LISTED} more, see {path}" if len(skipped) > _LISTED else ""
     raise InputError(
@@ -163,7 +163,7 @@ def _gather(build: Build, building: Path) -> Path:
     files = build.files()
     moves = {file: shard.name for own in files.values() for file, shard in own.items()}
     # For the next run, should this one be killed from here on.
-    manifest.write_json(building / MOVES, moves)
+    write_json(building / MOVES, moves)
     for file, name in moves.items():
         (building / name).rename(finished / file)
     return finished
@@ -206,10 +206,10 @@ def _describe(build: Build, features: tfds.features.FeaturesDict, finished: Path
             metadata=tfds.core.MetadataDict(**source.options),
         )
     content = manifest.report(build.written(), build.skipped(), notes=source.notes, stopped=False)
-    manifest.write_json(finished / "report.json", content)
+    write_json(finished / "report.json", content)
     flat = {file: record for own in sums.values() for file, record in own.items()}
     content = manifest.manifest(finished, flat, options=source.options, sources=source.sources)
-    manifest.write_json(finished / manifest.NAME, content)
+    write_json(finished / manifest.NAME, content)
 
 
 def _put(finished: Path, out: Path) -> None:

@@ -1,8 +1,6 @@
 """Images and masks on disk: reading whatever users have, writing atomically."""
 
-import contextlib
 import io
-import os
 import struct
 import sys
 import warnings
@@ -16,6 +14,7 @@ from PIL import Image
 
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.one_line import one_line
+from interestyle_jax.whole_files import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
@@ -178,18 +177,7 @@ def save_image(path: str | Path, image: UInt8[np.ndarray, "H W C"]) -> None:
         raise InputError(f"{path}: '{path.suffix}' is no image suffix ({', '.join(SUFFIXES)})")
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, image_format)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise file_error(error, f"{path}: cannot be written") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue())
 
 
 def encode_png(image: UInt8[np.ndarray, "H W C"], *, compress_level: int = 6) -> bytes:

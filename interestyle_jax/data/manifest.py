@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from interestyle_jax.checksum import file_sha256
 from interestyle_jax.data.data_format import FORMAT
-from interestyle_jax.data.shards import ShardRecord, Skipped, file_sha256
+from interestyle_jax.data.shards import ShardRecord, Skipped
 from interestyle_jax.errors import InputError
 from interestyle_jax.json_file import read_json
 
@@ -109,10 +109,3 @@ def verify(directory: str | Path) -> dict[str, Any]:
         more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise InputError(f"{directory}: differs from its {NAME}: {', '.join(problems[:10])}{more}")
     return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON to `path`, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

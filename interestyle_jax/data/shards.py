@@ -15,9 +15,11 @@ from jaxtyping import UInt8
 from tensorflow_datasets.core import example_serializer
 
 from interestyle_jax import __version__
+from interestyle_jax.checksum import file_sha256
 from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.errors import InputError, MachineError, is_machine_failure, reason
-from interestyle_jax.json_file import parse_json
+from interestyle_jax.json_file import parse_json, write_json
+from interestyle_jax.whole_files import sync
 
 # A shard holds at most this many pixels of one field, and at least this many images.
 _SHARD_PIXELS, _SHARD_IMAGES = 2**28, 64
@@ -143,11 +145,9 @@ def write_shard(
             sha256=file_sha256(temporary),
             skipped=tuple(skipped),
         )
-        _publish(temporary, folder / shard.name)
-        text = json.dumps(dataclasses.asdict(record), indent=1)
-        note = folder / f"{shard.name}.json.{os.getpid()}.tmp"
-        note.write_text(text + "\n", encoding="utf-8")
-        _publish(note, folder / f"{shard.name}.json")
+        sync(temporary)
+        os.replace(temporary, folder / shard.name)
+        write_json(folder / f"{shard.name}.json", dataclasses.asdict(record))
     except (OSError, RuntimeError) as error:
         # array_record's C++ writer reports a full disk as RuntimeError.
         _, failed, words = str(error).partition("() failed: ")
@@ -175,15 +175,3 @@ def check_image(
             f"{what}: {image.dtype}{list(image.shape)}, not uint8 [{size}, {size}, {channels}]"
         )
     return image
-
-
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

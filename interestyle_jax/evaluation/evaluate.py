@@ -1,7 +1,6 @@
 """Measuring encoders on a data set: metrics.json, table.md and figures."""
 
 import functools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from interestyle_jax.evaluation.metrics import Distance
 from interestyle_jax.evaluation.samples import open_samples
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import load
+from interestyle_jax.json_file import write_json
 from interestyle_jax.one_line import one_line
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.photos.mtcnn_detector import FaceDetector
@@ -102,8 +102,7 @@ def evaluate(
         }
         average = measure_mean_latent(models[labels[0]], samples, distance)
         metrics = collect_metrics(str(data), measurements, average)
-        text = json.dumps(metrics, indent=1) + "\n"
-        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        write_json(folder / "metrics.json", metrics)
         (folder / "table.md").write_text(markdown_table(metrics), encoding="utf-8")
         (folder / "figures").mkdir()
         draw_figures(measurements, folder / "figures")

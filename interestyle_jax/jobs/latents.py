@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.jobs.whole_files import whole_file
+from interestyle_jax.whole_files import whole_file
 
 JOINED = "latents.npz"
 LARGEST_JOINED = 4 * 2**30

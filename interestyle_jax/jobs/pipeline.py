@@ -13,7 +13,7 @@ import jax
 
 from interestyle_jax.errors import InputError, is_machine_failure
 from interestyle_jax.jobs.job import ImageJob, Item, Result, Source
-from interestyle_jax.jobs.whole_files import write_whole
+from interestyle_jax.whole_files import write_whole
 
 MOST_WORKERS = 16
 # Batches that are loaded ahead, on the device, and being saved: more would only take memory.

@@ -16,10 +16,10 @@ from interestyle_jax.jobs.job import Finished, ImageJob, Source
 from interestyle_jax.jobs.pipeline import Outcome, default_workers, run_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import WHOLE, Shard
-from interestyle_jax.jobs.whole_files import sync_folder, write_whole
-from interestyle_jax.json_file import parse_json
+from interestyle_jax.json_file import parse_json, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.one_line import one_line
+from interestyle_jax.whole_files import sync_folder
 
 # Finished images are noted this often: what a kill may cost.
 COMMIT_SECONDS = 1.0
@@ -227,8 +227,7 @@ class _Run:
             "versions": library_versions(),
             "command": list(command),
         }
-        content = json.dumps(report, indent=1) + "\n"
-        write_whole(self.out / self.job.report_file, content.encode())
+        write_json(self.out / self.job.report_file, report)
         sync_folder(self.out)
         return report
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from interestyle_jax import weight_files
 from interestyle_jax.errors import InputError, file_error, is_machine_failure, reason
-from interestyle_jax.json_file import parse_json
+from interestyle_jax.json_file import parse_json, write_json
 
 DIGESTS = "digests.json"
 # Written again when the step gets its name, or read by nobody.
@@ -20,7 +20,7 @@ def write_digests(step: Path) -> None:
     """Writes `digests.json`: size and SHA-256 of every file of a checkpoint's directory."""
     found = weight_files.digests(step)
     bound = {name: entry for name, entry in found.items() if Path(name).name not in _UNBOUND}
-    (step / DIGESTS).write_text(json.dumps(bound, indent=1) + "\n", encoding="utf-8")
+    write_json(step / DIGESTS, bound)
 
 
 def read_digests(step: Path) -> Mapping[str, Any] | None:

@@ -1,7 +1,6 @@
 """A run's directory: its config, versions, command, metrics, images and report."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,10 @@ from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.images import save_image
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.json_file import parse_json, read_json
+from interestyle_jax.json_file import parse_json, read_json, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.training.same_run import check_same_run, read_saved_config
+from interestyle_jax.whole_files import write_whole
 
 # What the command reads of a finished run's report.
 REPORTED = {"status", "last_step"}
@@ -36,22 +36,6 @@ def git_commit() -> str | None:
         return commit + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON whole or not at all.
-
-    Raises:
-      InputError: the file may not be written.
-      MachineError: the disk is full or fails.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise file_error(error, f"{path}: cannot be written") from error
 
 
 def _step(line: bytes) -> int | None:
@@ -114,9 +98,7 @@ class RunDirectory:
             return
         lines = self.metrics_path.read_bytes().splitlines()
         kept = [line for line in lines if (logged := _step(line)) is not None and logged <= step]
-        temporary = self.metrics_path.with_name(".metrics.jsonl")
-        temporary.write_bytes(b"".join(line + b"\n" for line in kept))
-        os.replace(temporary, self.metrics_path)
+        write_whole(self.metrics_path, b"".join(line + b"\n" for line in kept))
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Appends a line to `metrics.jsonl` and scalars to TensorBoard."""

@@ -6,7 +6,7 @@ Source: the `coach.py` files of pSp, e4e, ReStyle and IntereStyle.
 from collections.abc import Mapping
 from typing import Any
 
-from interestyle_jax.errors import InputError
+from interestyle_jax.errors import InputError, reason
 from interestyle_jax.models import registry
 
 from .encoder_table import Encoder
@@ -62,8 +62,7 @@ def stated_encoder(opts: Mapping[str, Any], where: str) -> Encoder | None:
         registry.variable_shapes(opts[ARCHITECTURE])
     # The fields are the file's: a network may fail on them in any way.
     except Exception as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{where}: opts/{ARCHITECTURE}: {line}") from error
+        raise InputError(f"{where}: opts/{ARCHITECTURE}: {reason(error)}") from error
     return encoder
 
 

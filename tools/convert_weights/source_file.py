@@ -1,13 +1,13 @@
 """One file to convert, read without running anything in it."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from interestyle_jax.checksum import file_sha256
 from interestyle_jax.errors import InputError
 
 from . import foreign_file, safetensors_file, torch_file
@@ -19,7 +19,6 @@ BARE = "(array)"
 # What DataParallel and torch.compile put before every key of a state dict.
 PARALLEL = "module."
 WRAPPERS = (PARALLEL, "_orig_mod.")
-PIECE = 1 << 20
 NUMPY_MAGIC = b"\x93NUMPY"
 
 
@@ -98,17 +97,9 @@ def read_source(path: str | Path) -> SourceFile:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty, expected a checkpoint file")
     content = _reader(path)(path)
-    return SourceFile.of(path, content, sha256=sha256(path))
-
-
-def sha256(path: Path) -> str:
-    """The file's digest, a piece at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, bytes_bar(path.stat().st_size, f"hash {path.name}") as bar:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-            bar.update(len(piece))
-    return digest.hexdigest()
+    with bytes_bar(path.stat().st_size, f"hash {path.name}") as bar:
+        sha256 = file_sha256(path, advance=bar.update)
+    return SourceFile.of(path, content, sha256=sha256)
 
 
 def _reader(path: Path) -> Callable[[Path], Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from interestyle_jax.errors import InputError
 
@@ -195,7 +196,7 @@ def _fill(arrays: Mapping[str, np.ndarray], section: Section) -> Mapped:
         filled[entry.target][..., slice(*entry.columns)] = converted
     kept, rest = _free(arrays, section)
     return Mapped(
-        _nested(filled),
+        unflatten_dict(filled, sep="/"),
         len(section.entries),
         sum(x.size for x in filled.values()),
         tuple(sorted({str(arrays[entry.source].dtype) for entry in section.entries})),
@@ -226,18 +227,6 @@ def restore_map(
             value = value[..., slice(*entry.columns)]
         restored[prefix + entry.source] = np.asarray(entry.layout.to_source(value), order="C")
     return restored
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """{"a/b": array} as nested dicts."""
-    tree: dict[str, Any] = {}
-    for path, array in arrays.items():
-        *folders, leaf = path.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[leaf] = array
-    return tree
 
 
 def _convert(array: np.ndarray, layout: Layout) -> np.ndarray | None:

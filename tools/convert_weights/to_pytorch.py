@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from interestyle_jax.checksum import file_sha256
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.unfinished import unfinished_file
@@ -16,7 +17,7 @@ from interestyle_jax.weights import Weights, load_weights, resolve_weights
 
 from .families import by_name
 from .progress import bytes_bar
-from .source_file import BARE, SourceFile, sha256
+from .source_file import BARE, SourceFile
 from .torch_file import Device, import_torch
 
 
@@ -152,7 +153,8 @@ def _report(
         arrays = _arrays(content).values()
         path = out / name if is_folder else out
         count = sum(array.size for array in arrays)
-        lines.append(f"{path}  {len(arrays):,} tensors, {count:,} numbers, sha256 {sha256(path)}")
+        sha256 = file_sha256(path)
+        lines.append(f"{path}  {len(arrays):,} tensors, {count:,} numbers, sha256 {sha256}")
     stored = weights.metadata["storage_dtype"]
     if stored != "float32":
         lines.append(f"note: the weights are stored as {stored}, written as float32")

@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from interestyle_jax.errors import InputError, file_error, reason
+from interestyle_jax.one_line import one_line
 
 from .numpy_pickle import STAND_INS, Number, Stub
 
@@ -90,7 +91,7 @@ def read(path: Path) -> Any:
     except (EOFError, struct.error) as error:
         raise InputError(f"{path}: {UNREADABLE}: {CUT_OFF}") from error
     except Exception as error:
-        detail = " ".join(str(error).split())
+        detail = one_line(str(error))
         # PyTorch's advice is to switch its safety off.
         if "weights_only" in detail or "unexpected EOF" in detail:
             what = CUT_OFF if "unexpected EOF" in detail else "its pickle is damaged or foreign"
@@ -127,7 +128,7 @@ def is_archive(path: Path) -> bool:
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
     """What the restricted unpickler met, without PyTorch's advice to do without it."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     found = re.search(r"GLOBAL ([\w.]+)", text)
     if found is None:
         detail = text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0]
