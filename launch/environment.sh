@@ -38,11 +38,11 @@ require_python() {
 }
 
 # install_environment [EXTRA]: the package, editable, in .venv. Nothing is done where
-# the same extra was installed there since setup.py or constraints.txt last changed.
+# the same extra was installed there since the files that say what to install last changed.
 install_environment() {
   local requirement=.${1:+[$1]}
   local stamp=.venv/installed-${1:-base}
-  if [[ -e $stamp && $stamp -nt setup.py && $stamp -nt constraints.txt ]]; then
+  if [[ $stamp -nt pyproject.toml && $stamp -nt setup.py && $stamp -nt constraints.txt ]]; then
     echo "    .venv is up to date"
     return 0
   fi

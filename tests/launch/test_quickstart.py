@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
 from tests.launch.stand_ins import ROOT, run_here
+
+# What says what is installed.
+INSTALLED = ["pyproject.toml", "setup.py", "constraints.txt"]
 
 
 def test_quickstart_rejects_an_unknown_argument():
@@ -20,7 +24,7 @@ def test_scripts_name_an_old_python_and_the_stage(tmp_path):
     old.chmod(0o755)
     copy = tmp_path / "copy"
     (copy / "launch").mkdir(parents=True)
-    for name in ["launch/environment.sh", "launch/test.sh", "setup.py", "constraints.txt"]:
+    for name in ["launch/environment.sh", "launch/test.sh", *INSTALLED]:
         shutil.copy(ROOT / name, copy / name)
     environment = os.environ | {"PYTHON": str(old)}
     done = run_here("bash", str(copy / "launch/test.sh"), env=environment)
@@ -32,7 +36,7 @@ def test_scripts_name_an_old_python_and_the_stage(tmp_path):
 @pytest.fixture
 def scripts(tmp_path):
     """A copy of the scripts with a finished .venv, whose Python only notes what it should run."""
-    for name in ["launch/environment.sh", "launch/quickstart.sh", "setup.py", "constraints.txt"]:
+    for name in ["launch/environment.sh", "launch/quickstart.sh", *INSTALLED]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / name)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -40,7 +44,7 @@ def scripts(tmp_path):
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(
         "#!/bin/bash\n"
-        'echo "$3" >>log\n'
+        'echo "$3" >>log; echo "$*" >>arguments\n'
         '[[ $3 == "$FAIL" ]] && exit 7\n'
         "case $3 in\n"
         "  data) mkdir -p here/data ;;\n"
@@ -78,3 +82,17 @@ def test_quickstart_repeats_only_what_is_unfinished(scripts):
     assert second.stdout.endswith("\nthe table\n") and third.stdout.endswith("\nthe table\n")
     steps = (scripts / "log").read_text().split()
     assert steps == ["data", "evaluate", "train", "train", "evaluate", "train"]
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_a_change_of_what_is_installed_installs_again(scripts, name):
+    future = (scripts / ".venv" / "installed-base").stat().st_mtime + 10
+    code = "source launch/environment.sh && install_environment"
+
+    def install():
+        return subprocess.run(["bash", "-c", code], cwd=scripts, capture_output=True, text=True)
+
+    assert "up to date" in install().stdout
+    os.utime(scripts / name, (future, future))
+    assert install().stdout == ""
+    assert "--editable" in (scripts / "arguments").read_text()
