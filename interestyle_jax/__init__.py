@@ -1,6 +1,23 @@
 """IntereStyle GAN inversion (Moon & Park, ECCV 2022) in JAX.
 
-`interestyle_jax.load("avatar_interestyle").invert(images)` is the whole of it.
+    import interestyle_jax as ij
+
+    inversion = ij.load("avatar_interestyle").invert(images)  # [B, H, W, 3] in [-1, 1]
+
+`load` gives a `Model`: its methods draw (`synthesize`), map and encode, invert, embed faces and
+measure distances. What the commands do is in these functions:
+
+- `interestyle_jax.jobs.inversions.invert_files`, `interestyle_jax.jobs.alignments.align_files` and
+  `interestyle_jax.jobs.masks.write_masks` work on folders of images, resumed after a stop;
+  `interestyle_jax.jobs.job.ImageJob` is a job of your own.
+- `interestyle_jax.training.train_loop.train` trains what a config says;
+  `interestyle_jax.config.presets` makes configs.
+- `interestyle_jax.evaluation.evaluate.evaluate` measures encoders on a data set.
+- `interestyle_jax.convert_weights.convert` reads official PyTorch checkpoints.
+- `interestyle_jax.data` makes and reads data sets, `interestyle_jax.photos` finds, aligns and pastes
+  back faces, `interestyle_jax.interest` has the masks and the uninterest filter,
+  `interestyle_jax.models` the networks, `interestyle_jax.weights` reads and writes weight
+  directories, `interestyle_jax.errors` has `InputError`.
 """
 
 from pathlib import Path
@@ -12,7 +29,7 @@ if TYPE_CHECKING:
     from interestyle_jax.inversion.inverter import Inversion, Model, load
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Inversion", "Model", "__version__", "load"]
+__all__ = ["load", "Model", "Inversion", "InputError", "__version__"]
 
 # A wheel has the converter as `interestyle_jax.convert_weights`; in a checkout it lies in tools/.
 _HERE = Path(__file__).resolve().parent

@@ -1,0 +1,1 @@
+"""Configs: presets, their checks, config files and smoke sizes."""
