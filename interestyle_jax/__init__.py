@@ -14,8 +14,8 @@ measure distances. What the commands do is in these functions:
   `interestyle_jax.config.presets` makes configs.
 - `interestyle_jax.evaluation.evaluate.evaluate` measures encoders on a data set.
 - `interestyle_jax.convert_weights.convert` reads official PyTorch checkpoints.
-- `interestyle_jax.data` makes and reads data sets, `interestyle_jax.photos` finds, aligns and pastes
-  back faces, `interestyle_jax.interest` has the masks and the uninterest filter,
+- `interestyle_jax.data` makes and reads data sets, `interestyle_jax.photos` finds, aligns and
+  pastes back faces, `interestyle_jax.interest` has the masks and the uninterest filter,
   `interestyle_jax.models` the networks, `interestyle_jax.weights` reads and writes weight
   directories, `interestyle_jax.errors` has `InputError`.
 """

@@ -21,7 +21,8 @@ from tests.launch.stand_ins import (
     run_here,
 )
 
-SCRIPTS = ["launch/quickstart.sh", "launch/test.sh", "launch/gpu_node.sh", "launch/tpu_pod.sh"]
+SCRIPTS = ["quickstart.sh", "test.sh", "docs.sh", "gpu_node.sh", "tpu_pod.sh"]
+SCRIPTS = [f"launch/{name}" for name in SCRIPTS]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
