@@ -1,10 +1,14 @@
 """The whole inputs, and a folder for a case."""
 
+import itertools
 import shutil
 
+import jax
 import pytest
 
 from tests.robustness.stand_ins import put_in_place
+
+CASES = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,6 @@ def folder(tmp_path):
     """A place for a case's folder, gone after it."""
     yield tmp_path / "case"
     shutil.rmtree(tmp_path / "case", ignore_errors=True)
+    # Programs of 1,500 cases are 15 GB.
+    if next(CASES) % 100 == 99:
+        jax.clear_caches()
