@@ -1,5 +1,6 @@
 """A run's directory: its config, versions, command, metrics, images and report."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -85,7 +86,11 @@ class RunDirectory:
             return
         write_json(self.path / "config.json", self.config)
         write_json(self.path / "run.json", facts | {"argv": sys.argv})
-        self._board = SummaryWriter(str(self.path / "tensorboard"))
+
+    @functools.cached_property
+    def _board(self) -> SummaryWriter:
+        # From the first line on: it has a thread, which a run that fails before would leave.
+        return SummaryWriter(str(self.path / "tensorboard"))
 
     @property
     def metrics_path(self) -> Path:
@@ -137,5 +142,5 @@ class RunDirectory:
 
     def close(self) -> None:
         """Flushes TensorBoard's file."""
-        if self._writes:
+        if "_board" in vars(self):
             self._board.close()

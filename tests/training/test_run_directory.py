@@ -1,6 +1,7 @@
 """What a resumed run does with damaged records of its own."""
 
 import json
+import threading
 
 import pytest
 from ml_collections import ConfigDict
@@ -36,3 +37,12 @@ def test_a_damaged_report_is_none(run, content):
 def test_a_whole_report_is_read(run):
     run.report({"status": "completed", "last_step": 3})
     assert run.finished_report()["last_step"] == 3
+
+
+def test_a_run_that_fails_before_its_first_line_leaves_no_thread(tmp_path):
+    before = threading.active_count()
+    run = RunDirectory(tmp_path / "run", ConfigDict({"seed": 0}), ["test"])
+    assert threading.active_count() == before
+    run.log(1, {"loss": 1.0})
+    assert threading.active_count() > before
+    run.close()
