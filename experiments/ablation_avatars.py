@@ -4,7 +4,7 @@
 
 Trains every row of `configs/ablation_avatars.py` with every seed (`interestyle train`), measures
 the rows of a seed together on the test split (`interestyle evaluate`), and writes `table.md`,
-`ablation.json` and `pictures.png` to --out, anew after every seed. What an earlier call finished is
+`ablation.json` and `images.png` to --out, anew after every seed. What an earlier call finished is
 not done again; an interrupted training resumes from its last checkpoint.
 """
 
@@ -120,7 +120,7 @@ def evaluate_seed(seed: int, workdirs: Sequence[Path], args: argparse.Namespace)
 def write_results(
     measured: dict[int, dict[str, Any]], args: argparse.Namespace, command: str
 ) -> dict[str, Any]:
-    """Writes table.md, ablation.json and pictures.png to --out; returns the summary."""
+    """Writes table.md, ablation.json and images.png to --out; returns the summary."""
     first = next(iter(measured))
     summary = summarize(measured, ROWS)
     reports = {
@@ -145,7 +145,7 @@ def write_results(
         (folder / "table.md").write_text(markdown(summary), encoding="utf-8")
         # `evaluate` draws the same first images for all rows side by side.
         sheet = args.out / "evaluation" / f"seed{first}" / "figures" / "comparison.png"
-        shutil.copyfile(sheet, folder / "pictures.png")
+        shutil.copyfile(sheet, folder / "images.png")
     return summary
 
 
@@ -206,7 +206,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         print(f"ablation: error: {error}", file=sys.stderr)
         return error.status
     print((args.out / "table.md").read_text(encoding="utf-8"))
-    print(f"written to {args.out}: table.md, ablation.json, pictures.png")
+    print(f"written to {args.out}: table.md, ablation.json, images.png")
     return 0
 
 

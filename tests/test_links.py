@@ -20,7 +20,7 @@ FOLDERS = sorted(
 )
 SOURCES = sorted(
     str(path.relative_to(ROOT))
-    for folder in ("interestyle_jax", "tools", "configs", "launch", "tests")
+    for folder in ("interestyle_jax", "tools", "configs", "experiments", "launch", "tests")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".sh", ".sbatch")
 )
@@ -45,12 +45,20 @@ def prose(path: Path) -> str:
     return "\n".join([*texts, *(ast.get_docstring(node) or "" for node in nodes)])
 
 
-def missing_files(text: str) -> list[str]:
-    """Named paths of this repository's folders, and documents, that are not there."""
+def missing_files(text: str, folder: Path = ROOT) -> list[str]:
+    """Named paths of this repository's folders, and documents, that are not there.
+
+    Documents may be named from `folder` on.
+    """
     paths = re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text)
     documents = re.findall(r"(?<![\w./-])[\w./-]*\w\.md\b", text)
     names = {name for name in (*paths, *documents) if not PLACEHOLDER.search(name)}
-    return sorted(name for name in names if not (ROOT / name).exists())
+    # Files of a package may be named without `interestyle_jax/`.
+    short = set(
+        re.findall(rf"(?<![\w./-])(?<!official `)(?:{'|'.join(PACKAGE)})/[\w/]*\w\.py\b", text)
+    )
+    dead = {n for n in names if not (ROOT / n).exists() and not (folder / n).exists()}
+    return sorted(dead | {n for n in short if not (ROOT / "interestyle_jax" / n).exists()})
 
 
 def resolves(name: str, package: str) -> bool:
@@ -68,8 +76,11 @@ def resolves(name: str, package: str) -> bool:
 
 def dead_names(text: str, package: str, siblings: set[str]) -> list[str]:
     """Dotted names in backticks that begin as ours do and lead nowhere."""
-    ours = {"interestyle_jax", "tools", "config", *PACKAGE, *siblings}
+    ours = {"interestyle_jax", "tools", "experiments", "config", *PACKAGE, *siblings}
     names = re.findall(r"`(?:--)?([a-z_]\w*(?:\.\w+)+)(?=[`(=])", text)
+    names += re.findall(r"python -m ([\w.]*\w)", text)
+    for module, imported in re.findall(r"^from (\S+) import (.*)$", text, re.MULTILINE):
+        names += [f"{module}.{name.strip()}" for name in imported.split(",")]
     files = re.compile(r"\.(py|json|jsonl|npz|png|md|pt|pth|toml)$")
     names = [n for n in names if n.partition(".")[0] in ours and not files.search(n)]
     names = {name for name in names if not PLACEHOLDER.search(name)}
@@ -85,16 +96,18 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_lead_somewhere(page):
     text, here = (ROOT / page).read_text(), (ROOT / page).parent
+    # The table of renamed things: old names are gone.
+    text = re.sub(r"^\| [^|]*\|", "|", text, flags=re.MULTILINE) if "| old |" in text else text
     dead = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", text):
+        link = "".join(link)
         if link.startswith("https://"):
             continue
         name, _, anchor = link.partition("#")
         target = here / name if name else ROOT / page
         if not target.exists() or (anchor and anchor not in anchors(target)):
             dead.append(link)
-    named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", text)
-    dead += [name for name in named if not (ROOT / name).exists()]
+    dead += missing_files(re.sub(r"\]\([^)]*\)", "", text), here)
     assert dead + dead_names(text, "interestyle_jax", set()) == []
 
 
@@ -118,7 +131,15 @@ def test_docstrings_and_comments_lead_somewhere():
 
 
 def test_dead_links_are_found():
-    text = "`docs/none.md`, DESIGN.md §1, `config.presets.none`, `config.data.none`, tools/none"
-    assert missing_files(text) == ["DESIGN.md", "docs/none.md", "tools/none"]
+    text = "`docs/none.md`, DESIGN.md §1, `config.presets.none`, `config.data.none`, tools/none, "
+    text += (
+        "`models/none.py`, `python -m experiments.none`\nfrom interestyle_jax.jobs import none\n"
+    )
+    assert missing_files(text) == ["DESIGN.md", "docs/none.md", "models/none.py", "tools/none"]
     dead = dead_names(text, "interestyle_jax", set())
-    assert dead == ["config.data.none", "config.presets.none"]
+    assert dead == [
+        "config.data.none",
+        "config.presets.none",
+        "experiments.none",
+        "interestyle_jax.jobs.none",
+    ]

@@ -1,6 +1,6 @@
 """e4e's adversary: a discriminator that holds an encoder's latents against the mapping network's.
 
-Source: e4e `training/coach.py`, `models/latent_codes_pool.py`.
+Source: e4e's official `training/coach.py` and official `models/latent_codes_pool.py`.
 """
 
 from collections.abc import Callable

@@ -185,7 +185,7 @@ def test_script_writes_its_files(script, tmp_path):
     summary = json.loads((out / "ablation.json").read_text())
     assert summary["seeds"] == [0, 3]
     assert summary["setting"]["steps"] == 7
-    assert (out / "pictures.png").is_file()
+    assert (out / "images.png").is_file()
     trained = [dict(w.split("=", 1) for w in words) for c, words in script.calls if c == "train"]
     assert len(trained) == 8
     assert {t["--config"].rpartition(":")[2] for t in trained} == set(ROWS)
