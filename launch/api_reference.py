@@ -13,7 +13,7 @@ import interestyle_jax
 
 
 def build(out: Path) -> None:
-    """Writes a page a module to `out`, `index.html` first; warnings of pdoc are errors."""
+    """Writes one page per module to `out`, `index.html` first; warnings of pdoc are errors."""
     # Types by the names that users import, before jaxtyping's annotations take them.
     jax.Array.__name__ = jax.Array.__qualname__ = "Array"
     jax.sharding.Mesh.__module__ = "jax.sharding"

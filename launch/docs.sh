@@ -9,7 +9,7 @@ usage() {
 Usage: bash launch/docs.sh [--out=DIR]
 
 Makes the virtual environment .venv (unless it is there), installs the package and pdoc, and writes
-the API reference, a page a module, to DIR. A docstring or type that cannot be shown is an error.
+the API reference, one page per module, to DIR. A docstring or type that cannot be shown is an error.
 
   --out=DIR   where the pages go (default: site); open DIR/index.html
   --help      this text
