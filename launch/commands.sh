@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts that start trainings: bad input in one line, commands shown or run.
+# Sourced by the scripts that start work: bad input in one line, commands shown or run.
 
 DRY_RUN=${DRY_RUN:-}
 
@@ -29,6 +29,53 @@ require_number() {
 # require_option OPTION VALUE: it was given.
 require_option() {
   [[ -n $2 ]] || fail "$1 is missing; see --help"
+}
+
+# split_arguments ARGUMENT...: sets OPTIONS to those before `--` and JOB to the command behind it.
+# A training's arguments are options of the script, with and without `-- train` before them.
+split_arguments() {
+  OPTIONS=() JOB=()
+  while (($#)); do
+    if [[ $1 == -- ]]; then
+      shift
+      (($#)) || fail "no command behind --; see --help"
+      if [[ $1 == train ]]; then
+        shift
+        OPTIONS+=("$@")
+      else
+        [[ $1 != -* ]] || fail "expected a command behind --, as in -- invert, got '$1'"
+        JOB=("$@")
+      fi
+      return
+    fi
+    OPTIONS+=("$1")
+    shift
+  done
+}
+
+# check_job WORKDIR PROCESSES OPTION: where there is a JOB, sets OUT to its --out, and WORKDIR, for
+# logs, to OUT.run unless it was given. Only some commands share their work among processes.
+check_job() {
+  local word previous=
+  OUT='' WORKDIR="$1"
+  for word in "${JOB[@]}"; do
+    if [[ $word == --out=?* ]]; then OUT="${word#*=}"; fi
+    if [[ $previous == --out ]]; then OUT="$word"; fi
+    previous="$word"
+  done
+  while [[ $OUT == ?*/ ]]; do OUT="${OUT%/}"; done
+  if [[ -z $WORKDIR ]]; then
+    [[ -n $OUT ]] || fail "--workdir is missing, for logs, as ${JOB[0]} has no --out; see --help"
+    WORKDIR="$OUT.run"
+  fi
+  [[ -z $CONFIG ]] || fail "--config: is for trainings, not for ${JOB[0]}"
+  ((${#TRAIN[@]} == 0)) || fail "unknown argument '${TRAIN[0]}' before --; see --help"
+  (($2 == 1)) || is_shared || fail "$3: ${JOB[0]} runs in one process"
+}
+
+# is_shared: several processes can do a part of JOB each, into one --out.
+is_shared() {
+  [[ " align evaluate invert masks " == *" ${JOB[0]} "* ]]
 }
 
 # require_config FILE[:ARG]: the config file is there, or is named as configs/NAME.py is.

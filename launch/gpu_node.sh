@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on all GPUs of one node, and continues after a crash; see --help.
+# Trains, or runs another command, on all GPUs of one node, also after a crash; see --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/commands.sh
@@ -7,10 +7,18 @@ source launch/commands.sh
 usage() {
   cat <<'TEXT'
 Usage: bash launch/gpu_node.sh --config=FILE[:ARG] --workdir=DIR [OPTION ...] [TRAIN-ARGUMENT ...]
+       bash launch/gpu_node.sh [OPTION ...] -- COMMAND ARGUMENT ...
 
 Trains a config on this machine, on all of its GPUs (or those that CUDA_VISIBLE_DEVICES names).
 After a crash the training resumes from its last checkpoint. Other arguments, such as
 --config.batch_size=32, go to `interestyle train`. Paths are relative to the repository.
+
+Behind -- stands any other command of interestyle, as in
+
+  bash launch/gpu_node.sh -- invert --weights=W --input=photos/ --out=inverted/
+
+With --processes=N, of invert, align, masks and evaluate each process does its part on GPUs of its
+own, and continues where another one dies. Logs go to --workdir, by default the --out with ".run".
 
   --processes=N      processes that share the GPUs evenly (default 1: one drives them all)
   --gpus=N           GPUs to share (default: as many as nvidia-smi lists)
@@ -23,8 +31,8 @@ After a crash the training resumes from its last checkpoint. Other arguments, su
   --dry-run          show the commands, do nothing
   --help             this text
 
-SIGTERM and Ctrl-C are passed on: the training saves its state and ends with status 0, and is not
-started again; the same call resumes from there. Status 2 (bad input) is not tried again either.
+SIGTERM and Ctrl-C are passed on: the training saves its state and ends with status 0 (other
+commands just end), and is not started again; the same call resumes from there. Status 2 (bad input) is not tried again either.
 What process I prints goes to the terminal and to DIR/logs/process_I.log.
 
 Environment, each kept where it is set already: INTERESTYLE (the command), XLA_FLAGS (added to),
@@ -34,7 +42,8 @@ TEXT
 
 CONFIG='' WORKDIR='' PROCESSES=1 GPUS='' PLATFORM=cuda DEVICES=1
 MAX_RESTARTS=3 PAUSE=10 GRACE=120 MIN_FREE=20 TRAIN=()
-for argument in "$@"; do
+split_arguments "$@"
+for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
   value="${argument#*=}"
   case "$argument" in
     --config=?*) CONFIG="$value" ;;
@@ -58,9 +67,15 @@ for argument in "$@"; do
 done
 
 check_options() {
-  require_config "$CONFIG"
-  require_option --workdir "$WORKDIR"
   require_number --processes "$PROCESSES" 1
+  if ((${#JOB[@]})); then
+    WORK=${JOB[0]}
+    check_job "$WORKDIR" "$PROCESSES" --processes
+  else
+    WORK=training
+    require_config "$CONFIG"
+    require_option --workdir "$WORKDIR"
+  fi
   require_number --devices "$DEVICES" 1
   require_number --max-restarts "$MAX_RESTARTS" 0
   require_number --pause "$PAUSE" 0
@@ -125,9 +140,21 @@ free_port() {
 
 # set_command I PORT: sets COMMAND and OWN (its environment) to those of process I.
 set_command() {
-  local i="$1" port="$2" share
-  COMMAND=("$INTERESTYLE" train "--config=$CONFIG" "--workdir=$WORKDIR")
+  local i="$1" port="$2" share ids
   OWN=()
+  if ((${#JOB[@]})); then
+    COMMAND=("$INTERESTYLE" "${JOB[@]}")
+    ((PROCESSES > 1)) || return 0
+    # They know nothing of each other but the folder, and each takes all GPUs that it sees.
+    OWN=("JAX_PROCESS_ID=$i" "JAX_NUM_PROCESSES=$PROCESSES")
+    if [[ $PLATFORM == cuda ]]; then
+      share=$((GPUS / PROCESSES))
+      IFS=, read -ra ids <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((GPUS - 1)))}"
+      OWN+=("CUDA_VISIBLE_DEVICES=$(IFS=, && echo "${ids[*]:i*share:share}")")
+    fi
+    return
+  fi
+  COMMAND=("$INTERESTYLE" train "--config=$CONFIG" "--workdir=$WORKDIR")
   if ((PROCESSES == 1)); then
     COMMAND+=(--distributed=off)
   else
@@ -156,10 +183,10 @@ start_process() {
 }
 
 STOPPING='' PIDS=()
-# stop: SIGTERM to every process; they save and end.
+# stop: SIGTERM to every process; trainings save and end.
 stop() {
   STOPPING=1
-  echo "gpu_node: stopping, the training saves its state" >&2
+  echo "gpu_node: stopping the $WORK, the same call continues" >&2
   ((${#PIDS[@]} == 0)) || kill -TERM "${PIDS[@]}" 2>/dev/null || true
 }
 
@@ -187,7 +214,8 @@ wait_for_all() {
       if ((STATUS == 0 || code == 2)); then STATUS=$code; fi
     done
     PIDS=(${left[@]+"${left[@]}"})
-    if [[ -z $deadline ]] && { ((STATUS)) || [[ -n $STOPPING ]]; }; then
+    # Processes of a training wait for a lost one forever; those of other commands need none.
+    if [[ -z $deadline ]] && { ((STATUS && ${#JOB[@]} == 0)) || [[ -n $STOPPING ]]; }; then
       deadline=$((SECONDS + GRACE))
     fi
     if [[ -n $deadline ]] && ((SECONDS > deadline && ${#PIDS[@]})); then
@@ -235,11 +263,11 @@ for ((attempt = 0; ; attempt++)); do
   ((STATUS)) || exit 0
   ((STATUS != 2)) || exit 2
   if ((attempt >= MAX_RESTARTS)); then
-    echo "error: the training ended with status $STATUS, after $attempt restarts;" \
+    echo "error: the $WORK ended with status $STATUS, after $attempt restarts;" \
       "see $WORKDIR/logs" >&2
     exit "$STATUS"
   fi
-  echo "gpu_node: the training ended with status $STATUS; restart $((attempt + 1)) of" \
+  echo "gpu_node: the $WORK ended with status $STATUS; restart $((attempt + 1)) of" \
     "$MAX_RESTARTS in $PAUSE s" >&2
   nap "$PAUSE"
   [[ -z $STOPPING ]] || exit 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on all hosts of a Cloud TPU slice, from this checkout; see --help.
+# Trains, or runs another command, on all hosts of a Cloud TPU slice, from this checkout; see --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/commands.sh
@@ -8,6 +8,8 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/tpu_pod.sh --name=NAME --zone=ZONE --accelerator=TYPE --config=FILE[:ARG]
                               --workdir=DIR [OPTION ...] [TRAIN-ARGUMENT ...]
+       bash launch/tpu_pod.sh --name=NAME --zone=ZONE --accelerator=TYPE [OPTION ...]
+                              -- COMMAND ARGUMENT ...
 
 Makes a Cloud TPU VM (or takes the one of that name that is ready), copies the last commit of this
 checkout to all of its workers, installs it there, trains on all of them, shows what worker 0
@@ -31,14 +33,20 @@ prints, and deletes the TPU that it made. Needs gcloud, logged in, with a projec
   --dry-run            show every command, run none
   --help               this text
 
-Other arguments, such as --config.batch_size=64, go to `interestyle train`.
+Other arguments, such as --config.batch_size=64, go to `interestyle train`. Behind -- stands any
+other command of interestyle, whose --out is an absolute path on the shared disk. Of invert, align,
+masks and evaluate each worker does its part; others run on worker 0. The work directory, for logs,
+is then the --out with ".run", unless it is given:
+
+  bash launch/tpu_pod.sh --name=pod --zone=us-central2-b --accelerator=v5litepod-16 --setup=... \
+      -- invert --weights=/mnt/W --input=/mnt/photos --out=/mnt/inverted
 
 The work directory, the data set and the weights must be on a disk that every worker has mounted at
 the same path: Filestore (NFS), or a bucket mounted by gcsfuse; --setup can mount it. A gs:// path
 is refused: logs and reports are written as files. The work directory's disk is checked on all
-workers before the training. Every worker writes DIR/logs/worker_I.log.
+workers before the work. Every worker writes DIR/logs/worker_I.log.
 
-Ctrl-C and SIGTERM are passed on: the training saves its state and ends. The same call resumes
+Ctrl-C and SIGTERM are passed on: the training saves its state and ends (other commands just end). The same call resumes
 from there. A TPU that was ready before the call is not deleted.
 
 Environment, kept where it is set already: JAX_COMPILATION_CACHE_DIR, a path on the workers (default
@@ -48,7 +56,8 @@ TEXT
 
 NAME='' ZONE='' ACCELERATOR='' RUNTIME='' CONFIG='' WORKDIR='' SHARED='' SETUP='' PROJECT=''
 SPOT='' QUEUED='' KEEP='' MAX_RESTARTS=3 PAUSE=30 TRAIN=() DATA=''
-for argument in "$@"; do
+split_arguments "$@"
+for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
   value="${argument#*=}"
   case "$argument" in
     --name=?*) NAME="$value" ;;
@@ -83,14 +92,20 @@ check_options() {
   require_option --name "$NAME"
   require_option --zone "$ZONE"
   require_option --accelerator "$ACCELERATOR"
-  require_config "$CONFIG"
-  require_option --workdir "$WORKDIR"
+  WORK=${JOB[0]:-training} OUT=''
+  if ((${#JOB[@]})); then
+    check_job "$WORKDIR" 1
+  else
+    require_config "$CONFIG"
+    require_option --workdir "$WORKDIR"
+  fi
   require_number --max-restarts "$MAX_RESTARTS" 0
   require_number --pause "$PAUSE" 0
   [[ $CONFIG != /* ]] || fail "--config: expected a path inside this checkout, got $CONFIG"
-  [[ $WORKDIR != gs://* && $DATA != gs://* ]] ||
+  [[ $WORKDIR != gs://* && $OUT != gs://* && $DATA != gs://* ]] ||
     fail "gs:// paths are not supported; mount the bucket on all workers (--setup, gcsfuse)"
   [[ $WORKDIR == /* ]] || fail "--workdir: expected an absolute path on a shared disk, got $WORKDIR"
+  [[ -z $OUT || $OUT == /* ]] || fail "--out: expected an absolute path on a shared disk, got $OUT"
   [[ -n $RUNTIME ]] || set_runtime
 }
 
@@ -190,6 +205,13 @@ install() {
  --editable '.[tpu]'"
 }
 
+# tell_part METADATA WORKERS: shell code that says to a command which part of it the worker does.
+tell_part() {
+  ((${#JOB[@]})) && [[ $2 == all ]] || return 0
+  echo " hosts=\$(curl -s -H Metadata-Flavor:Google $1/worker-network-endpoints | tr -cd ,) &&\
+ export JAX_PROCESS_ID=\$worker JAX_NUM_PROCESSES=\$((\${#hosts} + 1)) &&"
+}
+
 # link_shared: data/ and weights/ of the shared disk, in the checkouts.
 link_shared() {
   local shared
@@ -213,17 +235,23 @@ check_disk() {
   fi
 }
 
-# train: on all workers at once; worker 0 prints, all write logs. JAX finds the other workers itself.
-train() {
-  local command metadata cache status
-  command=$(quoted .venv/bin/interestyle train "--config=$CONFIG" "--workdir=$WORKDIR" \
-    ${TRAIN[@]+"${TRAIN[@]}"})
+# work: the command on all workers at once, where they can share it; worker 0 prints, all write logs.
+# In a training JAX finds the other workers itself.
+work() {
+  local command metadata cache status workers=all
+  if ((${#JOB[@]})); then
+    command=$(quoted .venv/bin/interestyle "${JOB[@]}")
+    is_shared || workers=0
+  else
+    command=$(quoted .venv/bin/interestyle train "--config=$CONFIG" "--workdir=$WORKDIR" \
+      ${TRAIN[@]+"${TRAIN[@]}"})
+  fi
   # Worker 0 alone writes the cache, so it lies where all can read it.
   cache=$(quoted "JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-${SHARED:-$WORKDIR}/xla_cache}")
   metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
-  on_workers all "cd interestyle_jax && export $cache &&\
+  on_workers "$workers" "cd interestyle_jax && export $cache &&\
  worker=\$(curl -s -H Metadata-Flavor:Google $metadata/agent-worker-number) &&\
- log=$(quoted "$WORKDIR")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
+$(tell_part "$metadata" "$workers") log=$(quoted "$WORKDIR")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
  if [ \"\$worker\" = 0 ]; then exec $command > >(tee -a \"\$log\") 2>&1;\
  else exec $command >>\"\$log\" 2>&1; fi" &
   RUNNING=$!
@@ -241,7 +269,7 @@ train() {
 RUNNING='' STOPPING=''
 stop() {
   STOPPING=1
-  echo "tpu_pod: stopping, the training saves its state" >&2
+  echo "tpu_pod: stopping the $WORK, the same call continues" >&2
   # shellcheck disable=SC2016  # The worker's shell reads the file.
   [[ -z $RUNNING ]] || on_workers all 'kill -TERM $(cat $HOME/interestyle.pid)' || true
 }
@@ -256,11 +284,11 @@ clean_up() {
   exit "$status"
 }
 
-# attempt: everything from the TPU to the end of the training.
+# attempt: everything from the TPU to the end of the work.
 attempt() {
   ensure_tpu || return
   [[ -z $SETUP ]] || on_workers all "$SETUP" || return
-  install && link_shared && check_disk && [[ -z $STOPPING ]] && train
+  install && link_shared && check_disk && [[ -z $STOPPING ]] && work
 }
 
 check_options
@@ -275,7 +303,8 @@ require_command git "the checkout is sent as an archive of its last commit"
 git rev-parse --verify --quiet HEAD >/dev/null || fail "this is no git checkout with a commit"
 [[ -z $(git status --porcelain --untracked-files=no) ]] ||
   echo "tpu_pod: changes that are not committed are not sent" >&2
-git cat-file -e "HEAD:${CONFIG%%:*}" 2>/dev/null || fail "--config: ${CONFIG%%:*} is not committed"
+((${#JOB[@]})) || git cat-file -e "HEAD:${CONFIG%%:*}" 2>/dev/null ||
+  fail "--config: ${CONFIG%%:*} is not committed"
 [[ -n $PROJECT || -n $(gcloud config get-value project 2>/dev/null) ]] ||
   fail "gcloud has no project; give --project, or run gcloud config set project NAME"
 
@@ -287,7 +316,7 @@ for ((restart = 0; ; restart++)); do
   attempt || status=$?
   [[ -z $STOPPING && $status != 0 && $status != 2 ]] || exit "$status"
   if ((restart >= MAX_RESTARTS)); then
-    echo "error: the training ended with status $status, after $restart restarts;" \
+    echo "error: the $WORK ended with status $status, after $restart restarts;" \
       "see $WORKDIR/logs on the workers' disk" >&2
     exit "$status"
   fi

@@ -1,6 +1,7 @@
 """The job behind `interestyle masks`: images in, label maps and interest masks out."""
 
 import collections
+import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
 
-# These run a network on all cores by themselves: a provider a thread would only cost memory.
-WHOLE_MACHINE = ("segformer", "detr", "graphonomy")
+# One network for all threads: these run on the device, or on all cores, by themselves.
+SHARED = ("segformer", "detr", "graphonomy")
+# It gives each of its devices an image; the others take one image at a time.
+MANY_AT_A_TIME = ("graphonomy",)
 PARTS = ("labels", "interest", "face")
 
 
@@ -99,7 +102,9 @@ class MaskJob(ImageJob):
         self._name, self._options, self._tiny = provider, dict(options), tiny
         self._num_sheets = num_sheets
         self._provider = make_provider(provider, **options)
-        self._own, self._one_at_a_time = threading.local(), threading.Lock()
+        self._own = threading.local()
+        several = provider in MANY_AT_A_TIME
+        self._turn = contextlib.nullcontext() if several else threading.Lock()
         self._own.provider = self._provider
         self.options = {
             "provider": provider,
@@ -115,8 +120,8 @@ class MaskJob(ImageJob):
     def load(self, item: Item) -> Masks:
         """The masks."""
         image = read_image(item.source)
-        if self._name in WHOLE_MACHINE:
-            with self._one_at_a_time:
+        if self._name in SHARED:
+            with self._turn:
                 return self._provider(image, name=item.name)
         if not hasattr(self._own, "provider"):
             # Interpreters of small networks serve one thread each.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submits a training to Kubernetes as a JobSet; see --help.
+# Submits a training, or another command, to Kubernetes as a JobSet; see --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source launch/commands.sh
@@ -8,6 +8,8 @@ usage() {
   cat <<'TEXT'
 Usage: bash launch/gke/submit.sh --name=NAME --image=IMAGE --claim=CLAIM --config=FILE[:ARG]
                                  --workdir=DIR ACCELERATOR-OPTIONS [OPTION ...] [TRAIN-ARGUMENT ...]
+       bash launch/gke/submit.sh --name=NAME --image=IMAGE --claim=CLAIM ACCELERATOR-OPTIONS
+                                 [OPTION ...] -- COMMAND ARGUMENT ...
 
 Writes a JobSet manifest, one pod a node, and applies it to the cluster that kubectl points to,
 which needs the JobSet controller (jobset.sigs.k8s.io, 0.6 or later).
@@ -35,12 +37,20 @@ Accelerators, either of:
 Other arguments, such as --config.batch_size=64, go to `interestyle train`. A
 training that was asked to stop, or whose pod was lost, is started again on all pods and resumes
 from its last checkpoint; bad input (status 2) ends the JobSet.
+
+Behind -- stands any other command of interestyle, whose --out is an absolute path below the mount.
+With --nodes=N, of invert, align, masks and evaluate each pod does its part:
+
+  bash launch/gke/submit.sh --name=invert --image=IMAGE --claim=CLAIM --nodes=4 --gpus=8 \
+      --gpu-type=nvidia-h100-80gb -- invert --weights=weights/W --input=/mnt/shared/photos \
+      --out=/mnt/shared/inverted
 TEXT
 }
 
 NAME='' IMAGE='' CLAIM='' MOUNT=/mnt/shared CONFIG='' WORKDIR='' NODES=1 NAMESPACE='' SPOT=''
 MAX_RESTARTS=10 GRACE=300 GPUS='' GPU_TYPE='' TPUS='' TPU_TYPE='' TOPOLOGY='' TRAIN=()
-for argument in "$@"; do
+split_arguments "$@"
+for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
   value="${argument#*=}"
   case "$argument" in
     --name=?*) NAME="$value" ;;
@@ -76,10 +86,17 @@ check_options() {
     fail "--name: expected at most 40 small letters, digits and '-', got '$NAME'"
   require_option --image "$IMAGE"
   require_option --claim "$CLAIM"
-  require_config "$CONFIG"
-  require_option --workdir "$WORKDIR"
-  [[ $WORKDIR == "$MOUNT"/* ]] || fail "--workdir: expected a path below $MOUNT, got $WORKDIR"
   require_number --nodes "$NODES" 1
+  if ((${#JOB[@]})); then
+    [[ -z $WORKDIR ]] || fail "--workdir: is for trainings, ${JOB[0]} has no use for it"
+    # Logs are those of the pods.
+    check_job "$MOUNT/unused" "$NODES" --nodes
+    [[ -z $OUT || $OUT == "$MOUNT"/* ]] || fail "--out: expected a path below $MOUNT, got $OUT"
+  else
+    require_config "$CONFIG"
+    require_option --workdir "$WORKDIR"
+    [[ $WORKDIR == "$MOUNT"/* ]] || fail "--workdir: expected a path below $MOUNT, got $WORKDIR"
+  fi
   require_number --max-restarts "$MAX_RESTARTS" 0
   require_number --grace "$GRACE" 1
   if [[ -n $GPUS && -z $TPUS ]]; then
@@ -130,7 +147,7 @@ spec:
             rules:
               - action: FailJob
                 onExitCodes:
-                  containerName: train
+                  containerName: interestyle
                   operator: In
                   values: [2]
           template:
@@ -147,7 +164,7 @@ $(node_selector)
                 - key: cloud.google.com/gke-spot
                   operator: Exists
               containers:
-                - name: train
+                - name: interestyle
                   image: $(json "$IMAGE")
                   args:
 $(for word in "${WORDS[@]}"; do echo "                    - $(json "$word")"; done)
@@ -208,11 +225,15 @@ YAML
 }
 
 check_options
-WORDS=("--config=$CONFIG" "--workdir=$WORKDIR" ${TRAIN[@]+"${TRAIN[@]}"})
+if ((${#JOB[@]})); then
+  WORDS=("${JOB[@]}")
+else
+  WORDS=("--config=$CONFIG" "--workdir=$WORKDIR" ${TRAIN[@]+"${TRAIN[@]}"})
+fi
 RESOURCE="nvidia.com/gpu: ${GPUS:-}"
 if [[ -n $TPUS ]]; then
   RESOURCE="google.com/tpu: $TPUS"
-elif ((NODES == 1)); then
+elif ((NODES == 1 && ${#JOB[@]} == 0)); then
   # Kubernetes alone is no reason to look for other processes.
   WORDS+=(--distributed=off)
 fi

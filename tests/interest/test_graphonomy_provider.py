@@ -1,23 +1,32 @@
-"""The Graphonomy provider on a tiny random network: its input, mirror symmetry and scales.
+"""The Graphonomy provider on a tiny random network: its input, mirror symmetry, scales, devices.
 
 That six scales at full size give the official label map is tested in tests/models.
 """
 
+import contextlib
+import json
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from interestyle_jax.cli import main
+from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import graphonomy as provider_module
 from interestyle_jax.interest.providers import make_provider
 from interestyle_jax.interest.providers.graphonomy import SCALES, network_inputs
+from interestyle_jax.jobs import masks
+from interestyle_jax.jobs.run import run_job
 from interestyle_jax.models import registry
 from interestyle_jax.models.graphonomy import LABELS, MIRRORED, Graphonomy
 from interestyle_jax.weights import save_weights
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory):
+def weights(tmp_path_factory):
+    """A weight directory of random numbers."""
     module = Graphonomy((4, 4, 4, 5, 6, 6, 8, 8, 9), 0, features=8, low_level=3, hidden=5)
     rng = np.random.default_rng(0)
 
@@ -37,7 +46,23 @@ def provider(tmp_path_factory):
         architectures={"parser": registry.describe(module)},
         licence="none: random numbers",
     )
-    return make_provider("graphonomy", weights=directory, scales=(1.0, 0.5))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def provider(weights):
+    return make_provider("graphonomy", weights=weights, scales=(1.0, 0.5))
+
+
+@contextlib.contextmanager
+def guard():
+    """In every thread, only transfers that are asked for."""
+    before = jax.config.jax_transfer_guard
+    jax.config.update("jax_transfer_guard", "disallow")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_transfer_guard", before)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +105,60 @@ def test_scales_are_summed(provider, image, monkeypatch):
         parts.append(provider.logits(image))
     np.testing.assert_allclose(both, parts[0] + parts[1], atol=1e-5)
     assert np.abs(parts[0] - parts[1]).max() > 1e-3
+
+
+def test_each_size_compiles_once_a_scale_and_only_labels_come_back(provider, image, monkeypatch):
+    fetched = []
+    fetch = jax.device_get
+
+    def watched(tree):
+        fetched.append([(x.shape, str(x.dtype)) for x in jax.tree.leaves(tree)])
+        return fetch(tree)
+
+    monkeypatch.setattr(jax, "device_get", watched)
+    before = provider_module._add_scale._cache_size()
+    tall = np.ascontiguousarray(image[:, :20])
+    with guard():
+        for one in (image, tall, image, tall):
+            provider(one)
+    assert provider_module._add_scale._cache_size() - before <= 4
+    assert fetched == 2 * [[((33, 47), "uint8")], [((33, 20), "uint8")]]
+    known = provider_module._add_scale._cache_size()
+    provider(image)
+    assert provider_module._add_scale._cache_size() == known
+    (variables,) = provider._variables.values()
+    for leaf in jax.tree.leaves(variables):
+        assert isinstance(leaf, jax.Array) and leaf.devices() == {jax.local_devices()[0]}
+
+
+def test_an_image_gives_the_same_labels_on_any_device(weights, image):
+    provider = make_provider("graphonomy", weights=weights, scales=(1.0,))
+    expected = provider(image).labels
+    with provider._device() as first:
+        labels = provider(image).labels
+        # The first one is taken, so another did it.
+        assert len(provider._variables) == 2 and provider._variables[first]
+    np.testing.assert_array_equal(labels, expected)
+    assert provider._free.qsize() == len(jax.local_devices())
+
+
+def test_the_command_sends_nothing_unasked(provider, weights, image, tmp_path, monkeypatch):
+    def guarded(*args, **options):
+        with guard():
+            return run_job(*args, **options)
+
+    monkeypatch.setattr(masks, "run_job", guarded)
+    (tmp_path / "images").mkdir()
+    for i in range(3):
+        Image.fromarray(image).save(tmp_path / "images" / f"p{i}.png")
+    out = tmp_path / "out"
+    argv = ["masks", "--provider=graphonomy", f"--weights={weights}", "--scales=1,0.5"]
+    assert main([*argv, f"--images={tmp_path / 'images'}", f"--out={out}"]) == 0
+    expected = provider(image).labels
+    for i in range(3):
+        labels = read_image(out / "labels" / f"p{i}.png")[..., 0]
+        np.testing.assert_array_equal(labels, expected)
+    assert json.loads((out / "report.json").read_text())["num_images"] == 3
 
 
 def test_regions_are_those_of_the_classes(provider, image, monkeypatch):

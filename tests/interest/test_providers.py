@@ -318,6 +318,34 @@ def test_segformer_labels_are_the_networks_own(models):
     np.testing.assert_array_equal(hats(image).interest[..., 0] == 255, masks.labels == 4)
 
 
+def test_networks_of_transformers_run_on_pytorchs_device(models, monkeypatch):
+    import torch
+    import transformers
+
+    places = []
+    move = transformers.SegformerForSemanticSegmentation.to
+
+    def moved(network, device):
+        places.append(device)
+        return move(network, "cpu")
+
+    monkeypatch.setattr(transformers.SegformerForSemanticSegmentation, "to", moved)
+    for there, expected in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        provider = make_provider("segformer", model=models / "segformer")
+        assert places.pop() == expected
+    # A device without numbers, in the place of a GPU.
+    seen = []
+    outputs = {"logits": torch.zeros(1, 6, 4, 4)}
+    network = provider._network
+    monkeypatch.setattr(network, "_device", "meta")
+    monkeypatch.setattr(
+        network, "_network", lambda pixel_values: seen.append(pixel_values.device.type) or outputs
+    )
+    assert isinstance(network(noise())["logits"], np.ndarray)
+    assert seen == ["meta"]
+
+
 def test_detr_takes_persons_and_animals(models):
     provider = make_provider("detr", model=models / "detr", threshold=0.0)
     assert provider.labels == ("nothing", "person", "cat", "wall")

@@ -31,6 +31,15 @@ NEEDED = {
     ],
 }
 
+# A command other than train, and what it is called with.
+JOB = ["invert", "--weights=w", "--input=a folder", "--out=WORK"]
+PLACES = {
+    GPU: [],
+    TPU: ["--name=pod", "--zone=z-a", "--accelerator=v5litepod-16"],
+    SLURM: [],
+    GKE: [a for a in NEEDED[GKE] if not a.startswith(("--config", "--workdir"))],
+}
+
 TRAINING = f"""{SAVES}
 printf '%s\\n' "$JAX_LOCAL_DEVICE_IDS|$JAX_PLATFORMS|$XLA_FLAGS" >>"$HOME/environment"
 echo "step of $n"

@@ -13,6 +13,7 @@ from tests.launch.stand_ins import (
     GKE,
     LASTS,
     NEEDED,
+    PLACES,
     POD,
     ROOT,
     SAVES,
@@ -86,6 +87,31 @@ def test_gke_manifest_of_one_node_and_of_tpus(machine):
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
     names = {e["name"] for e in container["env"]}
     assert not names & {"XLA_FLAGS", "JAX_COORDINATOR_ADDRESS"}
+
+
+def test_gke_manifest_of_a_job(machine):
+    job = ["invert", "--weights=weights/w", "--input=/work/a b", "--out=/work/out/"]
+    options = ["--nodes=2", "--dry-run", "--", *job]
+    done = machine.run(GKE, *PLACES[GKE], *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    manifest = next(yaml.safe_load_all(done.stdout))
+    pods = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (container,) = pods["template"]["spec"]["containers"]
+    (rule,) = pods["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == container["name"]
+    assert container["args"] == job
+    names = {e["name"] for e in container["env"]}
+    assert {"JAX_NUM_PROCESSES", "JAX_PROCESS_ID"} <= names
+
+
+def test_pod_runs_the_command_that_it_is_given(machine):
+    machine.stub("interestyle", "exit 143")
+    words = ["masks", "--images=x", "--out=y"]
+    done = machine.run(POD, *words, INTERESTYLE="interestyle", JOB_COMPLETION_INDEX="0")
+    assert done.returncode == 143
+    machine.stub("interestyle")
+    assert machine.run(POD, *words, INTERESTYLE="interestyle").returncode == 0
+    assert machine.calls("interestyle") == [words] * 2
 
 
 def test_gke_applies_the_manifest_it_shows(machine):

@@ -1,4 +1,4 @@
-"""launch/gpu_node.sh: crashes, signals, shared GPUs, and two real processes."""
+"""launch/gpu_node.sh: crashes, signals, shared GPUs, jobs, and two real processes."""
 
 import json
 import os
@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from interestyle_jax.data.avatar_builder import write_avatars
-from tests.launch.stand_ins import CONFIG, CPU, GPU, LASTS, NEEDED, ROOT, TRAINING, refused
+from tests.launch.stand_ins import CONFIG, CPU, GPU, JOB, LASTS, NEEDED, ROOT, TRAINING, refused
 
 
 def gpu_node(machine, *arguments, **environment):
@@ -100,6 +102,85 @@ def test_gpu_node_splits_the_gpus(machine):
     only = {"CUDA_VISIBLE_DEVICES": "4,6,7"}
     done = gpu_node(machine, "--platform=cuda", "--processes=2", **only)
     refused(done, "2 processes cannot share 3 GPUs evenly")
+
+
+JOB_PROCESS = """
+echo "$JAX_PROCESS_ID/$JAX_NUM_PROCESSES on $CUDA_VISIBLE_DEVICES" >>"$HOME/parts"
+"""
+
+
+def test_gpu_node_gives_each_process_of_a_job_its_gpus(machine):
+    machine.stub("interestyle", JOB_PROCESS)
+    machine.stub("nvidia-smi", r"printf 'GPU %d: H100\n' 0 1 2 3")
+    options = ["--processes=2", "--min-free=0", "--", *JOB]
+    done = machine.run(GPU, *options, INTERESTYLE="interestyle")
+    assert done.returncode == 0, done.stderr
+    expected = [word.replace("WORK", str(machine.workdir)) for word in JOB]
+    assert machine.calls("interestyle") == [expected] * 2
+    parts = machine.folder / "parts"
+    assert sorted(parts.read_text().splitlines()) == ["0/2 on 0,1", "1/2 on 2,3"]
+    # The command's own folder is left to it.
+    assert not machine.workdir.exists()
+    assert (machine.folder / "work.run" / "logs" / "process_1.log").exists()
+
+    parts.unlink()
+    some = {"INTERESTYLE": "interestyle", "CUDA_VISIBLE_DEVICES": "7,4,6,1"}
+    assert machine.run(GPU, *options, **some).returncode == 0
+    assert sorted(parts.read_text().splitlines()) == ["0/2 on 7,4", "1/2 on 6,1"]
+
+
+def test_gpu_node_lets_the_other_processes_of_a_job_finish(machine):
+    """Process 1 dies at first; process 0 works longer than those of a training were let."""
+    machine.stub(
+        "interestyle",
+        '((n > 2)) && exit 0; ((JAX_PROCESS_ID == 0)) || exit 7; sleep 3; touch "$HOME/whole"',
+    )
+    options = [*CPU, "--processes=2", "--grace=1", "--", *JOB]
+    done = machine.run(GPU, *options, INTERESTYLE="interestyle")
+    assert done.returncode == 0, done.stderr
+    assert (machine.folder / "whole").exists()
+    assert "the invert ended with status 7; restart 1 of 3" in done.stderr
+    assert len(machine.calls("interestyle")) == 4
+
+
+def test_gpu_node_trains_behind_the_dashes_too(machine):
+    machine.stub("interestyle", TRAINING)
+    words = [*CPU, "--", "train", *NEEDED[GPU], "--config.seed=1"]
+    assert machine.run(GPU, *words, INTERESTYLE="interestyle").returncode == 0
+    assert gpu_node(machine, "--config.seed=1").returncode == 0
+    first, second = machine.calls("interestyle")
+    assert first == second and first[0] == "train"
+
+
+@pytest.mark.slow
+def test_gpu_node_inverts_with_two_processes(tiny_weights, tmp_path):
+    """The command as typed: two processes of two CPU devices each, one folder."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        image = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+        image.save(tmp_path / "images" / f"p{i}.png")
+    command = tmp_path / "interestyle"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m interestyle_jax "$@"\n')
+    command.chmod(0o755)
+    job = ["invert", f"--weights={tiny_weights / 'inverter'}", f"--input={tmp_path / 'images'}"]
+    job += [f"--out={tmp_path / 'out'}", "--steps=1", "--batch-size=2"]
+    done = subprocess.run(
+        ["bash", GPU, *CPU, "--processes=2", "--devices=2", "--max-restarts=0", "--", *job],
+        env=os.environ | {"INTERESTYLE": str(command)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["num_images"], report["num_devices"]) == (9, 2)
+    # Batches of two: 0, 2 and 4 are of the first process.
+    assert {p.name: len(p.read_text().splitlines()) for p in tmp_path.glob("out/progress*")} == {
+        "progress-00000-of-00002.jsonl": 2 + 5,
+        "progress-00001-of-00002.jsonl": 2 + 4,
+    }
 
 
 TINY = """

@@ -13,7 +13,9 @@ from tests.launch.stand_ins import (
     CPU,
     GKE,
     GPU,
+    JOB,
     NEEDED,
+    PLACES,
     ROOT,
     SLURM,
     TPU,
@@ -126,6 +128,39 @@ def test_dry_run_changes_nothing_and_can_be_pasted(machine, script):
     words = words[words.index("train") :]
     assert words[1:3] == [CONFIG, f"--workdir={machine.workdir}"]
     assert odd in words
+
+
+@pytest.mark.parametrize("script", [GPU, TPU, SLURM])
+def test_dry_run_shows_other_commands(machine, script):
+    done = machine.run(script, *PLACES[script], "--dry-run", "--", *JOB)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(machine.folder.glob("work*")) and not (machine.folder / "calls").exists()
+    (line,) = [line for line in done.stdout.splitlines() if "interestyle invert" in line]
+    if script == TPU:
+        (command,) = [w for w in shlex.split(line) if w.startswith("--command=")]
+        line = re.search(r"then exec (.*) > >", command)[1]
+    words = shlex.split(line)
+    expected = [word.replace("WORK", str(machine.workdir)) for word in JOB]
+    assert words[words.index("invert") :] == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        *((script, ["--"], "no command behind --") for script in NEEDED),
+        *((script, ["--", "--config=demo"], "a command behind --, as in") for script in NEEDED),
+        *((script, [CONFIG, "--", *JOB], "--config: is for trainings") for script in NEEDED),
+        *((script, ["--config.seed=1", "--", *JOB], "argument '--config.s") for script in NEEDED),
+        (GPU, ["--", "serve"], "--workdir is missing, for logs, as serve has no --out"),
+        (GPU, ["--processes=2", "--", "plan", "--out", "x"], "--processes: plan runs in one"),
+        (GKE, ["--nodes=2", "--", "data", "--out=/work/x"], "--nodes: data runs in one process"),
+        (GKE, ["--", "invert", "--out=/elsewhere/x"], "--out: expected a path below /work"),
+        (TPU, ["--", "invert", "--out=here"], "expected an absolute path on a shared disk"),
+        (TPU, ["--workdir=/w", "--", "invert", "--out=here"], "--out: expected an absolute path"),
+    ],
+)
+def test_bad_commands_are_one_line(machine, script, words, message):
+    refused(machine.run(script, *PLACES[script], "--dry-run", *words), message)
 
 
 @pytest.mark.parametrize("script", [GPU, TPU, SLURM, GKE])

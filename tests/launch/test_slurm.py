@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.launch.stand_ins import COMPLETED, CONFIG, NEEDED, ROOT, SLURM, TRAINING
+from tests.launch.stand_ins import COMPLETED, CONFIG, JOB, NEEDED, ROOT, SLURM, TRAINING
 
 
 @pytest.fixture
@@ -58,6 +58,29 @@ def test_slurm_counts_crashes(allocation):
     assert (first.returncode, second.returncode) == (0, 134)
     assert "error: the training ended with status 134, after 1 restarts" in second.stderr
     assert len(allocation.calls("scontrol")) == 1
+
+
+def test_slurm_runs_a_job_on_shares_of_the_gpus(allocation):
+    allocation.stub("interestyle")
+    tasks = {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_GPUS_ON_NODE": "8"}
+    done = allocation.run(SLURM, "--", *JOB, **tasks)
+    assert done.returncode == 0, done.stderr
+    # No report is looked for, nothing is queued.
+    assert not allocation.calls("scontrol")
+    expected = [word.replace("WORK", str(allocation.workdir)) for word in JOB]
+    assert allocation.calls("interestyle") == [expected]
+    (srun,) = allocation.calls("srun")
+    assert {"--gpu-bind=per_task:2", "--kill-on-bad-exit=0"} <= set(srun)
+    assert f"--output={allocation.workdir}.run/logs/task_%t.log" in srun
+
+
+def test_slurm_queues_a_job_that_was_stopped_again(allocation):
+    allocation.stub("interestyle", "exit 143")
+    for _ in range(2):
+        done = allocation.run(SLURM, "--max-restarts=0", "--", *JOB)
+        # As srun has it, 128 + 15; it is no crash.
+        assert done.returncode == 0, done.stderr
+    assert allocation.calls("scontrol") == [["requeue", "77"]] * 2
 
 
 def test_slurm_options_ask_for_a_signal_ahead_of_time():

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.launch.stand_ins import CONFIG, LASTS, NEEDED, SAVES, TPU
+from tests.launch.stand_ins import CONFIG, JOB, LASTS, NEEDED, PLACES, SAVES, TPU
 
 # Two workers, each with a home of its own; what ssh is given is run in it.
 GCLOUD = """
@@ -79,6 +79,20 @@ def test_tpu_pod_creates_trains_and_deletes(cloud):
     assert {"--zone=z-a", "--version=v2-alpha-tpuv5-lite", "--quiet"} <= set(create)
     assert "--spot" not in create
     assert not list(cloud.workdir.glob(".shared_*"))
+
+
+@pytest.mark.parametrize(("command", "workers"), [("invert", 2), ("plan", 1)])
+def test_tpu_pod_runs_other_commands(cloud, command, workers):
+    cloud.stub("curl", '[[ $* == *endpoints ]] && echo "a:1:h0,b:2:h1" || echo $WORKER')
+    cloud.stub("trained", 'echo "part $JAX_PROCESS_ID of $JAX_NUM_PROCESSES"')
+    job = [command, *JOB[1:]]
+    done = cloud.run(TPU, *PLACES[TPU], "--pause=0", "--", *job)
+    assert done.returncode == 0, done.stderr
+    job = [word.replace("WORK", str(cloud.workdir)) for word in job]
+    assert cloud.calls("trained") == [job] * workers
+    parts = [f"part {i} of 2\n" for i in range(2)] if workers == 2 else ["part  of \n"]
+    logs = sorted(cloud.folder.glob("work.run/logs/worker_*.log"))
+    assert [log.read_text() for log in logs] == parts
 
 
 @pytest.mark.parametrize(

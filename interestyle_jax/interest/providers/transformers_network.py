@@ -20,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class TransformersNetwork:
-    """One network and its label names.
+    """One network and its label names; it runs on PyTorch's CUDA device where there is one.
 
     Attributes:
       labels: `id2label` of the model's config, by index.
@@ -87,7 +87,8 @@ class TransformersNetwork:
                 f"{absent[0]}"
             )
         self._torch, self._default_size = torch, default_size
-        self._network.eval()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._network.to(self._device).eval()
         names = {int(index): str(label) for index, label in config.id2label.items()}
         if sorted(names) != list(range(len(names))):
             raise InputError(f"{model}: id2label does not number its labels from 0")
@@ -95,11 +96,11 @@ class TransformersNetwork:
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
         """Outputs of the network by name, float32 without the batch axis, for uint8 [H, W, 3]."""
-        x = self._torch.from_numpy(self._input(image))
+        x = self._torch.from_numpy(self._input(image)).to(self._device)
         with self._torch.inference_mode():
             outputs = self._network(pixel_values=x)
         return {
-            key: value[0].numpy()
+            key: value[0].cpu().numpy()
             for key, value in outputs.items()
             if isinstance(value, self._torch.Tensor)
         }
