@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pdoc
+from flax.linen.module import ParentDescriptor
 
 import interestyle_jax
 
@@ -17,15 +18,22 @@ def build(out: Path) -> None:
     # Types by the names that users import, before jaxtyping's annotations take them.
     jax.Array.__name__ = jax.Array.__qualname__ = "Array"
     jax.sharding.Mesh.__module__ = "jax.sharding"
+    ParentDescriptor.__doc__ = "@private"  # A field of every network, of no use to callers.
     for name in interestyle_jax.__all__:  # Loaded when first used; pdoc shows what is there.
         setattr(interestyle_jax, name, getattr(interestyle_jax, name))
-    # pdoc leaves out submodules of a package with an `__all__` that does not name them.
     found = pkgutil.walk_packages(interestyle_jax.__path__, "interestyle_jax.")
-    packages = [importlib.import_module(module.name) for module in found if module.ispkg]
-    for package in (interestyle_jax, *packages):
-        if hasattr(package, "__all__"):
-            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-            package.__all__ = [*package.__all__, *(m for m in modules if m != "__main__")]
+    names = [module.name for module in found if not module.name.endswith("__main__")]
+    for module in (interestyle_jax, *map(importlib.import_module, names)):
+        if hasattr(module, "__path__") and hasattr(module, "__all__"):
+            # pdoc leaves out submodules that `__all__` does not name.
+            modules = [module.name for module in pkgutil.iter_modules(module.__path__)]
+            module.__all__ = [*module.__all__, *(name for name in modules if name != "__main__")]
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields"):
+                # The class's docstring has the fields; Python's says "Alias for field number 0".
+                value.__new__.__doc__ = None
+                for field in value._fields:
+                    getattr(value, field).__doc__ = None
     warnings.filterwarnings("error", module=r"pdoc\b")
     pdoc.render.configure(
         docformat="google", footer_text=f"interestyle_jax {interestyle_jax.__version__}"
