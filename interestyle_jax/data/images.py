@@ -18,7 +18,7 @@ from interestyle_jax.whole_files import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_QUALITY = 95
-# What commands leave beside images, and data sets too; other files that are left out are told.
+# What commands leave beside images, and data sets too; other files that are left out are reported.
 NO_IMAGES = (".json", ".jsonl", ".txt", ".md", ".csv", ".tsv", ".npz", ".npy", ".html", ".pdf")
 MOST_NAMED = 3
 ORIENTATION = 0x0112

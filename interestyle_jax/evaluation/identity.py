@@ -19,7 +19,7 @@ def aligned_face(
     """The likeliest face of an image, as embedders take it; None where no face is found.
 
     Args:
-      detect: a `face_detection.FaceDetector`.
+      detect: a `photos.mtcnn_detector.FaceDetector`.
       image: uint8 [H, W, 3], RGB.
 
     Returns:
@@ -42,7 +42,7 @@ def id_similarity(
     The official metric leaves such pairs out: take `np.nanmean`, and say how many there were.
 
     Args:
-      detect: a `face_detection.FaceDetector`.
+      detect: a `photos.mtcnn_detector.FaceDetector`.
       embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; CurricularFace officially.
       a, b: n images each, uint8 [H, W, 3].
 

@@ -1,1 +1,1 @@
-"""Inversion: the refinement loop (Fig. 4), interest disentanglement (section 3.3), the Inverter."""
+"""Inversion: the refinement loop (Fig. 4), interest disentanglement (section 3.3), `load`."""

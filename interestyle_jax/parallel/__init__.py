@@ -1,1 +1,1 @@
-"""Where arrays live: the mesh, and the sharding of state, networks and batches."""
+"""Several devices and processes: mesh, sharding, and how processes find each other."""

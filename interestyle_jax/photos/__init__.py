@@ -1,1 +1,1 @@
-"""Photographs: faces and landmarks, FFHQ alignment, and paste-back into the photograph."""
+"""Photographs: face detectors, landmarks, alignment, and paste-back into the photograph."""

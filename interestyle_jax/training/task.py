@@ -18,8 +18,8 @@ class Task(Protocol):
         uint8 and are normalised inside the step.
       frozen: arrays that are never trained and never donated (networks and their statistics).
       initial: arrays that `init` starts from, an empty dict where everything is drawn.
-      weight_digests: {field of `config.weights`: digest} of what was read; a run that is gone on
-        with has the same.
+      weight_digests: {field of `config.weights`: digest} of what was read; a run that is
+        resumed has the same.
       has_validation_loss: whether `validate_step` returns "loss"; without it the latest
         checkpoint is the best.
     """

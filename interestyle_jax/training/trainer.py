@@ -231,7 +231,7 @@ class Trainer:
         return figures
 
     def export_if_missing(self) -> None:
-        """Writes lost `weights/` again where the checkpoint gone on from is the best."""
+        """Writes lost `weights/` again where the checkpoint resumed from is the best."""
         best = self.meta is not None and self.meta["best_step"] == self.step
         if best and processes.of_first(not (self.run.path / "weights").exists()):
             self.export(self.meta["best_loss"] if self.task.has_validation_loss else None)
