@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablation_table import markdown, summarize
+from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.config.files import read_config
 from interestyle_jax.config.table_2 import ROWS
 from interestyle_jax.errors import InputError
@@ -149,12 +150,6 @@ def write_results(
     return summary
 
 
-def _whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1")
-    return int(text)
-
-
 def _seeds(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
@@ -164,19 +159,18 @@ def _seeds(text: str) -> list[int]:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments; `overrides` holds the --config.field=value ones."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
         epilog="--config.field=value changes a field of the config in every row, "
         "e.g. --config.checkpoint_every=500.",
     )
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="avatar data set")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     parser.add_argument("--seeds", type=_seeds, default=[0, 1, 2], metavar="0,1,2")
-    parser.add_argument("--steps", type=_whole_number, default=1000, help="each row's (1000)")
-    parser.add_argument("--batch-size", type=_whole_number, default=16, help="default 16")
-    parser.add_argument("--num-samples", type=_whole_number, help="test images (default all)")
+    parser.add_argument("--steps", type=count, default=1000, help="each row's (1000)")
+    parser.add_argument("--batch-size", type=count, default=16, help="default 16")
+    parser.add_argument("--num-samples", type=count, help="test images (default all)")
     args, overrides = parser.parse_known_args(argv)
     args.overrides = overrides
     for word in overrides:

@@ -7,7 +7,6 @@ each number of worker processes, in brackets per second of processor time, which
 machine changes least.
 """
 
-import argparse
 import multiprocessing
 import os
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from interestyle_jax.commands.options import Parser
 from interestyle_jax.data.data_set import Examples, open_data_set
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.exit_status import run_command
@@ -127,9 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     name = "experiments.benchmark_data"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog=f"python -m {name}", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True, metavar="DIR")
     parser.add_argument("--split", default="train")
     parser.add_argument("--fields", default="image,interest_mask", metavar="A,B")

@@ -7,7 +7,6 @@ The step is the train loop's own: same sharding, same donation. Images are the d
 (XLA's count) is set beside a matrix product measured in the same run, before and after the steps.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -24,6 +23,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from interestyle_jax.commands.options import Parser
 from interestyle_jax.config.files import read_config
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
@@ -293,10 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m experiments.benchmark_step",
         description="Times a config's training step; --config.field=value changes a field.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE[:ARG]")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")

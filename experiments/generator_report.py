@@ -8,7 +8,6 @@ biased upwards for few images, so every figure stands beside the same figure bet
 at the same size.
 """
 
-import argparse
 import functools
 import shlex
 import sys
@@ -25,6 +24,7 @@ from PIL import Image
 
 from experiments.nearest import Nearest, nearest_images
 from experiments.training_curve import plot_training_curve, read_metrics
+from interestyle_jax.commands.options import Parser, add_out_option
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.errors import InputError
@@ -318,12 +318,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     name = "experiments.generator_report"
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {name}", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog=f"python -m {name}", description=__doc__.splitlines()[0])
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--data", required=True, metavar="DIR", help="with the field clean")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     parser.add_argument("--samples", type=int, default=2000, help="default 2000")
     parser.add_argument(
         "--nearest", type=int, default=256, help="samples compared with all training images"

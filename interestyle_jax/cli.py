@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from interestyle_jax import __version__
 from interestyle_jax.commands import align, convert, data, evaluate, invert, masks, train
-from interestyle_jax.commands.options import expand_home
+from interestyle_jax.commands.options import Parser
 from interestyle_jax.exit_status import run_command
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Reports wrong usage in one line on stderr, with status 2."""
 
     def error(self, message: str):
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         parser = build_parser()
-        args, rest = parser.parse_known_args(expand_home(argv))
+        args, rest = parser.parse_known_args(argv)
         if rest and args.command != "train":
             parser.error(f"unknown argument {rest[0]}")
         args.overrides, args.argv = rest, ["interestyle", *argv]
@@ -42,7 +42,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="interestyle",
         description="IntereStyle GAN inversion in JAX: encode a region, ignore the rest.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

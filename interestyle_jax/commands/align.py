@@ -1,9 +1,13 @@
 """The command `interestyle align`; `jobs.alignments` does the work."""
 
 import argparse
-from pathlib import Path
 
-from interestyle_jax.commands.options import add_job_options, add_landmark_options, count
+from interestyle_jax.commands.options import (
+    add_job_options,
+    add_landmark_options,
+    add_out_option,
+    count,
+)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -13,10 +17,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="align the faces of photographs as in FFHQ",
         description="Cuts the face of a photograph, or of every photograph of a folder, upright. "
         "The same command continues after a stop.",
-        allow_abbrev=False,
     )
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     parser.add_argument("--size", type=count, default=1024, help="side in pixels (default 1024)")
     add_landmark_options(parser)
     add_job_options(parser)

@@ -16,7 +16,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="convert checkpoints of other projects, and back",
         description="Converts checkpoints of other projects to a weight directory, and with "
         "--to=pytorch a weight directory to the official file.",
-        allow_abbrev=False,
     )
     parser.add_argument("source", nargs="+", metavar="SOURCE", help="checkpoint file or files")
     parser.add_argument("out", metavar="OUT", help="weight directory to write")

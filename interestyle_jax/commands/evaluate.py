@@ -2,9 +2,8 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
-from interestyle_jax.commands.options import add_model_options, count
+from interestyle_jax.commands.options import add_model_options, add_out_option, count
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -13,7 +12,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "evaluate",
         help="measure encoders on a data set",
         description="Measures distortion, leakage and latent variance of one or more encoders.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--weights", required=True, action="append", metavar="NAME_OR_DIR", help="repeatable"
@@ -22,7 +20,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--name", action="append", help="an encoder's name in the results, one for each --weights"
     )
     parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--num-samples", type=count, help="first images only (default all)")
     add_model_options(parser)

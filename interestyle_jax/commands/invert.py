@@ -1,12 +1,12 @@
 """The command `interestyle invert`; `jobs.inversions` does the work."""
 
 import argparse
-from pathlib import Path
 
 from interestyle_jax.commands.options import (
     add_job_options,
     add_landmark_options,
     add_model_options,
+    add_out_option,
     count,
 )
 from interestyle_jax.errors import InputError
@@ -19,11 +19,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="invert images into latents",
         description="Inverts an image or a folder of images; no mask is needed. The same "
         "command continues after a stop.",
-        allow_abbrev=False,
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     add_model_options(parser)
     parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
     add_job_options(parser)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import add_shard_option, numbers, words
+from interestyle_jax.commands.options import add_job_options, add_out_option, numbers, words
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -14,11 +14,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         "masks",
         help="make interest masks of images",
         description="Makes interest masks by a provider; the same command continues after a stop.",
-        allow_abbrev=False,
     )
     parser.add_argument("--provider", required=True, choices=PROVIDERS)
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR")
+    add_out_option(parser)
     parser.add_argument(
         "--weights", metavar="DIR", help="graphonomy: its converted checkpoint, a weight directory"
     )
@@ -40,13 +39,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--tiny", type=float, default=0.01, metavar="SHARE",
         help="interest regions below it are reported (default 0.01 of the image)",
     )  # fmt: skip
-    parser.add_argument(
-        "--max-skipped", type=float, default=0.01, metavar="SHARE",
-        help="of images that may go without masks (default 0.01)",
-    )  # fmt: skip
     parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
-    parser.add_argument("--workers", type=int, help="threads (default one a core)")
-    add_shard_option(parser)
+    add_job_options(parser, skipped="of images that may go without masks (default 0.01)")
     parser.set_defaults(run=run)
 
 

@@ -1,12 +1,27 @@
-"""Options that several commands share, and the types of their values."""
+"""What the parsers of commands and scripts share: options, and the types of their values."""
 
 import argparse
 import os
 import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 # "--out=~/x" and "--masks-option=weights=~/x"; shells leave the "~" of these alone.
 _HOME = re.compile(r"((?:--[\w.-]+=)?(?:[\w-]+=)?)(~.*)", re.DOTALL)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser without abbreviations, in whose arguments "~" is the home folder."""
+
+    def __init__(self, *args, allow_abbrev: bool = False, **options):
+        super().__init__(*args, allow_abbrev=allow_abbrev, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, which all its ways to parse go through."""
+        return super().parse_known_args(
+            expand_home(sys.argv[1:] if args is None else args), namespace
+        )
 
 
 def expand_home(argv: Sequence[str]) -> list[str]:
@@ -15,11 +30,19 @@ def expand_home(argv: Sequence[str]) -> list[str]:
     return [m[1] + os.path.expanduser(m[2]) if m else argument for argument, m in found]
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_out_option(parser: argparse._ActionsContainer, *, required: bool = True) -> None:
+    """The folder that a command writes."""
+    parser.add_argument(
+        "--out", required=required, type=Path, metavar="DIR", help="folder of the results"
+    )
+
+
+def add_model_options(parser: argparse._ActionsContainer) -> None:
     """What `invert` and `evaluate` say of how models run."""
     parser.add_argument(
         "--steps",
         type=count,
+        metavar="N",
         help="iterations N (default 5; encoders that see the image alone run once)",
     )
     parser.add_argument(
@@ -27,15 +50,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_job_options(parser: argparse._ActionsContainer) -> None:
-    """What every image job takes."""
-    parser.add_argument(
-        "--max-skipped",
-        type=float,
-        metavar="SHARE",
-        help="of images that may be skipped (default 0.01; 0.5 where faces are looked for)",
-    )
-    parser.add_argument("--workers", type=count, help="threads (default one a core)")
+def add_job_options(
+    parser: argparse._ActionsContainer,
+    *,
+    skipped: str = "of images that may be skipped (default 0.01; 0.5 where faces are looked for)",
+) -> None:
+    """What every image job takes; `skipped` explains --max-skipped."""
+    parser.add_argument("--max-skipped", type=float, metavar="SHARE", help=skipped)
+    parser.add_argument("--workers", type=natural, metavar="N", help="threads (default one a core)")
     add_shard_option(parser)
 
 
@@ -77,10 +99,24 @@ def numbers(text: str) -> tuple[float, ...]:
 
 def count(text: str) -> int:
     """A whole number from 1, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
+    number = _whole(text)
+    if number is None or number < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 1")
     return number
+
+
+def natural(text: str) -> int:
+    """A whole number from 0, for argparse."""
+    number = _whole(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 0")
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative, expected 0 or more")
+    return number
+
+
+def _whole(text: str) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

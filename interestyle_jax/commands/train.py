@@ -12,7 +12,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train an encoder or a generator",
         description="Trains what a config file says; --config.field=value changes a field.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--config",

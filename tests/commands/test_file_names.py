@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.cli import main
-from interestyle_jax.commands.options import expand_home
+from interestyle_jax.commands.options import Parser, expand_home
 from interestyle_jax.config.files import read_config
 from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.data.locate import locate_data_set
@@ -119,6 +119,9 @@ def test_home_is_expanded_wherever_a_path_may_stand(tmp_path, monkeypatch):
         f"--masks-option=weights={home}/w", home, f"--config.data.dir={home}/set",
         f"--config={home}/c.py:smoke", "a~b", "--name=x~", "~no-such-user/x",
     ]  # fmt: skip
+    parser = Parser()
+    parser.add_argument("--out", type=Path)
+    assert parser.parse_args(["--out=~/x"]).out == tmp_path / "x"
     (tmp_path / "photos").mkdir()
     assert locate_data_set("~/photos") == tmp_path / "photos"
 
@@ -137,3 +140,13 @@ def test_a_command_and_a_config_expand_home(tmp_path, monkeypatch, capfd):
     config = read_config(str(file), overrides=["--config.weights.id=~/arcface"])
     assert Path(config.data.dir) == tmp_path / "set" and config.data.split == "a~"
     assert Path(config.weights.id) == tmp_path / "arcface"
+
+
+def test_every_parser_of_the_project_expands_home():
+    root = Path(__file__).resolve().parents[2]
+    files = [p for name in ("interestyle_jax", "experiments", "tools")
+             for p in (root / name).rglob("*.py")]  # fmt: skip
+    made = {p.name for p in files if "argparse.ArgumentParser(" in p.read_text(encoding="utf-8")}
+    # Where the project's own parser is derived from it.
+    assert made <= {"options.py"}
+    assert [p for p in (root / "experiments").rglob("*.py") if "Parser(" in p.read_text()]
