@@ -14,8 +14,9 @@ FILES = [
     for folder in ("interestyle_jax", "tools")
     for file in sorted((ROOT / folder).rglob("*.py"))
 ]
-# Called either way: the README's Python interface.
+# Called either way: the README's Python interface; and a method of argparse.
 INTERFACE = {"Generator.synthesize", "Model.synthesize", "Model.map", "Model.invert"}
+INTERFACE |= {"Parser.parse_known_args"}
 # An array itself, not a mapping or a sequence of arrays.
 ARRAY = re.compile(r"^(jax\.Array|np\.ndarray|Float\[|Int\[|UInt8\[|Bool\[|Shaped\[|Num\[)")
 # A shape such as [B, H, W, 3], [..., C] or [512], a scalar, or another docstring that has it.

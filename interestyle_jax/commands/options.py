@@ -14,10 +14,12 @@ _HOME = re.compile(r"((?:--[\w.-]+=)?(?:[\w-]+=)?)(~.*)", re.DOTALL)
 class Parser(argparse.ArgumentParser):
     """A parser without abbreviations, in whose arguments "~" is the home folder."""
 
-    def __init__(self, *args, allow_abbrev: bool = False, **options):
-        super().__init__(*args, allow_abbrev=allow_abbrev, **options)
+    def __init__(self, *, allow_abbrev: bool = False, **options):
+        super().__init__(allow_abbrev=allow_abbrev, **options)
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, which all its ways to parse go through."""
         return super().parse_known_args(
             expand_home(sys.argv[1:] if args is None else args), namespace

@@ -70,8 +70,8 @@ class StyleHeads(nn.Module):
         return x + bias.reshape(self.num_styles, self.w_dim)
 
 
-class BackboneEncoder(nn.Module):
-    """IR-SE trunk whose last map feeds every style head; ReStyle's and IntereStyle's encoder.
+class StyleEncoder(nn.Module):
+    """What all encoders have: a trunk whose maps feed style heads.
 
     `x [B, S, S, input_channels] -> delta [B, num_styles, w_dim]`, with x the image and the
     previous result side by side, both in [-1, 1] (6 channels), or the image alone (3). With
@@ -88,8 +88,6 @@ class BackboneEncoder(nn.Module):
       w_dim: width of one latent row.
       dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
       remat: compute the insides of the trunk's blocks again in the backward pass.
-
-    Source: ReStyle `BackboneEncoder`.
     """
 
     num_styles: int = 18
@@ -102,25 +100,42 @@ class BackboneEncoder(nn.Module):
     dtype: jnp.dtype | None = None
     remat: bool = False
 
-    @nn.compact
-    def __call__(
-        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
-    ) -> Float[jax.Array, "B L D"]:
-        """See the class.
+    def make_trunk(self) -> nn.Module:
+        """The network below the heads: [B, H, W, C] -> one map a stage."""
+        return IRTrunk(self.units, self.widths, remat=self.remat, name="trunk")
+
+    def check_input(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W C"]:
+        """x [B, H, W, C] in the encoder's type of arithmetic.
 
         Raises:
           ValueError: x has other channels or another size than the encoder was built for.
         """
-        x = encoder_input(self, x)
-        features = self.make_trunk()(x, train=train)[-1]
-        depth = math.ceil(math.log2(self.input_size / 2 ** len(self.units)))
-        return StyleHeads(self.num_styles, depth, self.head_width, self.w_dim, name="heads")(
-            features
-        )
+        size, channels = self.input_size, self.input_channels
+        if x.ndim != 4 or x.shape[-1] != channels or max(x.shape[1:3]) != size:
+            raise ValueError(
+                f"encoder input: expected [B, {size}, {size}, {channels}], got {x.shape}"
+            )
+        return x if self.dtype is None else x.astype(self.dtype)
 
-    def make_trunk(self) -> nn.Module:
-        """The network below the heads: [B, H, W, C] -> one map a stage."""
-        return IRTrunk(self.units, self.widths, remat=self.remat, name="trunk")
+    def heads(self, count: int, *, scale: int = 0, name: str) -> StyleHeads:
+        """`count` heads on the trunk's last map, or on a map `scale` times doubled."""
+        depth = math.ceil(math.log2(self.input_size / 2 ** len(self.units))) + scale
+        return StyleHeads(count, depth, self.head_width, self.w_dim, name=name)
+
+
+class BackboneEncoder(StyleEncoder):
+    """IR-SE trunk whose last map feeds every style head; ReStyle's and IntereStyle's encoder.
+
+    Source: ReStyle `BackboneEncoder`.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[jax.Array, "B H W C"], *, train: bool = False
+    ) -> Float[jax.Array, "B L D"]:
+        """See `StyleEncoder`; raises ValueError as `check_input`."""
+        features = self.make_trunk()(self.check_input(x), train=train)[-1]
+        return self.heads(self.num_styles, name="heads")(features)
 
 
 class ResNetBackboneEncoder(BackboneEncoder):
@@ -132,22 +147,8 @@ class ResNetBackboneEncoder(BackboneEncoder):
     units: Sequence[int] = (3, 4, 6, 3)
 
     def make_trunk(self) -> nn.Module:
-        """See `BackboneEncoder`."""
+        """See `StyleEncoder`."""
         return ResNetTrunk(self.units, self.widths, remat=self.remat, name="trunk")
-
-
-def encoder_input(
-    encoder: nn.Module, x: Float[jax.Array, "B H W C"]
-) -> Float[jax.Array, "B H W C"]:
-    """x [B, H, W, C] in the encoder's type of arithmetic.
-
-    Raises:
-      ValueError: x has other channels or another size than the encoder was built for.
-    """
-    size, channels = encoder.input_size, encoder.input_channels
-    if x.ndim != 4 or x.shape[-1] != channels or max(x.shape[1:3]) != size:
-        raise ValueError(f"encoder input: expected [B, {size}, {size}, {channels}], got {x.shape}")
-    return x if encoder.dtype is None else x.astype(encoder.dtype)
 
 
 def _conv_per_head(x: jax.Array, kernel: jax.Array) -> jax.Array:

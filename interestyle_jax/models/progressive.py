@@ -3,7 +3,6 @@
 Source: e4e `psp_encoders.py` `Encoder4Editing`; ReStyle `restyle_e4e_encoders.py`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -39,8 +38,8 @@ def progressive_rows(heads: Float[jax.Array, "B L D"], stage: Stage) -> Float[ja
     return heads[:, :1] + jnp.where(active, heads, 0)
 
 
-class ProgressiveBackboneEncoder(BackboneEncoder):
-    """`BackboneEncoder` with progressive rows; ReStyle's encoder over e4e, same inputs and fields.
+class ProgressiveRows(nn.Module):
+    """Over an encoder, by inheritance: its heads as progressive rows; same inputs and fields.
 
     `stage` as in `progressive_rows`; it is not part of a checkpoint.
     """
@@ -49,32 +48,20 @@ class ProgressiveBackboneEncoder(BackboneEncoder):
     def __call__(
         self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
     ) -> Float[jax.Array, "B L D"]:
-        """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
+        """See `StyleEncoder`; raises ValueError as `check_input` and `progressive_rows`."""
         return progressive_rows(super().__call__(x, train=train), stage)
 
 
-class ResNetProgressiveBackboneEncoder(ResNetBackboneEncoder):
-    """`ResNetBackboneEncoder` with progressive rows; same inputs and fields."""
-
-    units: Sequence[int] = (3, 4, 6, 3)
-
-    @nn.compact
-    def __call__(
-        self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
-    ) -> Float[jax.Array, "B L D"]:
-        """See the class; raises ValueError as `BackboneEncoder` and `progressive_rows`."""
-        return progressive_rows(super().__call__(x, train=train), stage)
+class ProgressiveBackboneEncoder(ProgressiveRows, BackboneEncoder):
+    """ReStyle's encoder over e4e."""
 
 
-class Encoder4Editing(GradualStyleEncoder):
-    """`GradualStyleEncoder` with progressive rows; e4e's encoder, same inputs and fields."""
+class ResNetProgressiveBackboneEncoder(ProgressiveRows, ResNetBackboneEncoder):
+    """ReStyle's encoder over e4e for everything but faces."""
 
-    @nn.compact
-    def __call__(
-        self, x: Float[jax.Array, "B H W C"], *, train: bool = False, stage: Stage = None
-    ) -> Float[jax.Array, "B L D"]:
-        """See the class; raises ValueError as `GradualStyleEncoder` and `progressive_rows`."""
-        return progressive_rows(super().__call__(x, train=train), stage)
+
+class Encoder4Editing(ProgressiveRows, GradualStyleEncoder):
+    """e4e's encoder."""
 
 
 PROGRESSIVE = (ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder, Encoder4Editing)

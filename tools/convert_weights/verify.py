@@ -12,11 +12,7 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
-from interestyle_jax.models.progressive import (
-    Encoder4Editing,
-    ProgressiveBackboneEncoder,
-    ResNetProgressiveBackboneEncoder,
-)
+from interestyle_jax.models.progressive import PROGRESSIVE
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.weights import Weights, load_weights
 
@@ -27,7 +23,6 @@ from .report import summary
 from .source_file import SourceFile
 from .torch_file import import_torch
 
-PROGRESSIVE = (Encoder4Editing, ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder)
 # Of the largest value; rounding alone stays below a hundredth of it.
 LARGEST_DIFFERENCE = 1e-3
 

@@ -20,6 +20,7 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.progressive import (
+    PROGRESSIVE,
     Encoder4Editing,
     ProgressiveBackboneEncoder,
     ResNetProgressiveBackboneEncoder,
@@ -62,7 +63,6 @@ LATENT_DISCRIMINATOR = "discriminator_state_dict/"
 LEFT_OUT = re.compile(
     r"(optimizer|discriminator_optimizer_state_dict)(/.*)?|global_step|best_val_loss"
 )
-PROGRESSIVE = (Encoder4Editing, ProgressiveBackboneEncoder, ResNetProgressiveBackboneEncoder)
 KNOWN = ("state_dict", "opts", "latent_avg", "discriminator_state_dict")
 
 
