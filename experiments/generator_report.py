@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from experiments.nearest import Nearest, nearest_images
 from experiments.training_curve import plot_training_curve, read_metrics
 from interestyle_jax.commands.options import Parser, add_out_option
 from interestyle_jax.data.fingerprint import fingerprint
+from interestyle_jax.data.images import save_image
 from interestyle_jax.data.pipeline import evaluation_batches
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
@@ -120,11 +121,11 @@ def generator_report(
         "last_logged": None if lines is None else _latest(lines),
     }
     with output_folder(Path(out)) as folder:
-        _save(samples_grid(samples, held_out), folder / "samples.png")
+        save_image(folder / "samples.png", samples_grid(samples, held_out))
         if num_nearest:
             of_samples = nearest_images(samples[:num_nearest], train)
             of_held_out = nearest_images(held_out[:num_nearest], train)
-            _save(nearest_grid(samples, of_samples), folder / "nearest.png")
+            save_image(folder / "nearest.png", nearest_grid(samples, of_samples))
             report["nearest_training_image"] = {
                 "queries": len(of_samples.distance),
                 "training_images": sum(map(len, train)),
@@ -172,7 +173,7 @@ def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
             chunk = images[start : start + batch_size]
             missing = batch_size - len(chunk)
             padded = np.pad(chunk, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
-            scaled = padded.astype(np.float32) / 127.5 - 1
+            scaled = to_float(padded)
             features.append(np.asarray(compute(scaled))[: len(chunk)])
         return np.concatenate(features)
 
@@ -221,7 +222,7 @@ def samples_grid(
     for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
         rows.append(samples[k * columns : (k + 1) * columns])
     labels = ["held-out images"] + ["samples"] + [""] * (len(rows) - 2)
-    return grids.draw_grid([_floats(row) for row in rows], [""] * columns, row_labels=labels)
+    return grids.draw_grid([to_float(row) for row in rows], [""] * columns, row_labels=labels)
 
 
 def nearest_grid(
@@ -229,7 +230,7 @@ def nearest_grid(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The samples most like a training image, each above that image; uint8 [H, W, 3]."""
     order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
-    rows = [_floats(samples[order]), _floats(nearest.image[order])]
+    rows = [to_float(samples[order]), to_float(nearest.image[order])]
     labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
     return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training image"])
 
@@ -300,14 +301,6 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
 
 def _count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def _floats(images: np.ndarray) -> list[np.ndarray]:
-    return list(images.astype(np.float32) / 127.5 - 1)
-
-
-def _save(grid: np.ndarray, path: Path) -> None:
-    Image.fromarray(grid).save(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

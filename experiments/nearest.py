@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import UInt8
 
+from interestyle_jax.data.pixels import to_float
+
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
@@ -58,5 +60,4 @@ def nearest_images(
 
 def _rows(images: np.ndarray) -> np.ndarray:
     """uint8 [n, H, W, 3] -> float32 [n, H * W * 3] in [-1, 1]."""
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    return flat / 127.5 - 1
+    return to_float(images.reshape(len(images), -1))

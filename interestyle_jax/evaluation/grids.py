@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from interestyle_jax.data import pixels
 from interestyle_jax.errors import InputError
 from interestyle_jax.one_line import one_line
 
@@ -19,7 +20,7 @@ FULL_RED = 0.5
 
 
 def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """[..., 3] floats in [-1, 1] -> uint8, clipped and rounded to nearest.
+    """As `pixels.to_uint8`: [..., 3] floats in [-1, 1] -> uint8; refuses damage.
 
     Raises:
       InputError: values that are not finite, which damaged weights give.
@@ -28,8 +29,7 @@ def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         raise InputError(
             "images: some values are not finite; are the weights that drew them whole?"
         )
-    scaled = np.clip(np.asarray(image, np.float32) * 127.5 + 127.5, 0, 255)
-    return np.rint(scaled).astype(np.uint8)
+    return pixels.to_uint8(np.asarray(image, np.float32))
 
 
 def mask_image(mask: Float[np.ndarray, "H W 1"]) -> Float[np.ndarray, "H W 3"]:
@@ -104,9 +104,9 @@ def _cell_size(size: int) -> int:
     return size * -(-SMALLEST_CELL // size)
 
 
-def _fit(pixels: np.ndarray, cell: int) -> Image.Image:
+def _fit(shown: np.ndarray, cell: int) -> Image.Image:
     """The image in a white square of `cell` pixels, centred, its shape kept."""
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(shown)
     scale = cell / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     size = (width, height)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.photos.five_point_alignment import align_face
 from interestyle_jax.photos.mtcnn_detector import Face
 
@@ -28,7 +29,7 @@ def aligned_face(
     faces = detect(image)
     if not faces:
         return None
-    return align_face(image, faces[0].landmarks).astype(np.float32) / 127.5 - 1
+    return to_float(align_face(image, faces[0].landmarks))
 
 
 def id_similarity(

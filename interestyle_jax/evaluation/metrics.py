@@ -1,17 +1,10 @@
 """What is measured of an inversion, per image: pure functions for use inside `jit`."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-Distance = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def l2(a: Float[jax.Array, "B H W 3"], b: Float[jax.Array, "B H W 3"]) -> Float[jax.Array, " B"]:
-    """Mean squared difference over all pixels and channels; [B, H, W, 3] twice -> [B]."""
-    return jnp.mean(jnp.square(a - b), axis=(1, 2, 3))
+from interestyle_jax.inversion.distance import Distance, l2
 
 
 def region_distances(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from interestyle_jax.data.images import resize_image
+from interestyle_jax.data.pixels import to_float
 
 Shape = tuple[int, int]
 
@@ -35,7 +36,7 @@ def encoder_input(image: UInt8[np.ndarray, "H W 3"], shape: Shape) -> Float[np.n
 
     On the host, where images of many sizes need no compilation each.
     """
-    return resize_image(image, shape).astype(np.float32) / 127.5 - 1
+    return to_float(resize_image(image, shape))
 
 
 def crop_to_shape(

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from interestyle_jax.data.images import encode_png, read_image, save_image
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
@@ -174,6 +175,6 @@ def _sheet(cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     white = np.full((1, 1, 3), 255, np.uint8)
     flat = [image for pair in cells for image in pair]
     flat += [white] * (-len(flat) % (2 * columns))
-    flat = [image.astype(np.float32) / 127.5 - 1 for image in flat]
+    flat = [to_float(image) for image in flat]
     rows = [flat[i : i + 2 * columns] for i in range(0, len(flat), 2 * columns)]
     return grids.draw_grid(rows, ["photograph", "aligned"] * columns)

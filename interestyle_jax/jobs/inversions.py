@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interestyle_jax.data.images import encode_png, read_image, save_image
+from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.inversion.inverter import Model, load
@@ -243,7 +244,7 @@ class InversionJob(ImageJob):
                 continue
             drawn = self._model.synthesize(jax.device_put(finished.latents[name]))
             images = list(jax.device_get(crop_to_shape(drawn, shape)))
-            images[-1] = read_image(out / f"{name}.png").astype(np.float32) / 127.5 - 1
+            images[-1] = to_float(read_image(out / f"{name}.png"))
             small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
             rows.append((name, [image, *images, grids.error_image(image, small)]))
         return rows
@@ -252,9 +253,8 @@ class InversionJob(ImageJob):
 @jax.jit
 def _to_save(w_plus: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
     """w_plus [N, B, L, D], images [1, B, R, R, 3] -> what is saved, rows first: 8-bit images."""
-    scaled = jnp.clip(images[-1] * 127.5 + 127.5, 0, 255)
     finite = jnp.isfinite(images[-1]).all((1, 2, 3)) & jnp.isfinite(w_plus).all((0, 2, 3))
-    image = jnp.rint(scaled).astype(jnp.uint8)
+    image = to_uint8(images[-1])
     return {"w_plus": w_plus.swapaxes(0, 1), "image": image, "is_finite": finite}
 
 

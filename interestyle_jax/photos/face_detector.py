@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.litert import LiteRTModel
 from interestyle_jax.photos.quads import points_turned_back
 
@@ -101,7 +102,7 @@ class FaceDetector:
             # Beyond the image PIL's crop is black, as MediaPipe's border is.
             cut = pil.crop((left, top, left + side, top + side))
             small = cut.resize((SIZE, SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-            x = np.asarray(small, np.float32) / 127.5 - 1
+            x = to_float(np.asarray(small))
             for turn in turns:
                 turned = np.ascontiguousarray(np.rot90(x, turn))
                 raw, logits = (out[0].astype(np.float64) for out in self._model(turned[None]))

@@ -14,24 +14,17 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.distance import Distance, l2
 from interestyle_jax.models.embedders import FaceEmbedder
 
 TERMS = ("l2", "lpips", "id")
 
-Distance = Callable[[jax.Array, jax.Array], jax.Array]
 Embed = Callable[[jax.Array], jax.Array]
 
 # Where the official identity loss looks in an image of ID_SIZE pixels: rows, then columns.
 ID_SIZE = 256
 ID_ROWS = (35, 223)
 ID_COLUMNS = (32, 220)
-
-
-def l2(
-    image: Float[jax.Array, "B H W C"], y_hat: Float[jax.Array, "B H W C"]
-) -> Float[jax.Array, " B"]:
-    """Mean squared difference over all pixels and channels: [B, H, W, 3] twice -> [B]."""
-    return jnp.mean(jnp.square(image - y_hat), axis=(1, 2, 3))
 
 
 def w_norm(

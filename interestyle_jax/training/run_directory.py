@@ -13,6 +13,7 @@ from jaxtyping import Float
 from tensorboardX import SummaryWriter
 
 from interestyle_jax.data.images import save_image
+from interestyle_jax.data.pixels import to_uint8
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.json_file import parse_json, read_json, write_json
 from interestyle_jax.library_versions import library_versions
@@ -120,7 +121,7 @@ class RunDirectory:
             return
         rows, columns, height, width, _ = grid.shape
         sheet = grid.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-        sheet = np.clip(np.rint((sheet + 1) * 127.5), 0, 255).astype(np.uint8)
+        sheet = to_uint8(sheet)
         folder = self.path / "images"
         folder.mkdir(exist_ok=True)
         save_image(folder / f"step_{step:08d}.png", sheet)

@@ -1,0 +1,19 @@
+"""8-bit pixels of files, and the floats in [-1, 1] that networks take."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+def to_float(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """uint8 [...] -> float32 [...] in [-1, 1]."""
+    return pixels.astype(np.float32) / 127.5 - 1
+
+
+def to_uint8(
+    images: Float[jax.Array | np.ndarray, "*shape"],
+) -> UInt8[jax.Array | np.ndarray, "*shape"]:
+    """Floats [...] in [-1, 1] -> uint8 [...], clipped and rounded to nearest, where they lie."""
+    numpy = jnp if isinstance(images, jax.Array) else np
+    return numpy.rint(numpy.clip(images * 127.5 + 127.5, 0, 255)).astype(np.uint8)
