@@ -4,7 +4,7 @@
 
 Trains every row of `configs/ablation_avatars.py` with every seed (`interestyle train`), measures
 the rows of a seed together on the test split (`interestyle evaluate`), and writes `table.md`,
-`ablation.json` and `images.png` to --out, anew after every seed. What an earlier call finished is
+`ablation.json` and `images.png` to --out, after every seed. What an earlier call finished is
 not done again; an interrupted training resumes from its last checkpoint.
 """
 

@@ -41,7 +41,7 @@ def measure(
     Returns:
       {"images", "side", "encoding", "bytes" (a record, mean), "core" (images a second of
       processor time, one thread), "pipeline": {workers: (images a second, images a second of
-      processor time, all processes together, or None where the system does not tell it)}}. The
+      processor time, all processes together, or None where the system does not count it)}}. The
       pipeline's first batches, while processes start, do not count; nothing is kept decoded.
 
     Raises:

@@ -27,7 +27,7 @@ def status_of(error: BaseException) -> int | None:
     return 2 if isinstance(error, InputError | OSError) else None
 
 
-def tell(error: BaseException, *, program: str, prefix: str = "") -> None:
+def report_error(error: BaseException, *, program: str, prefix: str = "") -> None:
     """Prints "`program`: error: `prefix` reason" on stderr, below the traceback if asked for."""
     if _debugging():
         traceback.print_exception(error)
@@ -54,7 +54,7 @@ def run_command(work: Callable[[], int | None], *, program: str) -> int:
         failed = status_of(error)
         if failed is None:
             raise
-        tell(error, program=program)
+        report_error(error, program=program)
         return failed
 
 
@@ -80,7 +80,7 @@ def _status(work: Callable[[], int | None]) -> int:
 
 
 def _flush_stdout() -> None:
-    """Here, because Python's own flush at the end tells a full disk in lines of its own."""
+    """Here, because Python's own flush at the end reports a full disk in lines of its own."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -16,7 +16,7 @@ def without_library_messages() -> Iterator[None]:
     """Orbax's and TFDS's log is silent within the block.
 
     They log what they then raise. TensorStore ends reads of a damaged file after Orbax closed their
-    event loop, with a traceback for each, and asyncio tells of those nobody waited for, sooner or
+    event loop, with a traceback for each, and asyncio reports those nobody waited for, sooner or
     later: these are dropped from now on.
     """
     _drop_closed_loops()

@@ -1,7 +1,7 @@
 """Hidden files and folders of work that is not finished, and what a killed process left of its own.
 
-Each holds the system's lock while its process lives, so that the next one tells a leftover from the
-work of another. Where a file system has no such locks, nothing is removed.
+Each holds the system's lock while its process lives, so that the next one can tell a leftover from
+the work of another. Where a file system has no such locks, nothing is removed.
 """
 
 import contextlib

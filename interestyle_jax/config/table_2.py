@@ -22,7 +22,7 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
       after iteration N (`gradient` "last", section 3.5). The paper's text for this row names only
       the loss; since its training has no other form, this row carries both changes.
     - "ind": L_InD (Eq. 1) with the config's weight.
-    - "unf": the filter (Eq. 2) with the config's radii; the config as it came.
+    - "unf": the filter (Eq. 2) with the config's radii; the config unchanged.
 
     Args:
       config: a whole `interestyle` config (`config.presets.encoder_config`).

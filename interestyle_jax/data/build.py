@@ -14,8 +14,8 @@ class Source:
     Attributes:
       name: TFDS name.
       features: TFDS features of an example, by field.
-      splits: {split: [(item, identity), ...]}: `make` gets the items; identities (JSON) tell
-        whether a finished shard holds the same.
+      splits: {split: [(item, identity), ...]}: `make` gets the items; by identities (JSON)
+        a finished shard is compared with the plan.
       make: item -> example, or `Skipped`; runs in the worker processes.
       options: what else decides the content (JSON); goes into the manifest and `metadata.json`.
       size: side of the images in pixels.

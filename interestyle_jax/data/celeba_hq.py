@@ -57,7 +57,7 @@ def find_mapping(images: Path) -> Path | None:
 
 
 def image_number(path: Path) -> int:
-    """The index in CelebA-HQ that an image's name tells: 123.jpg, 00123.png, imgHQ00123.png.
+    """The index in CelebA-HQ that an image's name holds: 123.jpg, 00123.png, imgHQ00123.png.
 
     Raises InputError for another name.
     """

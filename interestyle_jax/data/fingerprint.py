@@ -13,7 +13,7 @@ from interestyle_jax.errors import InputError
 # Larger files are not read whole: this many blocks of this many bytes, evenly spread.
 _WHOLE_BYTES = 64 * 2**20
 _BLOCKS, _BLOCK_BYTES = 256, 64 * 2**10
-# Of a larger data set with a manifest, that many blocks a shard: its checksums tell the rest.
+# Of a larger data set with a manifest, that many blocks a shard: its checksums cover the rest.
 _MANIFEST_BYTES, _MANIFEST_BLOCKS = 2**30, 2
 
 

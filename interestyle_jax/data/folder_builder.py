@@ -248,7 +248,7 @@ def _rows(
 
 
 def _identity(row: dict[str, Any]) -> list:
-    """What tells that a finished example is still of these files."""
+    """What identifies the files that an example was made of."""
     files = []
     for field, path in row["files"].items():
         stat = path.stat()

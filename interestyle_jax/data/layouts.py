@@ -61,7 +61,7 @@ def find_images(
       layout: "folder" (images in one directory, or in those below it), "ffhq"
         (`images1024x1024/00000/00000.png`, or all in one directory), "celebahq"
         (`CelebA-HQ-img/0.jpg` beside the list that maps to CelebA), "afhq" (`train/wild`, and
-        `val/wild` or `test/wild`), or "auto", which tells them by these directories.
+        `val/wild` or `test/wild`), or "auto", which recognises them by these directories.
       dealing: one of DEALINGS. None: FFHQ's images all to train (StyleGAN, pSp and those after
         it train on all 70,000), CelebA-HQ and AFHQ as their authors say, a folder's dealt.
         "official" for FFHQ is the first 60,000 and the remaining 10,000.
@@ -148,7 +148,7 @@ def held_out_images(
 
 
 def detect_layout(images: Path) -> str:
-    """One of LAYOUTS, told by the directories that are there."""
+    """One of LAYOUTS, recognised by the directories that are there."""
     if not images.is_dir():
         return "folder"
     if (images / "images1024x1024").is_dir() or images.name == "images1024x1024":

@@ -83,7 +83,7 @@ def run_tasks(
 def end_unguarded_worker() -> None:
     """Ends this process where it is a worker that only imports its parent's script so far.
 
-    Without a main guard the script's work would begin anew in every worker. The parent says so.
+    Without a main guard the script's work would start again in every worker. The parent says so.
     """
     # What multiprocessing itself looks at, to end with a traceback for each worker.
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -93,7 +93,7 @@ def end_unguarded_worker() -> None:
 def _start_worker(counter, stop, started) -> None:
     started.value = 1
     _shared.update(counter=counter, stop=stop)
-    # Ctrl-C reaches every process of the terminal; the starting one tells its workers.
+    # Ctrl-C reaches every process of the terminal; the starting one stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,7 +1,7 @@
 """Fréchet distance between the LPIPS features of two sets of images.
 
 This is **not FID**: FID fits Gaussians to 2,048 pooled features of Inception-v3. Here the features
-are those of the LPIPS trunk (AlexNet unless told otherwise), averaged over space, so figures
+are those of the LPIPS trunk (AlexNet by default), averaged over space, so figures
 compare with each other only, and only at one image size and number of images. Like FID the
 figure is biased upwards for few images: read it beside that of two halves of real images.
 """

@@ -68,7 +68,7 @@ class ImageFiles:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells that two paths are one file; None where there is none."""
+    """Device and inode, by which two paths are the same file; None where there is no file."""
     try:
         state = path.stat()
     except OSError:

@@ -256,7 +256,7 @@ class _Run:
 
 
 class _Records:
-    """Lines of images, read anew at every pass."""
+    """Lines of images, read again at every pass."""
 
     def __init__(self, run: _Run, indices: Sequence[int]):
         self._run, self._indices = run, indices

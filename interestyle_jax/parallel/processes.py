@@ -161,7 +161,7 @@ def connected(address: Address | None, *, timeout: float = CONNECT_SECONDS) -> I
         elif status is None and isinstance(error, Exception):
             traceback.print_exception(error)
         which = f"process {jax.process_index()} of {jax.process_count()}: "
-        exit_status.tell(error, program="interestyle", prefix=which)
+        exit_status.report_error(error, program="interestyle", prefix=which)
         if jax.process_index() == 0:
             time.sleep(_LAST_WORDS_SECONDS)
         os._exit(status or 1)

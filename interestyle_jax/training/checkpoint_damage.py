@@ -12,7 +12,7 @@ from interestyle_jax.json_file import parse_json, write_json
 DIGESTS = "digests.json"
 # Written again when the step gets its name, or read by nobody.
 _UNBOUND = frozenset({DIGESTS, "_CHECKPOINT_METADATA", "commit_success.txt"})
-# The codes with which TensorStore refuses what it has read. Others tell that it could not read.
+# With these codes TensorStore refuses what it has read; others mean that it could not read.
 _REFUSALS = ("DATA_LOSS", "OUT_OF_RANGE", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT")
 
 

@@ -207,7 +207,7 @@ class Checkpoints:
         return self._manager.reached_preemption(step)
 
     def settle(self) -> None:
-        """Lets a save in the background end, after an error elsewhere, which is the one to tell.
+        """Lets a save in the background end, after an error elsewhere, which is the one to report.
 
         Among several processes it would wait for one that may be gone.
         """

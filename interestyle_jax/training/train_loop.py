@@ -110,7 +110,7 @@ def train(
 
 
 def _end(trainer: Trainer, report: dict[str, Any]) -> None:
-    """Ends a run after an error, which is the one to tell: a full disk refuses the rest too."""
+    """Ends a run after an error, which is the one to report: a full disk refuses the rest too."""
     for act in (lambda: trainer.run.report(report), trainer.close, trainer.checkpoints.settle):
         with contextlib.suppress(Exception):
             act()

@@ -131,7 +131,7 @@ spec:
   failurePolicy:
     maxRestarts: $MAX_RESTARTS
     rules:
-      # Bad input is not tried again; everything else starts all pods anew.
+      # Bad input is not tried again; everything else starts all pods again.
       - action: FailJobSet
         onJobFailureReasons: ["PodFailurePolicy"]
   replicatedJobs:

@@ -1,4 +1,4 @@
-"""Keys of the official encoders' state dicts, and the architecture that their shapes tell.
+"""Keys of the official encoders' state dicts, and the architecture that their shapes imply.
 
 Source: the `psp_encoders.py` of pSp and e4e, the `restyle_psp_encoders.py` and
 `restyle_e4e_encoders.py` of ReStyle.
@@ -51,8 +51,8 @@ def read_encoder(
     """The encoder of this class whose weights these are, from shapes and numbers of layers alone.
 
     Raises:
-      InputError: a key that tells the architecture is missing or has too few axes, or stages cannot
-        be told apart.
+      InputError: a key that the architecture is read from is missing or has too few axes, or
+        stages cannot be distinguished.
     """
     try:
         is_resnet = issubclass(encoder_class, ResNetBackboneEncoder)

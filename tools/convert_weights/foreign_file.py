@@ -1,4 +1,4 @@
-"""Files that are no checkpoint, told by their first bytes: what they are and what to do."""
+"""Files that are no checkpoint, recognised by their first bytes: what they are and what to do."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ STARTS = (
     (b"gguf", f"a GGUF file, {EXPECTED}"),
 )
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
-# As many bytes as tell a file.
+# As many bytes as a file is recognised by.
 LENGTH = 512
 # Bytes that no text holds.
 BINARY = set(range(32)) - set(b"\t\n\r\f\x1b")

@@ -14,7 +14,7 @@ from .torch_file import Device
 
 # Options that only the trainers of progressive encoders have.
 PROGRESSIVE = {"stylegan_size", "progressive_steps", "w_discriminator_lambda"}
-# Our own option: the encoder's architecture, where shapes cannot tell it.
+# Our own option: the encoder's architecture, which shapes do not always show.
 ARCHITECTURE = "encoder_architecture"
 
 

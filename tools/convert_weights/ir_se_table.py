@@ -62,7 +62,7 @@ def read_trunk(
     """`units` and `widths` of the trunk whose keys these are, from the shapes of its blocks.
 
     A stage is a run of blocks of one width. IR-SE stages of one width beside each other, which no
-    official trunk has, cannot be told apart: their shortcuts have no weights.
+    official trunk has, cannot be distinguished: their shortcuts have no weights.
 
     Args:
       arrays: {key: array} without a prefix.

@@ -52,7 +52,7 @@ def read_npy(path: Path) -> Any:
                 header = np.lib.format.read_array_header_2_0
             shape, _, dtype = header(file)
             if not dtype.hasobject:
-                # NumPy would make room for all that a damaged header names.
+                # NumPy would allocate all that a damaged header names.
                 named, there = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
                 if not 0 <= named <= there:
                     raise ValueError(
@@ -91,9 +91,9 @@ def _load(file: BinaryIO, path: Path) -> Any:
 def _check_opcodes(file: BinaryIO) -> None:
     """Raises ValueError where a pickle would take far more memory than it has bytes.
 
-    The C reader makes room for a length or a place in its memo before it looks at what follows.
+    The C reader allocates a length or a place in its memo before it looks at what follows.
     """
-    # A map gives no more than there is, where a file makes room first.
+    # A map gives no more than there is, where a file is allocated first.
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         content.seek(file.tell())
         for opcode, argument, at in pickletools.genops(content):  # type: ignore[arg-type]

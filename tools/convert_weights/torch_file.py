@@ -41,7 +41,7 @@ CUT_OFF = "it is cut off, copy or download it again"
 
 
 class Device(str):
-    """The text of a torch.device ("cuda:0"), told from mere text by its type."""
+    """The text of a torch.device ("cuda:0"), distinguished from plain text by its type."""
 
 
 def import_torch(what: str) -> Any:

@@ -1,4 +1,4 @@
-"""Things in front of the face: six kinds, each drawn anew from a seed.
+"""Things in front of the face: six kinds, each drawn from a seed.
 
 Every kind is SVG in face units: the origin is the middle of the face, 1 is half its height, y
 points down. Letters are strokes of our own, so no font is needed.

@@ -41,7 +41,7 @@ class TransformersNetwork:
           class_name: class of `transformers`.
           model: directory, or name on the Hugging Face hub, which is downloaded and cached.
           model_type: what the model's config has to say it is.
-          default_size: of the input, where the model does not tell.
+          default_size: of the input, where the model does not say.
           revision: branch, tag or commit on the hub.
 
         Raises:

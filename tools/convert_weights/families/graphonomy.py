@@ -124,8 +124,8 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Graphonom
     """The parser whose weights these are, from shapes and the number of blocks alone.
 
     Raises:
-      InputError: a key that tells the architecture is missing or has too few axes, or the graphs
-        are not those of 7 PASCAL and 20 CIHP labels.
+      InputError: a key that the architecture is read from is missing or has too few axes, or
+        the graphs are not those of 7 PASCAL and 20 CIHP labels.
     """
     blocks = [int(m[1]) for m in map(MIDDLE.fullmatch, arrays) if m]
     last = max(blocks, default=0)

@@ -1,10 +1,10 @@
 """Encoder and generator in one file: pSp, e4e, ReStyle over either, and IntereStyle.
 
-All have `state_dict` (encoder.*, decoder.*), `opts` and mostly `latent_avg`. Tensors tell pyramid
-from backbone encoders and 3 from 6 input channels. The rest is in `opts`: `encoder_type` tells
-progressive encoders from the others, which have the same tensors; IntereStyle's options have
+All have `state_dict` (encoder.*, decoder.*), `opts` and mostly `latent_avg`. Tensors show pyramid
+or backbone encoder and 3 or 6 input channels. The rest is in `opts`: `encoder_type` names
+progressive encoders, whose tensors are as those of the others; IntereStyle's options have
 `apply_mask_loss` and a `torch.device`. Where an iterative file has neither, it is called
-`restyle_psp`, whose network is the same. Where nothing tells whether the encoder is progressive,
+`restyle_psp`, whose network is the same. Where nothing shows whether the encoder is progressive,
 several families fit, and `--family` has to say.
 """
 
@@ -188,7 +188,7 @@ class InverterFamily(Family):
         """`state_dict`, `opts`, `latent_avg`, and `discriminator_state_dict` where there is one.
 
         Weights without options, as a run here trains them, get those that the official code needs
-        to build the networks, and the encoder's architecture where the shapes do not tell it. (Such
+        to build the networks, and the encoder's architecture where the shapes do not show it. (Such
         an encoder is none of the official ones, and the official code cannot build it.)
         """
         for part in ("encoder", "generator", "w_avg"):

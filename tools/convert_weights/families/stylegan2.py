@@ -116,7 +116,7 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
     """The generator whose weights these are, from shapes and the number of layers alone.
 
     Raises:
-      InputError: a key that tells the architecture is missing or has too few axes.
+      InputError: a key that the architecture is read from is missing or has too few axes.
     """
     try:
         mapping_depth = sum(1 for k in arrays if re.fullmatch(r"style\.\d+\.weight", k))

@@ -102,7 +102,7 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Generator
     """The generator whose weights these are, from shapes and the number of layers alone.
 
     Raises:
-      InputError: conditional, not of the skip architecture, or a key that tells is missing.
+      InputError: conditional, not of the skip architecture, or a key is missing.
     """
     if "mapping/embed/weight" in arrays:
         raise InputError(
@@ -187,7 +187,7 @@ class StyleGAN2AdaFamily(Family):
         return Conversion(parts, architectures, extra, left_out)
 
     def restore(self, weights: Weights) -> dict[str, Any]:
-        """{"G_ema": state dict}, for `G.load_state_dict`; filters are made anew."""
+        """{"G_ema": state dict}, for `G.load_state_dict`; filters are computed."""
         generator, variables = weights.part("generator")
         entries = generator_entries(generator.resolution, generator.mapping_depth)
         state = restore_map(variables, entries)

@@ -49,7 +49,7 @@ def read_architecture(arrays: Mapping[str, np.ndarray], where: str) -> Discrimin
     """The discriminator whose weights these are, from shapes and the number of layers alone.
 
     Raises:
-      InputError: a key that tells the architecture is missing or has too few axes.
+      InputError: a key that the architecture is read from is missing or has too few axes.
     """
     blocks = sum(1 for k in arrays if re.fullmatch(r"convs\.\d+\.skip\.1\.weight", k))
     resolution = 4 << blocks
