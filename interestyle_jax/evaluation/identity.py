@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from interestyle_jax.data.pixels import to_float
+from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import align_face
-from interestyle_jax.photos.mtcnn_detector import Face
 
 Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]

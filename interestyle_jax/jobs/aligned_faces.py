@@ -15,8 +15,9 @@ from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import make_provider, provider_options
 from interestyle_jax.one_line import one_line
-from interestyle_jax.photos.alignment import align
-from interestyle_jax.photos.landmarks import Face, find_face, make_landmarker
+from interestyle_jax.photos.faces import Face
+from interestyle_jax.photos.ffhq_alignment import align
+from interestyle_jax.photos.landmarks import find_face, make_landmarker
 from interestyle_jax.photos.paste_back import check_edge, paste_back
 
 MOST_TOLD = 10

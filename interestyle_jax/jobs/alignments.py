@@ -18,7 +18,7 @@ from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
 from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
-from interestyle_jax.photos.alignment import LARGEST, SMALLEST
+from interestyle_jax.photos.ffhq_alignment import LARGEST, SMALLEST
 from interestyle_jax.photos.quads import quad_side
 
 # Apart from the faces: their folder may be the input of another command.

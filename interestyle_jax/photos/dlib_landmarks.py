@@ -12,14 +12,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.landmarks import Face, is_one_face
+from interestyle_jax.photos.faces import Face, bounding_box
+from interestyle_jax.photos.landmarks import is_one_face
 from interestyle_jax.photos.quads import points_turned_back
 
 FILE = "shape_predictor_68_face_landmarks.dat"
 # The detector sees at most this many pixels a side, doubled: faces from 40 of them.
 LONGEST_SIDE = 1024
-EYES = (slice(36, 42), slice(42, 48))
-MOUTH_CORNERS = (48, 54)
 
 
 class DlibLandmarker:
@@ -86,7 +85,5 @@ class DlibLandmarker:
                 raise InputError(f"landmarks: dlib's file has {shape.num_parts} points, not 68")
             seen = np.array([[p.x, p.y] for p in shape.parts()], np.float64)
             landmarks = points_turned_back(seen, turn, width - 1, height - 1)
-            eyes = [landmarks[eye].mean(0) for eye in EYES]
-            points = np.stack([*eyes, *landmarks[list(MOUTH_CORNERS)]])
-            faces.append(Face(points, landmarks, float(score)))
+            faces.append(Face(bounding_box(landmarks), float(score), landmarks, turn))
         return faces

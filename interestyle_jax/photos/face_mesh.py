@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 
 from interestyle_jax.litert import LiteRTModel
+from interestyle_jax.photos.faces import bounding_box
 from interestyle_jax.photos.quads import cut_quad, quad_matrix, quad_side, square_quad
 
 SIZE = 192
@@ -43,8 +44,7 @@ class FaceMesh:
           The points [468, 2], positions as in `quads`, and the probability that a face is there.
         """
         points, _ = self._look(image, region(box, eyes))
-        box = np.concatenate([points.min(0), points.max(0)])
-        return self._look(image, region(box, points[list(EYE_CORNERS)]))
+        return self._look(image, region(bounding_box(points), points[list(EYE_CORNERS)]))
 
     def glance(
         self,

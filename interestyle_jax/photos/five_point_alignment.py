@@ -62,7 +62,7 @@ def align_face(
 
     Args:
       image: RGB.
-      landmarks: [5, 2], as `mtcnn_detector.Face` has them.
+      landmarks: [5, 2], as `faces.Face` has them.
       size: side of the result; the reference points scale with it.
 
     Raises:

@@ -1,6 +1,5 @@
-"""The face of a photograph and the four points that align it, from LiteRT or dlib landmarks."""
+"""The faces of a photograph with their landmarks, by LiteRT or dlib, and the one to align."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +8,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.face_detector import LEVELS, Detection, FaceDetector
+from interestyle_jax.photos.blazeface_detector import LEVELS, BlazeFaceDetector
 from interestyle_jax.photos.face_mesh import EYE_CORNERS, FaceMesh
+from interestyle_jax.photos.faces import Face, bounding_box
 
 LANDMARKERS = ("litert", "dlib")
 MIN_PRESENCE = 0.5
@@ -21,29 +21,6 @@ SURE = 0.9999
 SAME_FACE = 0.4
 # Faces of at least this share of the largest one's size compete for being the most central.
 NEARLY_AS_LARGE = 0.8
-# Face Mesh's contours of the eyes and the outer corners of the mouth, the left one in the image
-# first: of its points, these lie nearest to dlib's eye contours (36-47) and corners (48 and 54).
-EYES = (
-    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
-    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
-)
-MOUTH_CORNERS = (61, 291)
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """A face of a photograph; positions as in `quads`.
-
-    Attributes:
-      points: [4, 2], the middle of the eyes and the corners of the mouth, of each pair first the
-        one that is left when the face is upright.
-      landmarks: [468, 2] of Face Mesh or [68, 2] of dlib.
-      score: the landmarker's own measure that this is a face; LiteRT's is a probability.
-    """
-
-    points: np.ndarray
-    landmarks: np.ndarray
-    score: float
 
 
 class Landmarker(Protocol):
@@ -65,7 +42,7 @@ class LiteRTLandmarker:
 
     def __init__(self, *, num_threads: int = 1):
         """Loads the networks; raises InputError where LiteRT is not installed."""
-        self._detector = FaceDetector(num_threads=num_threads)
+        self._detector = BlazeFaceDetector(num_threads=num_threads)
         self._mesh = FaceMesh(num_threads=num_threads)
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
@@ -74,22 +51,22 @@ class LiteRTLandmarker:
         for level in range(len(LEVELS)):
             faces = []
             for found in self._upright(image, self._detector(image, level=level)):
-                landmarks, score = self._mesh(image, found.box, found.keypoints[:2])
+                landmarks, score = self._mesh(image, found.box, found.landmarks[:2])
                 if score >= MIN_PRESENCE:
-                    faces.append((found.turn, Face(alignment_points(landmarks), landmarks, score)))
-            way, surest = max(faces, key=lambda pair: pair[1].score, default=(0, None))
+                    faces.append(Face(bounding_box(landmarks), score, landmarks, found.turn))
+            surest = max(faces, key=lambda face: face.score, default=None)
             if surest is not None and surest.score >= SURE:
-                return [face for turn, face in faces if turn == way or face.score >= SURE]
-            unsure = unsure or [face for turn, face in faces if turn == 0]
+                return [f for f in faces if f.turn == surest.turn or f.score >= SURE]
+            unsure = unsure or [face for face in faces if face.turn == 0]
         return unsure
 
-    def _upright(self, image: np.ndarray, found: Sequence[Detection]) -> list[Detection]:
+    def _upright(self, image: np.ndarray, found: Sequence[Face]) -> list[Face]:
         """Of the finds of one face the one that shows it upright.
 
         Seen in a wrong turn a face is found too, but its presence is less: by a factor of 100 in
         its odds at least, where the detector's scores are apart by 1.4.
         """
-        looks = [self._mesh.glance(image, face.box, face.keypoints[:2]) for face in found]
+        looks = [self._mesh.glance(image, face.box, face.landmarks[:2]) for face in found]
         rest = sorted(range(len(found)), key=lambda i: -looks[i][1])
         upright = []
         while rest:
@@ -114,12 +91,6 @@ def is_one_face(one: Float[np.ndarray, "n 2"], other: Float[np.ndarray, "n 2"]) 
     low, high = (np.stack([f(points, axis=0) for points in (one, other)]) for f in (np.min, np.max))
     common = np.prod(np.maximum(high.min(0) - low.max(0), 0))
     return bool(common >= SAME_FACE * max(np.prod(high - low, axis=1).min(), 1e-12))
-
-
-def alignment_points(landmarks: Float[np.ndarray, "468 2"]) -> Float[np.ndarray, "4 2"]:
-    """Face Mesh's [468, 2] -> [4, 2]: means of the eyes' contours, corners of the mouth."""
-    eyes = [landmarks[list(eye)].mean(0) for eye in EYES]
-    return np.stack([*eyes, *landmarks[list(MOUTH_CORNERS)]])
 
 
 def make_landmarker(

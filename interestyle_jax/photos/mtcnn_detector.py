@@ -4,7 +4,6 @@ Source: the `mtcnn_pytorch` that the official ID metric carries (Zhang et al. 20
 arXiv:1604.02878).
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from jaxtyping import Int, Num, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.photos.faces import Face
 from interestyle_jax.weights import Weights
 
 # The official settings. The first threshold goes with P-Net's softmax over the width.
@@ -26,22 +26,6 @@ STAGE_OVERLAP = 0.7
 # P-Net looks at CELL pixels every STRIDE; R- and O-Net at patches of their own size.
 CELL, STRIDE = 12, 2
 PATCH = {"rnet": 24, "onet": 48}
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """A detected face; coordinates in pixels, x to the right, y down.
-
-    Attributes:
-      box: [4], x1, y1, x2, y2; both corners inside.
-      score: the last network's probability.
-      landmarks: [5, 2], x and y of the eyes, the nose and the corners of the mouth, the left one
-        in the image first.
-    """
-
-    box: np.ndarray
-    score: float
-    landmarks: np.ndarray
 
 
 class FaceDetector:

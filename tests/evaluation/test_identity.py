@@ -3,8 +3,8 @@
 import numpy as np
 
 from interestyle_jax.evaluation.identity import aligned_face, id_similarity
+from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import REFERENCE
-from interestyle_jax.photos.mtcnn_detector import Face
 
 
 def detect(image):

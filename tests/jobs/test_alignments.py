@@ -11,7 +11,7 @@ from interestyle_jax.cli import main
 from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.interest.providers import make_provider
 from interestyle_jax.jobs import aligned_faces, alignments
-from interestyle_jax.photos.alignment import align
+from interestyle_jax.photos.ffhq_alignment import align
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
 from interestyle_jax.photos.paste_back import paste_back
 

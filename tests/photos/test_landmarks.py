@@ -6,11 +6,10 @@ from PIL import Image
 
 from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.alignment import face_quad
+from interestyle_jax.photos.faces import Face, bounding_box
+from interestyle_jax.photos.ffhq_alignment import face_quad
 from interestyle_jax.photos.landmarks import (
-    Face,
     LiteRTLandmarker,
-    alignment_points,
     find_face,
     make_landmarker,
 )
@@ -22,6 +21,9 @@ DLIB = {
     "male_01": [[393.5, 388.8], [532.8, 392.3], [384.0, 527.0], [529.0, 532.0]],
     "male_13": [[470.5, 380.2], [592.8, 379.3], [468.0, 512.0], [597.0, 509.0]],
 }
+
+# The contour of the eye that is left in the image, of Face Mesh's points.
+EYE = [33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,8 @@ def test_points_are_near_dlibs(portrait, landmarker, name):
     face, count = find_face(portrait(name), landmarker, name=name)
     assert count == 1 and face.score > 0.9 and face.landmarks.shape == (468, 2)
     assert distance(face.points, np.array(DLIB[name])) < 0.06
-    np.testing.assert_array_equal(face.points, alignment_points(face.landmarks))
+    np.testing.assert_array_equal(face.points[0], face.landmarks[EYE].mean(0))
+    np.testing.assert_array_equal(face.points[2:], face.landmarks[[61, 291]])
     quad, exact = face_quad(face.points), face_quad(np.array(DLIB[name]))
     side = np.hypot(*(exact[3] - exact[0]))
     assert np.hypot(*(quad - exact).T).max() / side < 0.05
@@ -104,7 +107,7 @@ def test_of_several_faces_the_largest_is_taken(portrait, landmarker):
 def test_of_equal_faces_the_most_central_is_taken():
     def face(x, size):
         points = np.array([[0, 0], [1, 0], [0, 1], [1, 1.0]]) * size + (x, 50)
-        return Face(points, points, 0.9)
+        return Face(bounding_box(points), 0.9, points)
 
     image = np.zeros((100, 200, 3), np.uint8)
     found = [face(5, 20), face(90, 17), face(170, 20), face(100, 5)]

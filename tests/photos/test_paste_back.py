@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.alignment import align
+from interestyle_jax.photos.ffhq_alignment import align
 from interestyle_jax.photos.paste_back import paste_back
 from interestyle_jax.photos.quads import quad_matrix, square_quad
 

@@ -5,10 +5,11 @@ import pytest
 from PIL import Image
 
 from interestyle_jax.data.images import list_images, read_image
-from interestyle_jax.photos.alignment import face_quad
-from interestyle_jax.photos.face_detector import turned_back
+from interestyle_jax.photos.blazeface_detector import turned_back
 from interestyle_jax.photos.face_mesh import EYE_CORNERS
-from interestyle_jax.photos.landmarks import SURE, Face, LiteRTLandmarker, find_face
+from interestyle_jax.photos.faces import Face
+from interestyle_jax.photos.ffhq_alignment import face_quad
+from interestyle_jax.photos.landmarks import SURE, LiteRTLandmarker, find_face
 
 SIZE = 512
 ANGLES = range(0, 360, 15)
@@ -96,7 +97,7 @@ def test_an_unsure_face_counts_only_as_the_photograph_is_turned(landmarker, monk
             self.box, self.turn, self.score = np.array([left, 0, left + 10, 10.0]), turn, score
             # The line of the eyes that is level in this turn.
             across = [(1, 0), (0, 1), (-1, 0), (0, -1)][turn]
-            self.keypoints = np.array([(0, 0), across] + [(0, 0)] * 4)
+            self.landmarks = np.array([(0, 0), across] + [(0, 0)] * 4)
 
     def mesh(image, box, eyes):
         points = np.linspace(box[:2], box[2:], 468)

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.photos.alignment import _gaussian, align, face_quad
+from interestyle_jax.photos.ffhq_alignment import _gaussian, align, face_quad
 
 POINTS = np.array([[40.0, 50.0], [70.0, 46.0], [47.0, 82.0], [70.0, 79.0]])
 

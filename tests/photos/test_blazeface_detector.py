@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from interestyle_jax.photos.face_detector import (
-    FaceDetector,
+from interestyle_jax.photos.blazeface_detector import (
+    BlazeFaceDetector,
     anchors,
     decode,
     overlap,
@@ -65,6 +65,6 @@ def test_squares_cover_the_image_and_overlap_by_half():
 
 
 def test_nothing_is_found_where_nothing_is():
-    detector = FaceDetector()
+    detector = BlazeFaceDetector()
     for image in (np.zeros((300, 200, 3), np.uint8), np.full((1, 1, 3), 200, np.uint8)):
         assert [detector(image, level=level) for level in range(3)] == [[], [], []]

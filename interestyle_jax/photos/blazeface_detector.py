@@ -6,7 +6,6 @@ squares of half and a quarter of the photograph find smaller ones. It knows upri
 the mouth on the forehead of one on its head: every square is seen in four turns.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,6 +15,7 @@ from PIL import Image
 
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.litert import LiteRTModel
+from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.quads import points_turned_back
 
 SIZE = 128
@@ -29,27 +29,9 @@ LEVELS = (1.0, 0.5, 0.25)
 SMALL, FILLED = 0.25, 0.4
 # Quarter turns, counterclockwise, in which the network sees a square.
 TURNS = (0, 1, 2, 3)
-KEYPOINTS = ("right eye", "left eye", "nose tip", "mouth", "right ear", "left ear")
 
 
-@dataclasses.dataclass(frozen=True)
-class Detection:
-    """A face that may be one; positions as in `quads`.
-
-    Attributes:
-      box: [4], x1, y1, x2, y2.
-      score: in (0, 1).
-      keypoints: [6, 2], as in KEYPOINTS; right and left are the person's.
-      turn: the one of TURNS in which it was seen.
-    """
-
-    box: np.ndarray
-    score: float
-    keypoints: np.ndarray
-    turn: int = 0
-
-
-class FaceDetector:
+class BlazeFaceDetector:
     """The short-range network on squares of a photograph."""
 
     def __init__(self, *, num_threads: int = 1):
@@ -57,7 +39,7 @@ class FaceDetector:
         self._model = LiteRTModel("face_detection_short_range", num_threads=num_threads)
         self._anchors = anchors()
 
-    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Detection]:
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"], *, level: int = 0) -> list[Face]:
         """The finds in uint8 [H, W, 3] that are large enough for the level, the likeliest first.
 
         A face is found once in every turn in which the network takes it for one, in the wrong ones
@@ -70,7 +52,7 @@ class FaceDetector:
         height, width = image.shape[:2]
         found = self._look(image, squares(height, width, LEVELS[level]), TURNS)
         side = LEVELS[level] * max(height, width)
-        faces: list[Detection] = []
+        faces: list[Face] = []
         for first in found:
             for face in self._closer(image, first) if _side(first) < SMALL * side else [first]:
                 # Looked at closer, two finds may be one face.
@@ -79,7 +61,7 @@ class FaceDetector:
                     faces.append(face)
         return faces
 
-    def _closer(self, image: np.ndarray, face: Detection) -> list[Detection]:
+    def _closer(self, image: np.ndarray, face: Face) -> list[Face]:
         """The same face in a square that it fills well, the best find of each turn.
 
         The old one where it is lost there.
@@ -94,7 +76,7 @@ class FaceDetector:
 
     def _look(
         self, image: np.ndarray, places: Iterable[tuple[int, int, int]], turns: Sequence[int]
-    ) -> list[Detection]:
+    ) -> list[Face]:
         """Finds in squares (left, top, side), each seen in these turns, the likeliest first."""
         pil = Image.fromarray(image)
         found = {turn: [np.zeros((0, 17))] for turn in turns}
@@ -110,14 +92,14 @@ class FaceDetector:
                 decoded[:, 1:] = decoded[:, 1:] * side + np.tile([left - 0.5, top - 0.5], 8)
                 found[turn].append(decoded)
         faces = [
-            Detection(f[1:5], float(f[0]), f[5:].reshape(6, 2), turn)
+            Face(f[1:5], float(f[0]), f[5:].reshape(6, 2), turn)
             for turn, parts in found.items()
             for f in weighted_suppression(np.concatenate(parts))
         ]
         return sorted(faces, key=lambda face: -face.score)
 
 
-def _side(face: Detection) -> float:
+def _side(face: Face) -> float:
     return float((face.box[2:] - face.box[:2]).max())
 
 
