@@ -222,7 +222,7 @@ def samples_grid(
     for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
         rows.append(samples[k * columns : (k + 1) * columns])
     labels = ["held-out images"] + ["samples"] + [""] * (len(rows) - 2)
-    return grids.draw_grid([to_float(row) for row in rows], [""] * columns, row_labels=labels)
+    return grids.draw_grid([list(to_float(row)) for row in rows], [""] * columns, row_labels=labels)
 
 
 def nearest_grid(
@@ -230,7 +230,7 @@ def nearest_grid(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The samples most like a training image, each above that image; uint8 [H, W, 3]."""
     order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
-    rows = [to_float(samples[order]), to_float(nearest.image[order])]
+    rows = [list(to_float(samples[order])), list(to_float(nearest.image[order]))]
     labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
     return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training image"])
 
