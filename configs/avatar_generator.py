@@ -4,22 +4,22 @@
     interestyle train --config=configs/avatar_generator.py --workdir=runs/avatar_generator \
         --config.data.dir=data/avatars_clean
 
-docs/results/README.md has the command, the time and the figures of the shipped weights.
-`:variational` also learns to decode a posterior of every image (`training.variational_gan_task`),
-with twice the channels at 32 and 64; it is not what the shipped weights come from. `:smoke`, or
-`:variational,smoke`, runs a few tiny steps.
+It learns to draw what the avatars' renderer draws (`training.distillation_task`);
+`:adversarial` is StyleGAN2's own training instead, as for images of which nothing is known.
+docs/results/README.md has the command, the time and the figures of the shipped weights. `:smoke`,
+or `:adversarial,smoke`, runs a few tiny steps.
 """
 
-from interestyle_jax.config.presets import generator_config
+from interestyle_jax.config.presets import distillation_config, generator_config
 from interestyle_jax.config.smoke import choice_and_size
 
-LOSSES = ("adversarial", "variational")
+TRAININGS = ("distilled", "adversarial")
 
 
-def get_config(words: str = "adversarial"):
-    """`words`: "adversarial" (the shipped weights) or "variational", and "smoke", by commas."""
-    losses, size = choice_and_size(words, LOSSES, "adversarial", "configs/avatar_generator.py")
-    config = generator_config()
+def get_config(words: str = "distilled"):
+    """`words`: "distilled" (the shipped weights) or "adversarial", and "smoke", by commas."""
+    training, size = choice_and_size(words, TRAININGS, "distilled", "configs/avatar_generator.py")
+    config = distillation_config() if training == "distilled" else generator_config()
     config.batch_size = 16
     config.num_steps = 12_000
     config.checkpoint_every = 500
@@ -27,22 +27,18 @@ def get_config(words: str = "adversarial"):
     config.validation_samples = 64
     config.licence = "CC BY 4.0 (trained on DiceBear toon-head images, see THIRD_PARTY.md)"
     config.storage_dtype = "float16"
-    config.generator.resolution = 64
-    config.generator.mapping_depth = 4
-    config.generator.channel_base = 1024
-    config.generator.channel_max = 128
-    config.discriminator.channel_base = 1024
-    config.discriminator.channel_max = 128
-    config.gan.r1_gamma = 0.2
-    config.gan.path_length_weight = 0.0
-    config.gan.style_mixing = 0.5
-    config.gan.ema_half_life = 5_000.0
-    config.optimizer.learning_rate = 0.0025
-    if losses == "variational":
-        config.generator.channel_base = 2048
-        config.reconstruction.l1 = 2.0
-        config.reconstruction.lpips = 1.0
-        config.gan.style_mixing = 0.0
+    if training == "adversarial":
+        config.generator.resolution = 64
+        config.generator.mapping_depth = 4
+        config.generator.channel_base = 1024
+        config.generator.channel_max = 128
+        config.discriminator.channel_base = 1024
+        config.discriminator.channel_max = 128
+        config.gan.r1_gamma = 0.2
+        config.gan.path_length_weight = 0.0
+        config.gan.style_mixing = 0.5
+        config.gan.ema_half_life = 5_000.0
+        config.optimizer.learning_rate = 0.0025
     if size == "smoke":
         config.batch_size = 8
         config.num_steps = 2
@@ -50,5 +46,10 @@ def get_config(words: str = "adversarial"):
         config.log_every = 1
         config.validation_samples = 8
         config.generator.resolution = 16
-        config.generator.channel_max = config.discriminator.channel_max = 8
+        config.generator.channel_max = 8
+        if training == "distilled":
+            config.embedding.features = 8
+            config.mapping_batch_size = 8
+        else:
+            config.discriminator.channel_max = 8
     return config

@@ -174,6 +174,8 @@ def default_config(task: str, preset: str) -> ConfigDict:
     Raises:
       ValueError: unknown preset.
     """
+    if task == "distillation":
+        return distillation_config()
     return generator_config() if task == "generator" else encoder_config(preset)
 
 
@@ -193,10 +195,6 @@ def generator_config() -> ConfigDict:
                     "up_form": "separable",
                 },
                 "discriminator": {"channel_base": 32768, "channel_max": 512},
-                "weights": {"lpips": "lpips_alex"},
-                # Weights of what G learns beside D's verdict, in `training.variational_gan_task`;
-                # with l1 and lpips 0 it is a plain GAN.
-                "reconstruction": {"l1": 0.0, "lpips": 0.0, "kl": 3e-4, "adversarial": 0.2},
                 "gan": {
                     "r1_gamma": 10.0,
                     "r1_every": 16,
@@ -210,4 +208,38 @@ def generator_config() -> ConfigDict:
             }
         )
     )
+    return config
+
+
+def distillation_config() -> ConfigDict:
+    """Supervised training of a StyleGAN2 on avatars, from the factors they were drawn with."""
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "distillation",
+                "preset": "stylegan2",
+                # Of the avatars; a data set of another style has other factors.
+                "style": "toon-head",
+                "generator": {
+                    "resolution": 64,
+                    "mapping_depth": 4,
+                    "channel_base": 2048,
+                    "channel_max": 128,
+                    "up_form": "separable",
+                },
+                "embedding": {"features": 512},
+                "weights": {"lpips": "lpips_alex"},
+                "loss": {"l1": 2.0, "lpips": 0.5},
+                # z of a step that the mapping network learns from.
+                "mapping_batch_size": 512,
+                # The embedding's learning rate as a share of the synthesis network's.
+                "embedding_rate": 0.3,
+                # Steps that the moving average looks back.
+                "ema_steps": 1000.0,
+                "optimizer": {"name": "adam", "learning_rate": 0.003, "b1": 0.9, "b2": 0.99},
+            }
+        )
+    )
+    config.data.flip = False
     return config

@@ -28,7 +28,7 @@ def drawn_example(
     if clean_only:
         drawn = avatars.clean_sample(index, **options)
         image = check_image(drawn["clean"], size, 3, f"clean {index}")
-        return {"clean": encode_png(image), "id": index}
+        return {"clean": encode_png(image), "id": index, "factors": drawn["factors"]}
     drawn = avatars.sample(index, **options)
     for name in IMAGE_FIELDS + MASK_FIELDS:
         channels = 3 if name in IMAGE_FIELDS else 1
@@ -39,10 +39,12 @@ def drawn_example(
 def _features(*, size: int, style: str, clean_only: bool) -> dict:
     image = tfds.features.Image(shape=(size, size, 3), encoding_format="png")
     mask = tfds.features.Image(shape=(size, size, 1), encoding_format="png")
-    features: dict = {"clean": image, "id": np.int64}
+    first = avatars.clean_sample(0, size=16, style=style)
+    factors = tfds.features.Tensor(shape=first["factors"].shape, dtype=np.float32)
+    features: dict = {"clean": image, "id": np.int64, "factors": factors}
     if clean_only:
         return features
-    labels = avatars.clean_sample(0, size=16, style=style)["labels"]
+    labels = first["labels"]
     return (
         features
         | dict.fromkeys(MASK_FIELDS, mask)

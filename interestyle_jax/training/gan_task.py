@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import optax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
@@ -126,12 +126,8 @@ class GanTask:
         return self.g.apply(variables, w_plus, noise_key, method="synthesize")
 
     def _real(self, batch: Batch) -> jax.Array:
-        real, size = normalize(batch)["clean"], self.g.resolution
-        if real.shape[1:3] != (size, size):
-            raise InputError(
-                f"config.data.dir: its images are {real.shape[1]} x {real.shape[2]}, "
-                f"config.generator.resolution is {size}"
-            )
+        real = normalize(batch)["clean"]
+        check_size(real, self.g.resolution)
         return real
 
     def _judge(self, params, images):
@@ -292,16 +288,45 @@ class GanTask:
     def export(self, state: GanState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: the EMA generator, with w_avg over 10,000 samples."""
         variables = {"params": state.ema, "noise": state.noise}
-        key = stream(W_AVG_SEED, "mean_latent")
-        z = jax.random.normal(key, (W_AVG_SAMPLES, self.g.z_dim))
-        w_avg = self.g.apply({"params": state.ema}, z, method="map").mean(axis=0)
-        save_weights(
-            directory,
-            {"generator": variables, "w_avg": w_avg},
-            family="stylegan2",
-            architectures={"generator": describe(self.g)},
-            licence=self.config.licence,
-            dtype=self.config.storage_dtype,
-            force=True,
-            extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": W_AVG_SEED}, **extra},
+        export_generator(self.config, self.g, variables, directory, extra=extra)
+
+
+def check_size(real: Float[jax.Array, "B H W 3"], resolution: int) -> None:
+    """Raises InputError where a data set's images are of another size than the generator's."""
+    if real.shape[1:3] != (resolution, resolution):
+        raise InputError(
+            f"config.data.dir: its images are {real.shape[1]} x {real.shape[2]}, "
+            f"config.generator.resolution is {resolution}"
         )
+
+
+def export_generator(
+    config: ml_collections.ConfigDict,
+    generator: Generator,
+    variables: PyTree,
+    directory: Path,
+    *,
+    extra: dict[str, Any],
+) -> None:
+    """Writes a weight directory of a generator, with w_avg over 10,000 samples.
+
+    Args:
+      config: the run's; its licence and storage type.
+      generator: the network.
+      variables: {"params", "noise"}.
+      directory: where; replaced if it is there.
+      extra: facts for the metadata.
+    """
+    key = stream(W_AVG_SEED, "mean_latent")
+    z = jax.random.normal(key, (W_AVG_SAMPLES, generator.z_dim))
+    w_avg = generator.apply({"params": variables["params"]}, z, method="map").mean(axis=0)
+    save_weights(
+        directory,
+        {"generator": variables, "w_avg": w_avg},
+        family="stylegan2",
+        architectures={"generator": describe(generator)},
+        licence=config.licence,
+        dtype=config.storage_dtype,
+        force=True,
+        extra={"w_avg": {"samples": W_AVG_SAMPLES, "seed": W_AVG_SEED}, **extra},
+    )

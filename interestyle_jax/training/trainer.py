@@ -44,14 +44,16 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
 
         return EncoderTask(config)
     if config.task == "generator":
-        if config.reconstruction.l1 or config.reconstruction.lpips:
-            from interestyle_jax.training.variational_gan_task import VariationalGanTask
-
-            return VariationalGanTask(config)
         from interestyle_jax.training.gan_task import GanTask
 
         return GanTask(config)
-    raise InputError(f"config.task: expected 'encoder' or 'generator', got {config.task!r}")
+    if config.task == "distillation":
+        from interestyle_jax.training.distillation_task import DistillationTask
+
+        return DistillationTask(config)
+    raise InputError(
+        f"config.task: expected 'encoder', 'generator' or 'distillation', got {config.task!r}"
+    )
 
 
 class Trainer:

@@ -1,6 +1,7 @@
 """What lies behind the head: a plain colour in the clean image, busy kinds in the other."""
 
 import colorsys
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -11,17 +12,28 @@ from interestyle_jax.data.avatars.raster import document, rasterise
 from interestyle_jax.data.avatars.variation import Draws, hsv_to_rgb, rgb_to_hex
 
 _CELLS = 64
+# Of plain backgrounds; the hue is any.
+SATURATION, VALUE, SLOPE = (0.08, 0.5), (0.55, 0.98), (0.0, 0.14)
 
 
-def plain(draws: Draws, size: int) -> Float[np.ndarray, "S S 3"]:
-    """One soft colour, lighter towards the top: float RGB [size, size, 3] in [0, 1]."""
-    colour = np.array(
-        colorsys.hsv_to_rgb(
-            draws.uniform(0.0, 1.0), draws.uniform(0.08, 0.5), draws.uniform(0.55, 0.98)
-        )
-    )
-    slope = draws.uniform(0.0, 0.14)
-    ramp = 1 + slope * (1 - 2 * (np.arange(size) + 0.5) / size)
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """One soft colour, RGB in [0, 1], lighter by `slope` at the top and darker at the bottom."""
+
+    rgb: tuple[float, float, float]
+    slope: float
+
+
+def draw_plain(draws: Draws) -> Plain:
+    """The background of a clean avatar."""
+    hsv = draws.uniform(0.0, 1.0), draws.uniform(*SATURATION), draws.uniform(*VALUE)
+    return Plain(colorsys.hsv_to_rgb(*hsv), draws.uniform(*SLOPE))
+
+
+def plain(background: Plain, size: int) -> Float[np.ndarray, "S S 3"]:
+    """Float RGB [size, size, 3] in [0, 1]."""
+    ramp = 1 + background.slope * (1 - 2 * (np.arange(size) + 0.5) / size)
+    colour = np.array(background.rgb)
     return np.clip(np.broadcast_to(ramp[:, None, None] * colour, (size, size, 3)), 0.0, 1.0)
 
 

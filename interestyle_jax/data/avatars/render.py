@@ -103,7 +103,7 @@ STYLES = {
     ),
 }
 
-_JITTER = {
+JITTER = {
     "skin": {"hue": 0.012, "saturation": 0.12, "value": 0.10},
     "hair": {"hue": 0.03, "saturation": 0.25, "value": 0.20},
     "facial_hair": {"hue": 0.03, "saturation": 0.25, "value": 0.20},
@@ -111,29 +111,35 @@ _JITTER = {
 }
 
 # Facial features move and stretch a little: factor on the size, shift in parts of the face.
-_FEATURE_STRETCH = {"eyes": 0.08, "mouth": 0.14, "eyebrows": 0.06, "nose": 0.10}
+FEATURE_STRETCH = {"eyes": 0.08, "mouth": 0.14, "eyebrows": 0.06, "nose": 0.10}
 _FEATURE_SHIFT = {"eyes": 0.010, "mouth": 0.012, "eyebrows": 0.012, "nose": 0.008}
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """An avatar ready to be drawn at any size: the SVG tree, its geometry and its labels."""
+    """An avatar ready to be drawn at any size: the SVG tree, its geometry and its labels.
+
+    `features` holds what was done to the parts of FEATURE_STRETCH: width, height and shift as
+    shares, in [-1, 1], of the most that may be.
+    """
 
     facts: StyleFacts
     tree: ElementTree.Element
     geometry: Geometry
     labels: dict[str, str | float]
+    features: dict[str, tuple[float, float, float]]
 
 
 @functools.cache
-def _definition(style: str) -> dict:
+def definition(style: str) -> dict:
+    """DiceBear's own description of a style: its components and colours."""
     text = importlib.resources.files("dicebear_styles").joinpath(f"{style}.json").read_text("utf-8")
     return json.loads(text)
 
 
 @functools.cache
 def _style(style: str) -> Style:
-    return Style(_definition(style))
+    return Style(definition(style))
 
 
 def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
@@ -142,24 +148,24 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
     `name` seeds DiceBear's choice of the discrete parts; `draws` gives the continuous variation.
     """
     facts = STYLES[style]
-    definition = _definition(style)
+    described = definition(style)
     options: dict = {"seed": name}
     for part, probability in facts.probabilities.items():
         options[f"{part}Probability"] = probability
     labels: dict[str, str | float] = {}
     for attribute, colour_name in facts.colours.items():
-        base = draws.choice(definition["colors"][colour_name]["values"])
-        colour = jitter_colour(draws, base, **_JITTER[attribute])
+        base = draws.choice(described["colors"][colour_name]["values"])
+        colour = jitter_colour(draws, base, **JITTER[attribute])
         options[f"{colour_name}Color"] = [colour]
         labels[f"{attribute}_colour"] = colour
     avatar = DiceBearAvatar(_style(style), options).to_json()
-    for part in definition["components"]:
-        labels[_snake(part)] = avatar["options"].get(f"{part}Variant") or "none"
+    for part in described["components"]:
+        labels[snake(part)] = avatar["options"].get(f"{part}Variant") or "none"
     geometry = draw_geometry(draws)
     labels.update(dataclasses.asdict(geometry))
     tree = ElementTree.fromstring(avatar["svg"])
-    _vary_features(draws, tree, definition)
-    return Drawing(facts=facts, tree=tree, geometry=geometry, labels=labels)
+    features = _vary_features(draws, tree, described)
+    return Drawing(facts, tree, geometry, labels, features)
 
 
 def image_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S 4"]:
@@ -189,7 +195,8 @@ def face_box(drawing: Drawing) -> FaceBox:
     )
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """A part's name as labels have it: "rearHair" -> "rear_hair"."""
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
@@ -198,15 +205,17 @@ def _body(tree: ElementTree.Element) -> ElementTree.Element:
     return tree[-1]
 
 
-def _vary_features(draws: Draws, tree: ElementTree.Element, definition: dict) -> None:
-    unit = definition["canvas"]["width"]
+def _vary_features(
+    draws: Draws, tree: ElementTree.Element, described: dict
+) -> dict[str, tuple[float, float, float]]:
+    unit, features = described["canvas"]["width"], {}
     for use in _body(tree).iter(f"{_SVG}use"):
         part = use.get("href")[1:].split("-")[0]
-        if part not in _FEATURE_STRETCH:
+        if part not in FEATURE_STRETCH:
             continue
-        component = definition["components"][part]
+        component = described["components"][part]
         cx, cy = component["width"] / 2, component["height"] / 2
-        stretch, shift = _FEATURE_STRETCH[part], _FEATURE_SHIFT[part] * unit
+        stretch, shift = FEATURE_STRETCH[part], _FEATURE_SHIFT[part] * unit
         sx, sy = draws.uniform(1 - stretch, 1 + stretch), draws.uniform(1 - stretch, 1 + stretch)
         dy = draws.uniform(-shift, shift)
         use.set(
@@ -214,6 +223,8 @@ def _vary_features(draws: Draws, tree: ElementTree.Element, definition: dict) ->
             f"{use.get('transform')} translate({cx:.4f} {cy + dy:.4f}) "
             f"scale({sx:.5f} {sy:.5f}) translate({-cx:.4f} {-cy:.4f})",
         )
+        features[part] = ((sx - 1) / stretch, (sy - 1) / stretch, dy / shift)
+    return features
 
 
 def _framed(drawing: Drawing, tree: ElementTree.Element, size: int) -> str:

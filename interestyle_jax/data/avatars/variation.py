@@ -10,6 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 T = TypeVar("T")
+# Ranges of what varies: degrees, factors, image widths, and factors of brightness.
+TILT, ZOOM, ASPECT, SHIFT = (-12.0, 12.0), (0.93, 1.07), (0.96, 1.04), (-0.025, 0.025)
+LIGHT, BRIGHTNESS, WARMTH = (0.0, 0.16), (0.92, 1.05), (-0.04, 0.04)
 
 
 class Draws:
@@ -99,20 +102,20 @@ class Light:
 def draw_geometry(draws: Draws) -> Geometry:
     """Moderate variation: tilt ±12°, zoom ±7 %, aspect ±4 %, shift ±2.5 % of the image."""
     return Geometry(
-        tilt=draws.bell(-12.0, 12.0),
-        zoom=draws.uniform(0.93, 1.07),
-        aspect=draws.uniform(0.96, 1.04),
-        shift_x=draws.uniform(-0.025, 0.025),
-        shift_y=draws.uniform(-0.025, 0.025),
+        tilt=draws.bell(*TILT),
+        zoom=draws.uniform(*ZOOM),
+        aspect=draws.uniform(*ASPECT),
+        shift_x=draws.uniform(*SHIFT),
+        shift_y=draws.uniform(*SHIFT),
     )
 
 
 def draw_light(draws: Draws) -> Light:
     """A soft light from any side, 0–16 % at the rim, with a slight warm or cold cast."""
-    brightness, warmth = draws.uniform(0.92, 1.05), draws.uniform(-0.04, 0.04)
+    brightness, warmth = draws.uniform(*BRIGHTNESS), draws.uniform(*WARMTH)
     return Light(
         direction=draws.uniform(0.0, 2 * math.pi),
-        strength=draws.uniform(0.0, 0.16),
+        strength=draws.uniform(*LIGHT),
         gain=(brightness * (1 + warmth), brightness, brightness * (1 - warmth)),
     )
 

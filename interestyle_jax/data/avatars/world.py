@@ -3,6 +3,7 @@
 import numpy as np
 
 from interestyle_jax.data.avatars import backgrounds
+from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.data.avatars.obstacles import draw_obstacle
 from interestyle_jax.data.avatars.raster import shrink, supersampling, to_uint8
 from interestyle_jax.data.avatars.render import (
@@ -38,12 +39,13 @@ def sample(
       interest_mask_full, face_mask_full: the same without the obstacle
       labels: attributes of the avatar, strings (parts and '#rrggbb' colours) and floats (position)
       obstacle, background: their kinds; id: the index
+      factors: float32 [F], what decides the clean image (`Factors`)
     A mask pixel is 255 where at least half of its area belongs to the region. The face is the
     head with its features and beard, without neck; glasses belong to it.
 
     Raises InputError when the split, the style or the size is unknown.
     """
-    drawing, clean, rgba = _draw_clean(index, size, split, seed, style)
+    drawing, clean, rgba, factors = _draw_clean(index, size, split, seed, style)
     large = rgba.shape[0]
     key = (seed, SPLITS.index(split), index, _STYLE_KEYS[style])
     parts = parts_of(drawing, large)
@@ -64,24 +66,31 @@ def sample(
         "obstacle": obstacle,
         "background": background,
         "id": index,
+        "factors": factors,
     }
 
 
 def clean_sample(
     index: int, *, size: int = 64, split: str = "train", seed: int = 0, style: str = "toon-head"
 ) -> dict:
-    """Draws only the clean image of `sample`: {'clean': uint8 [size, size, 3], 'labels', 'id'}.
+    """Draws only the clean image of `sample`: {'clean', 'labels', 'id', 'factors'}.
+
+    `clean` is uint8 [size, size, 3], `factors` float32 [F] what decides it (`Factors`).
 
     Raises InputError when the split, the style or the size is unknown.
     """
-    drawing, clean, _ = _draw_clean(index, size, split, seed, style)
-    return {"clean": to_uint8(shrink(clean, size)), "labels": drawing.labels, "id": index}
+    drawing, clean, _, factors = _draw_clean(index, size, split, seed, style)
+    image = to_uint8(shrink(clean, size))
+    return {"clean": image, "labels": drawing.labels, "id": index, "factors": factors}
 
 
 def _draw_clean(
     index: int, size: int, split: str, seed: int, style: str
-) -> tuple[Drawing, np.ndarray, np.ndarray]:
-    """-> drawing, clean float [S, S, 3] and the lit avatar float RGBA [S, S, 4], S supersampled."""
+) -> tuple[Drawing, np.ndarray, np.ndarray, np.ndarray]:
+    """-> drawing, clean float [S, S, 3], the lit avatar float RGBA [S, S, 4], factors [F].
+
+    S is supersampled.
+    """
     if split not in SPLITS:
         raise InputError(f"split: '{split}' is none of {', '.join(SPLITS)}")
     if style not in STYLES:
@@ -94,7 +103,9 @@ def _draw_clean(
     large = size * supersampling(size)
     rgba = image_of(drawing, large) / 255.0
     rgba[..., :3] = apply_light(rgba[..., :3], light)
-    return drawing, _over(rgba, backgrounds.plain(draws, large)), rgba
+    background = backgrounds.draw_plain(draws)
+    factors = factors_of_style(style).of(drawing, light, background)
+    return drawing, _over(rgba, backgrounds.plain(background, large)), rgba, factors
 
 
 def _over(rgba: np.ndarray, behind: np.ndarray) -> np.ndarray:

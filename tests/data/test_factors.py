@@ -1,0 +1,57 @@
+"""Factors: those of drawn avatars, and the same distribution from normal z."""
+
+import jax
+import numpy as np
+import pytest
+
+from interestyle_jax.data.avatars import STYLES, clean_sample
+from interestyle_jax.data.avatars.factors import factors_of_style
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module", params=sorted(STYLES))
+def style(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def drawn(style):
+    return [clean_sample(index, size=16, style=style) for index in range(COUNT)]
+
+
+def test_factors_say_what_the_labels_say(style, drawn):
+    factors = factors_of_style(style)
+    names = factors.names
+    assert len(names) == len(set(names)) == len(drawn[0]["factors"])
+    for example in drawn[:50]:
+        values = dict(zip(names, example["factors"], strict=True))
+        for part, known in factors.parts.items():
+            assert [v for v in known if values[f"{part}={v}"]] == [example["labels"][part]]
+        red = int(example["labels"]["skin_colour"][1:3], 16) / 255
+        assert values["skin.red"] == pytest.approx(4 * (red - 0.5))
+        assert values["tilt"] == pytest.approx(np.sqrt(6) * example["labels"]["tilt"] / 12)
+
+
+def test_z_gives_the_distribution_of_drawn_avatars(style, drawn):
+    factors = factors_of_style(style)
+    z = jax.random.normal(jax.random.key(0), (20_000, factors.z_dim + 3))
+    found = np.asarray(jax.jit(factors.of_z)(z))
+    real = np.stack([example["factors"] for example in drawn])
+    assert found.shape == (20_000, len(factors.names))
+    # A mean of 400 has a standard error of a twentieth of the spread.
+    spread = found.std(0)
+    np.testing.assert_array_less(np.abs(found.mean(0) - real.mean(0)), 0.2 * spread + 1e-6)
+    np.testing.assert_allclose(real.std(0), spread, rtol=0.25)
+    assert np.abs(found).max() < 3.5
+    low, high = found.min(0) - 1e-4, found.max(0) + 1e-4
+    assert ((low <= real) & (real <= high)).mean() > 0.999
+
+
+def test_every_number_of_z_has_a_meaning(style):
+    factors = factors_of_style(style)
+    z = jax.random.normal(jax.random.key(1), (64, factors.z_dim))
+    base = np.asarray(factors.of_z(z))
+    for i in range(factors.z_dim):
+        changed = np.asarray(factors.of_z(z.at[:, i].add(1.5)))
+        assert np.abs(changed - base).max() > 0, i
