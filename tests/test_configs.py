@@ -142,7 +142,7 @@ def test_commands_of_the_docstring_are_those_of_the_command_line(name):
         named = [w.removeprefix("--config=").partition(":")[0] for w in command]
         for path in [w for w in named if w.startswith(("configs/", "launch/"))]:
             assert (CONFIGS.parent / path).is_file(), path
-        trains += any(w.startswith("launch/") or w == "train" for w in command)
+        trains += any(w.startswith(("launch/", "experiments.")) or w == "train" for w in command)
         if command[0] == "interestyle":
             args, rest = build_parser().parse_known_args(command[1:])
             assert args.command in ("convert", "train", "data", "masks", "evaluate")

@@ -292,7 +292,7 @@ class GanTask:
 
 
 def check_size(real: Float[jax.Array, "B H W 3"], resolution: int) -> None:
-    """Raises InputError where a data set's images are of another size than the generator's."""
+    """Raises InputError where images [B, H, W, 3] are of another size than the generator's."""
     if real.shape[1:3] != (resolution, resolution):
         raise InputError(
             f"config.data.dir: its images are {real.shape[1]} x {real.shape[2]}, "

@@ -128,7 +128,7 @@ def test_worker_processes_write_the_same_set(tmp_path, capfd):
         assert main(["data", *arguments]) == 0
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
     builder = tfds.builder_from_directory(str(tmp_path / "b"))
-    assert set(builder.info.features) == {"clean", "id"}
+    assert set(builder.info.features) == {"clean", "factors", "id"}
     assert len(builder.as_data_source("train")) == 20
     assert f"wrote {tmp_path / 'b'}" in capfd.readouterr().out
 
