@@ -19,9 +19,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
-from experiments.nearest import Nearest, nearest_images
+from experiments.generator_figures import (
+    COLUMNS,
+    TRUNCATION_PSI,
+    draw_samples,
+    interpolation_strips,
+    nearest_grid,
+    samples_grid,
+    strips_grid,
+)
+from experiments.nearest import nearest_images
 from experiments.training_curve import plot_training_curve, read_metrics
 from interestyle_jax.commands.options import Parser, add_out_option
 from interestyle_jax.data.fingerprint import fingerprint
@@ -29,21 +38,18 @@ from interestyle_jax.data.images import save_image
 from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.inversion.inverter import load
 from interestyle_jax.json_file import write_json
-from interestyle_jax.models.registry import build
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.weights import load_weights, resolve_weights
 
-COLUMNS, SAMPLE_ROWS = 10, 6
-SHOWN_NEAREST = 8
 NOT_FID = (
-    "Fréchet distance of spatially averaged LPIPS (AlexNet) features of the last compared layer. "
-    "It is not FID (no Inception network), and compares only with figures of the same image size "
-    "and number of images: fewer images give a larger figure, also between real ones."
+    "Fréchet distance of spatially averaged LPIPS features of the last compared layer. A network "
+    "that the training's loss used flatters it. It is not FID (no Inception network), and compares "
+    "only with figures of the same image size and number of images: fewer images give a larger "
+    "figure, also between real ones."
 )
 
 _features = jax.jit(pooled_features, static_argnums=0)
@@ -59,7 +65,7 @@ def generator_report(
     training: str | Path | None = None,
     seed: int = 0,
     batch_size: int = 50,
-    lpips: str | Path = "lpips_alex",
+    lpips: Sequence[str | Path] = ("lpips_alex",),
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measures a generator's samples against the held-out images and writes the results to `out`.
@@ -70,14 +76,16 @@ def generator_report(
     Args:
       weights: name or directory of weights with a generator.
       data: a TFDS data set directory of images of the generator's size.
-      out: folder for `report.json`, `table.md`, `samples.png`, `nearest.png` and `curve.png`.
+      out: folder for `report.json`, `table.md`, `samples.png`, `interpolation.png`, `nearest.png`
+        and `curve.png`.
       num_samples: samples, and held-out images at most; the smaller number counts for both.
       num_nearest: samples, and as many held-out images, that are compared with every training
         image; 0 leaves the comparison out.
       training: directory of the training run, for the curve.
       seed: of z.
       batch_size: images a compiled call.
-      lpips: name or directory of the LPIPS weights.
+      lpips: names or directories of LPIPS weights; the distance is measured in the features of
+        each, under its directory's name.
       command: the command line, for the records.
 
     Returns:
@@ -107,8 +115,15 @@ def generator_report(
         "held_out": held_out,
         "training": np.concatenate(train[: -(-len(held_out) // batch_size)])[: len(held_out)],
     }
-    extract = load_features(lpips)
-    features = {name: extract(x, batch_size) for name, x in images.items()}
+    frechet = {}
+    for path in lpips:
+        extract = load_features(path)
+        features = {name: extract(x, batch_size) for name, x in images.items()}
+        frechet[Path(path).name] = frechet_figures(features)
+    sampling = {"seed": seed, "batch_size": batch_size}
+    truncated = draw_samples(
+        model, min(2 * COLUMNS, len(held_out)), truncation_psi=TRUNCATION_PSI, **sampling
+    )
     report = {
         "command": shlex.join(command),
         "weights": str(model.directory),
@@ -116,12 +131,14 @@ def generator_report(
         "generator_parameters": _count(model.variables["generator"]["params"]),
         "data": {"directory": str(data), "fingerprint": fingerprint(data)},
         "sampling": {"seed": seed, "truncation_psi": 1.0, "noise": "const"},
-        "lpips_feature_frechet": frechet_figures(features) | {"note": NOT_FID},
+        "lpips_feature_frechet": frechet | {"note": NOT_FID},
         "nearest_training_image": None,
         "last_logged": None if lines is None else _latest(lines),
     }
     with output_folder(Path(out)) as folder:
-        save_image(folder / "samples.png", samples_grid(samples, held_out))
+        save_image(folder / "samples.png", samples_grid(samples, held_out, truncated))
+        strips = interpolation_strips(model, **sampling)
+        save_image(folder / "interpolation.png", strips_grid(strips))
         if num_nearest:
             of_samples = nearest_images(samples[:num_nearest], train)
             of_held_out = nearest_images(held_out[:num_nearest], train)
@@ -141,21 +158,6 @@ def generator_report(
         write_json(folder / "report.json", report)
         (folder / "table.md").write_text(markdown(report), encoding="utf-8")
     return report
-
-
-def draw_samples(
-    model: Model, count: int, *, seed: int, batch_size: int
-) -> UInt8[np.ndarray, "n R R 3"]:
-    """uint8 [count, R, R, 3]: samples with truncation_psi 1 and the stored noise."""
-    generator = build(model.metadata["architectures"]["generator"])
-    z = jax.random.normal(jax.random.key(seed), (count, generator.z_dim))
-    z = jnp.pad(z, [(0, -count % batch_size), (0, 0)])
-    drawn = []
-    for chunk in jnp.split(z, len(z) // batch_size):
-        w = model.map(chunk)
-        w_plus = jnp.repeat(w[:, None], generator.num_styles, axis=1)
-        drawn.append(grids.to_uint8(np.asarray(model.synthesize(w_plus))))
-    return np.concatenate(drawn)[:count]
 
 
 def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -213,43 +215,21 @@ def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, 
     }
 
 
-def samples_grid(
-    samples: UInt8[np.ndarray, "n R R 3"], held_out: UInt8[np.ndarray, "m R R 3"]
-) -> UInt8[np.ndarray, "H W 3"]:
-    """A row of held-out images above rows of samples, the first of each; uint8 [H, W, 3]."""
-    columns = min(COLUMNS, len(samples))
-    rows = [held_out[:columns]]
-    for k in range(min(SAMPLE_ROWS, len(samples) // columns)):
-        rows.append(samples[k * columns : (k + 1) * columns])
-    labels = ["held-out images"] + ["samples"] + [""] * (len(rows) - 2)
-    return grids.draw_grid([list(to_float(row)) for row in rows], [""] * columns, row_labels=labels)
-
-
-def nearest_grid(
-    samples: UInt8[np.ndarray, "n R R 3"], nearest: Nearest
-) -> UInt8[np.ndarray, "H W 3"]:
-    """The samples most like a training image, each above that image; uint8 [H, W, 3]."""
-    order = np.argsort(nearest.distance)[:SHOWN_NEAREST]
-    rows = [list(to_float(samples[order])), list(to_float(nearest.image[order]))]
-    labels = [f"L2 {nearest.distance[k]:.3f}" for k in order]
-    return grids.draw_grid(rows, labels, row_labels=["sample", "nearest training image"])
-
-
 def markdown(report: dict[str, Any]) -> str:
     """The report's figures as Markdown."""
-    frechet = report["lpips_feature_frechet"]
-    full, half = frechet["full"], frechet["half"]
+    frechet = dict(report["lpips_feature_frechet"])
+    note = frechet.pop("note")
     lines = [
         f"`{report['command']}`",
         "",
-        "| LPIPS-feature Fréchet distance (not FID) | images | distance |",
-        "|---|---:|---:|",
-        _row("samples, held-out avatars", full, "samples_vs_held_out"),
-        _row("training avatars, held-out avatars", full, "training_vs_held_out"),
-        _row("samples, held-out avatars (mean of two pairs)", half, "samples_vs_held_out"),
-        _row("two halves of the held-out avatars", half, "held_out_halves"),
+        f"| LPIPS-feature Fréchet distance (not FID) | images | {' | '.join(frechet)} |",
+        "|---|---:|" + "---:|" * len(frechet),
+        _row("samples, held-out avatars", frechet, "full", "samples_vs_held_out"),
+        _row("training avatars, held-out avatars", frechet, "full", "training_vs_held_out"),
+        _row("samples, held-out avatars (two pairs)", frechet, "half", "samples_vs_held_out"),
+        _row("two halves of the held-out avatars", frechet, "half", "held_out_halves"),
         "",
-        frechet["note"],
+        note,
         "",
     ]
     nearest = report["nearest_training_image"]
@@ -272,9 +252,11 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _row(label: str, entry: dict[str, Any], name: str) -> str:
-    value = "–" if entry[name] is None else f"{entry[name]:.4g}"
-    return f"| {label} | {entry['images']} + {entry['images']} | {value} |"
+def _row(label: str, frechet: dict[str, Any], size: str, name: str) -> str:
+    entries = [figures[size] for figures in frechet.values()]
+    values = ["–" if entry[name] is None else f"{entry[name]:.4g}" for entry in entries]
+    count = entries[0]["images"]
+    return f"| {label} | {count} + {count} | {' | '.join(values)} |"
 
 
 def _clean(data: str | Path, split: str, batch_size: int, count: int | None) -> Iterator:
@@ -322,6 +304,9 @@ def _run(argv: Sequence[str] | None) -> None:
     parser.add_argument("--training", metavar="RUNDIR", help="the training run, for the curve")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument(
+        "--lpips", action="append", metavar="NAME_OR_DIR", help="features; again for others"
+    )
     args = parser.parse_args(argv)
     generator_report(
         args.weights,
@@ -332,6 +317,7 @@ def _run(argv: Sequence[str] | None) -> None:
         training=args.training,
         seed=args.seed,
         batch_size=args.batch_size,
+        lpips=args.lpips or ("lpips_alex",),
         command=["python", "-m", name, *argv],
     )
     print((args.out / "table.md").read_text(encoding="utf-8"))

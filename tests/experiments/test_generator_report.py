@@ -1,14 +1,15 @@
 """The generator's report on a tiny random generator and a few avatars."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import interestyle_jax as ij
+from experiments.generator_figures import draw_samples
 from experiments.generator_report import (
-    draw_samples,
     frechet_figures,
     generator_report,
     main,
@@ -17,6 +18,7 @@ from experiments.nearest import nearest_images
 from experiments.training_curve import read_metrics
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.evaluation.frechet import feature_frechet_distance
+from interestyle_jax.weights import ASSETS
 
 SIZE, COUNT = 32, 10
 
@@ -41,6 +43,8 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reported(avatars, run, tiny_weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
+    alex_again = tmp_path_factory.mktemp("weights") / "again"
+    shutil.copytree(ASSETS / "lpips_alex", alex_again)
     report = generator_report(
         tiny_weights / "generator",
         avatars,
@@ -49,6 +53,7 @@ def reported(avatars, run, tiny_weights, tmp_path_factory):
         num_nearest=4,
         training=run,
         batch_size=4,
+        lpips=["lpips_alex", alex_again],
         command=["python", "-m", "x"],
     )
     return report, out
@@ -57,22 +62,25 @@ def reported(avatars, run, tiny_weights, tmp_path_factory):
 def test_files_and_sizes(reported):
     report, out = reported
     names = {p.name for p in out.iterdir()}
-    assert names == {"report.json", "table.md", "samples.png", "nearest.png", "curve.png"}
+    assert names == {
+        *("report.json", "table.md", "curve.png"),
+        *("samples.png", "interpolation.png", "nearest.png"),
+    }
     assert json.loads((out / "report.json").read_text()) == report
-    figures = report["lpips_feature_frechet"]
+    figures = report["lpips_feature_frechet"]["lpips_alex"]
     assert figures["full"]["images"] == COUNT
     assert figures["half"]["images"] == COUNT // 2
-    assert "not FID" in figures["note"]
+    assert "not FID" in report["lpips_feature_frechet"]["note"]
     assert report["nearest_training_image"]["training_images"] == 12
     assert report["nearest_training_image"]["queries"] == 4
     assert report["last_logged"] == {"step": 3, "loss": 2 / 3, "d_loss": 1.0, "fake_logit": -1.0}
-    for name in ("samples", "nearest", "curve"):
+    for name in ("samples", "interpolation", "nearest", "curve"):
         with Image.open(out / f"{name}.png") as image:
             assert len(np.unique(np.asarray(image.convert("L")))) > 20
 
 
 def test_random_samples_are_far_from_avatars_and_avatars_from_avatars_near(reported):
-    figures = reported[0]["lpips_feature_frechet"]
+    figures = reported[0]["lpips_feature_frechet"]["lpips_alex"]
     assert figures["full"]["training_vs_held_out"] < figures["full"]["samples_vs_held_out"]
     assert figures["half"]["held_out_halves"] < figures["half"]["samples_vs_held_out"]
 
@@ -81,6 +89,7 @@ def test_the_table_says_what_it_is_not(reported):
     text = (reported[1] / "table.md").read_text()
     assert "not FID" in text
     assert f"| {COUNT} + {COUNT} |" in text
+    assert "| images | lpips_alex | again |" in text
     assert f"| {COUNT // 2} + {COUNT // 2} |" in text
 
 
