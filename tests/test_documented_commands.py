@@ -6,6 +6,8 @@ import re
 import pytest
 
 from interestyle_jax.cli import build_parser
+from interestyle_jax.config.files import read_config
+from interestyle_jax.errors import InputError
 from tests.test_links import FIELDS, PAGES, ROOT, SOURCES, prose
 
 (COMMANDS,) = (
@@ -63,12 +65,24 @@ def wrong_words(line: str) -> list[str]:
     return [option for option in options if option not in known]
 
 
+def wrong_configs(text: str) -> list[str]:
+    """Configs with an argument, as `configs/demo.py:smoke`, that cannot be read."""
+    wrong = []
+    for name in sorted(set(re.findall(r"configs/\w+\.py:[a-z][\w,]*", text))):
+        try:
+            read_config(str(ROOT / name))
+        except InputError:
+            wrong.append(name)
+    return wrong
+
+
 @pytest.mark.parametrize("source", TEXTS)
 def test_documented_command_exists(source):
     text = prose(ROOT / source)
     wrong = {line: wrong_words(line) for line in command_lines(text)}
     wrong |= {call: wrong_script_options(*call) for call in script_lines(text)}
     assert {line: words for line, words in wrong.items() if words} == {}
+    assert wrong_configs(text) == []
 
 
 def test_wrong_commands_are_found():
@@ -80,3 +94,6 @@ def test_wrong_commands_are_found():
         "bash launch/gpu_node.sh --workdir=a --sedd=1 --config.seed=1 -- invert --x"
     )
     assert wrong_script_options(*call) == ["--sedd"]
+    assert wrong_configs("`configs/demo.py:smok`, configs/demo.py:smoke") == [
+        "configs/demo.py:smok"
+    ]
