@@ -105,16 +105,19 @@ def evaluate_seed(seed: int, workdirs: Sequence[Path], args: argparse.Namespace)
         words += [f"--weights={workdir / 'weights'}", f"--name={row}"]
     if args.num_samples:
         words.append(f"--num-samples={args.num_samples}")
-    done, metrics = out / "command.json", out / "metrics.json"
+    begun, metrics = out / "command.json", out / "metrics.json"
     newest = max((w / "weights" / "metadata.json").stat().st_mtime for w in workdirs)
-    same = done.is_file() and read_json(done) == words and done.stat().st_mtime > newest
-    if same and metrics.is_file():
+    if not (begun.is_file() and read_json(begun) == words and begun.stat().st_mtime > newest):
+        # `evaluate` does not go on with what it measured of other weights.
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        write_json(begun, words)
+    elif metrics.is_file():
         print(f"{out}: measured already")
         return read_json(metrics)
     status = interestyle(*words)
     if status:
         raise CommandFailedError(f"evaluating seed {seed}", status)
-    write_json(done, words)
     return read_json(metrics)
 
 

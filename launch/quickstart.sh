@@ -69,6 +69,8 @@ evaluate_encoder() {
   if [[ $DIR/report/table.md -nt $DIR/run/weights/metadata.json ]]; then
     echo "    $DIR/report is there already"
   else
+    # A report of earlier weights; one that was not finished is continued.
+    if [[ -e $DIR/report/table.md ]]; then rm -r "$DIR/report"; fi
     # Its table is printed at the very end.
     interestyle evaluate --weights="$DIR/run/weights" --name="trained here" \
       --weights=avatar_interestyle --name=shipped \

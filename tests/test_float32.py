@@ -6,7 +6,7 @@ import pytest
 
 import interestyle_jax as ij
 from interestyle_jax.evaluation import measurement
-from interestyle_jax.evaluation.evaluate import load_distance
+from interestyle_jax.evaluation.metrics import load_distance
 from interestyle_jax.interest.uninterest_filter import filter_uninterest, low_pass
 from interestyle_jax.inversion.resize import resize_images
 from interestyle_jax.models import registry
@@ -87,9 +87,12 @@ def test_metrics_are_exact(products):
     lpips = load_distance("lpips_alex")
     batch = {"image": images(SIZE), "interest_mask": images(SIZE, 1)}
     w_plus = jax.ShapeDtypeStruct((2, *W_PLUS.shape), jnp.float32)
+    drawn = jax.ShapeDtypeStruct((1, 2, SIZE, SIZE, 3), jnp.float32)
     found = products(
-        lambda *inputs: measurement._measure(*inputs, lpips=lpips),
-        *(batch, w_plus, images(SIZE), images(SIZE)),
+        lambda *inputs: measurement.measure(
+            lpips, *inputs[:3], clean_images=inputs[3], shape=(SIZE, SIZE)
+        ),
+        *(batch, w_plus, drawn, drawn),
     )
     # Interest, whole and leakage: five convolutions of each image, and five heads.
     assert len(found) == 3 * (2 * 5 + 5)

@@ -1,9 +1,14 @@
-"""The command `interestyle evaluate`; `evaluation.evaluate` does the work."""
+"""The command `interestyle evaluate`; `jobs.evaluations` does the work."""
 
 import argparse
 import shlex
 
-from interestyle_jax.commands.options import add_model_options, add_out_option, count
+from interestyle_jax.commands.options import (
+    add_job_options,
+    add_model_options,
+    add_out_option,
+    count,
+)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -11,7 +16,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure encoders on a data set",
-        description="Measures distortion, leakage and latent variance of one or more encoders.",
+        description="Measures distortion, leakage and latent variance of one or more encoders. "
+        "The same command continues after a stop.",
     )
     parser.add_argument(
         "--weights", required=True, action="append", metavar="NAME_OR_DIR", help="repeatable"
@@ -24,7 +30,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--num-samples", type=count, help="first images only (default all)")
     add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, default=16, help="images at once")
+    parser.add_argument("--batch-size", type=count, help="images at once (default 16 a device)")
+    add_job_options(
+        parser, skipped="of images that may be skipped (default 0.01 of a folder, 0 of a data set)"
+    )
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
     parser.add_argument(
         "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
@@ -37,9 +46,10 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
-    from interestyle_jax.evaluation.evaluate import evaluate
+    from interestyle_jax.jobs.evaluations import evaluate
+    from interestyle_jax.jobs.shard import find_shard
 
-    evaluate(
+    metrics = evaluate(
         args.weights,
         args.data,
         args.out,
@@ -52,7 +62,15 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         identity=args.identity,
         face_detector=args.face_detector,
+        max_skipped=args.max_skipped,
+        workers=args.workers,
+        shard=find_shard(args.shard),
+        command=args.argv,
     )
+    if metrics.get("status") == "part done":
+        done, left = metrics["num_images"], metrics["num_left"]
+        print(f"{args.out}: measured {done} images, {left} are left")
+        return 0
     print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")
     return 0

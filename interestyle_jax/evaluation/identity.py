@@ -1,14 +1,20 @@
 """The ID metric: is it the same person before and after inversion?"""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 
 from interestyle_jax.data.pixels import to_float
+from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.inverter import load
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import align_face
+from interestyle_jax.photos.mtcnn_detector import FaceDetector
+from interestyle_jax.weights import load_weights, resolve_weights
 
 Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]
@@ -32,27 +38,67 @@ def aligned_face(
     return to_float(align_face(image, faces[0].landmarks))
 
 
-def id_similarity(
-    detect: Detect,
-    embed: Embed,
-    a: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    b: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-) -> Float[np.ndarray, " n"]:
-    """Cosine of the embeddings of each pair's faces: [n], NaN where either has no face.
-
-    The official metric leaves such pairs out: take `np.nanmean`, and say how many there were.
-
-    Args:
-      detect: a `photos.mtcnn_detector.FaceDetector`.
-      embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; CurricularFace officially.
-      a, b: n images each, uint8 [H, W, 3].
+class Identity:
+    """Finds the faces of images and inversions, and compares who is in them.
 
     Source: the official `calc_id_loss_parallel.py`.
     """
-    similarity = np.full(len(a), np.nan)
-    for i, pair in enumerate(zip(a, b, strict=True)):
-        faces = [aligned_face(detect, image) for image in pair]
-        if all(face is not None for face in faces):
-            first, second = np.asarray(embed(np.stack(faces)), np.float64)
-            similarity[i] = first @ second
-    return similarity
+
+    def __init__(self, detect: Detect, embed: Embed):
+        """Takes the two networks.
+
+        Args:
+          detect: a `photos.mtcnn_detector.FaceDetector`.
+          embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; officially
+            CurricularFace.
+        """
+        self._detect, self._embed = detect, embed
+
+    def faces(
+        self, a: UInt8[np.ndarray, "_ _ 3"], b: UInt8[np.ndarray, "_ _ 3"]
+    ) -> Float[np.ndarray, "2 112 112 3"] | None:
+        """The faces of two images, uint8 [H, W, 3]; None where either has none."""
+        faces = []
+        for image in (a, b):
+            face = aligned_face(self._detect, image)
+            if face is None:
+                return None
+            faces.append(face)
+        return np.stack(faces)
+
+    def embed(self, faces: Float[np.ndarray, "B 2 112 112 3"]) -> Float[jax.Array, "B 2 D"]:
+        """Starts the embedding of pairs of faces: [B, 2, 112, 112, 3] -> unit vectors [B, 2, D]."""
+        embedded = self._embed(faces.reshape(-1, *faces.shape[2:]))
+        return embedded.reshape(*faces.shape[:2], -1)
+
+
+def similarity(embeddings: Float[np.ndarray, "2 D"]) -> float:
+    """Cosine of two unit vectors [2, D].
+
+    The official metric leaves pairs without a face out: take the mean of the others, and say how
+    many there were.
+    """
+    first, second = np.asarray(embeddings, np.float64)
+    return float(first @ second)
+
+
+def load_identity(
+    identity: str | Path | None, face_detector: str | Path | None, *, mesh: Mesh | None = None
+) -> Identity | None:
+    """The ID metric from two weight directories, or None where neither is given.
+
+    Faces are embedded on all devices of the mesh; they are found on JAX's default one, whose
+    networks are small.
+
+    Raises:
+      InputError: one without the other, no such weights, or a network missing in them.
+    """
+    if identity is None and face_detector is None:
+        return None
+    if identity is None or face_detector is None:
+        raise InputError("id similarity: expected an embedder and a face detector, got one of them")
+    embedder = load(identity, mesh=mesh)
+    if "embedder" not in embedder.variables:
+        raise InputError(f"{embedder.directory}: no embedder in these weights")
+    detector = FaceDetector(load_weights(resolve_weights(face_detector)))
+    return Identity(detector, embedder.embed)

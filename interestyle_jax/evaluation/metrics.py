@@ -1,10 +1,46 @@
 """What is measured of an inversion, per image: pure functions for use inside `jit`."""
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Sharding
 from jaxtyping import Float
 
 from interestyle_jax.inversion.distance import Distance, l2
+from interestyle_jax.weights import load_weights, resolve_weights
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Lpips:
+    """LPIPS as a `Distance`; a pytree, so that its weights are arguments of what is jitted.
+
+    Attributes:
+      module: the network.
+      variables: its weights.
+    """
+
+    module: Any = dataclasses.field(metadata={"static": True})
+    variables: Any
+
+    def __call__(
+        self, a: Float[jax.Array, "B H W 3"], b: Float[jax.Array, "B H W 3"]
+    ) -> Float[jax.Array, " B"]:
+        """Distances [B] of images in [-1, 1]."""
+        return self.module.apply(self.variables, a, b)
+
+
+def load_distance(lpips: str | Path, *, place: Sharding | None = None) -> Lpips:
+    """LPIPS from a weight directory, on the devices of `place` (None: JAX's default device).
+
+    Raises:
+      InputError: no such weights, or no LPIPS network in them.
+    """
+    module, variables = load_weights(resolve_weights(lpips)).part("lpips")
+    return Lpips(module, jax.device_put(variables, place))
 
 
 def region_distances(

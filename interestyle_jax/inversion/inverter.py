@@ -224,17 +224,22 @@ class Model:
         )
         if len(images) == batch:
             return inversion
-        return _first_rows(inversion, count=batch)
+        return _first_rows(inversion, count=batch, axis=1)
 
     def embed(self, faces: Float[jax.Array | np.ndarray, "B H W 3"]) -> Float[jax.Array, "B D"]:
         """Identity embeddings: faces [B, 112, 112, 3] in [-1, 1] -> unit vectors [B, 512].
+
+        With a mesh the rows are spread as in `invert`.
 
         Raises:
           ValueError: no embedder, wrong shape or range.
         """
         embedder = self._module("embedder", "embed")
         faces = _check_images("faces", faces, channels=3)
-        return _apply(self.variables["embedder"], jax.device_put(faces), module=embedder)
+        embeddings = _apply(self.variables["embedder"], self._put_rows(faces), module=embedder)
+        if len(embeddings) == len(faces):
+            return embeddings
+        return _first_rows(embeddings, count=len(faces), axis=0)
 
     def distance(
         self,
@@ -288,8 +293,8 @@ def load(name_or_dir: str | Path, *, dtype: str = "float32", mesh: Mesh | None =
       name_or_dir: a directory, else a name.
       dtype: "float32", or "bfloat16" for convolutions and maps in half the memory; latents, styles,
         statistics and images stay in float32.
-      mesh: devices of this process on which `invert` works together, as
-        `parallel.sharding.make_mesh()`; None takes JAX's default device.
+      mesh: devices of this process on which `invert` and `embed` work together, as
+        `parallel.sharding.local_mesh()`; None takes JAX's default device.
 
     Raises:
       InputError: no such directory or name, a corrupt or incompatible directory, unknown dtype.
@@ -371,9 +376,9 @@ def _resize(images, *, shape):
     return resize_images(images, shape)
 
 
-@functools.partial(jax.jit, static_argnames="count")
-def _first_rows(inversion, *, count):
-    return jax.tree.map(lambda x: x[:, :count], inversion)
+@functools.partial(jax.jit, static_argnames=("count", "axis"))
+def _first_rows(tree, *, count, axis):
+    return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count, axis=axis), tree)
 
 
 @functools.partial(

@@ -1,7 +1,5 @@
 """The job behind `interestyle invert`: image files in, inversions and latents out."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,8 @@ from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
-from interestyle_jax.parallel.sharding import make_mesh
+from interestyle_jax.parallel.sharding import local_mesh
+from interestyle_jax.weights import digest
 
 GRID_ROWS = 16
 OWN_FILES = ("grid.png", "latents.npz", "report.json")
@@ -81,9 +80,7 @@ def invert_files(
       MachineError: the disk is full or fails.
     """
     out = Path(out)
-    devices = jax.local_devices()
-    mesh = make_mesh(devices=devices) if len(devices) > 1 else None
-    model = load(weights, dtype=dtype, mesh=mesh)
+    model = load(weights, dtype=dtype, mesh=local_mesh())
     model.require_inversion()
     files = ImageFiles(source)
     pasted = alignment is not None and alignment.paste_back
@@ -101,7 +98,7 @@ def invert_files(
         files,
         source,
         num_steps=model.iterations(num_steps),
-        batch_size=batch_size or BATCH_SIZE * len(devices),
+        batch_size=batch_size or BATCH_SIZE * model.num_devices,
         faces=faces,
     )
     if max_skipped is None:
@@ -143,7 +140,7 @@ class InversionJob(ImageJob):
         self._pasted = faces is not None and faces.alignment.paste_back
         self.options = {
             "input": str(Path(source).absolute()),
-            "weights": _digest(model.metadata),
+            "weights": digest(model.directory),
             "steps": num_steps,
             "dtype": model.dtype,
             "alignment": None if faces is None else faces.alignment.options(),
@@ -256,9 +253,3 @@ def _to_save(w_plus: jax.Array, images: jax.Array) -> dict[str, jax.Array]:
     finite = jnp.isfinite(images[-1]).all((1, 2, 3)) & jnp.isfinite(w_plus).all((0, 2, 3))
     image = to_uint8(images[-1])
     return {"w_plus": w_plus.swapaxes(0, 1), "image": image, "is_finite": finite}
-
-
-def _digest(metadata: dict[str, Any]) -> str:
-    """What tells weights apart: metadata holds the digests of all their files."""
-    text = json.dumps(metadata, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

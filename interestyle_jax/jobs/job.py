@@ -81,6 +81,9 @@ class ImageJob:
     fetched while the next one runs. A batch is always the same images in the same rows, whoever
     computes it: results do not depend on what was done before a stop, nor on the shards.
 
+    Where the device has more to do once the host has seen its results, `compares` is set:
+    `load` -> `compute` -> `inspect` -> `compare` -> `save`.
+
     Attributes:
       command: name of the command; an output folder belongs to one.
       options: all that results depend on, as JSON; an output folder belongs to one set.
@@ -89,6 +92,7 @@ class ImageJob:
       latents_shape: shape of `Result.latents`, or None.
       own_files: paths below the output folder of what `finish` writes.
       report_file: the report's path there, one of them.
+      compares: whether there are `inspect` and `compare`.
     """
 
     command: str
@@ -98,6 +102,7 @@ class ImageJob:
     latents_shape: tuple[int, ...] | None = None
     own_files: tuple[str, ...] = ("report.json",)
     report_file: str = "report.json"
+    compares: bool = False
 
     def outputs(self, name: str) -> tuple[str, ...]:
         """Paths below the output folder that the image of this name may leave."""
@@ -113,6 +118,14 @@ class ImageJob:
         Returns arrays with a leading axis of rows, on the device; or None without a device's work.
         """
         del rows
+
+    def inspect(self, row: Any) -> Any:
+        """What `compare` needs of an image: of its row of what `compute` returned, in the pool."""
+        raise NotImplementedError
+
+    def compare(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """As `compute`, of what `inspect` gave; joins what `compute` returned, a dict as well."""
+        raise NotImplementedError
 
     def save(self, item: Item, loaded: Any, row: Any) -> Result:
         """What the image leaves; `row` is its row of what `compute` returned, as NumPy arrays."""

@@ -61,8 +61,8 @@ def run_batches(
 ) -> Iterator[tuple[list[Outcome], float]]:
     """Yields the outcomes of every batch, in order, and the time at which the device was done.
 
-    Images are loaded and saved by `workers` threads. The device works on batch k + 1 before the
-    results of batch k are fetched.
+    Images are loaded, inspected and saved by `workers` threads. The device works on batch k + 1
+    before the results of batch k are fetched.
 
     Raises what the job raises; InputError of one image skips it, as does a file that the system
     will not give.
@@ -70,7 +70,7 @@ def run_batches(
     batches = iter(batches)
     # Jobs of one image a batch keep all threads busy too.
     more = math.ceil(workers / job.batch_size)
-    loading, computing, saving = (collections.deque() for _ in range(3))
+    loading, computing, inspecting, comparing, saving = (collections.deque() for _ in range(5))
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="job")
 
     def load_ahead():
@@ -94,11 +94,30 @@ def run_batches(
 
     def fetch():
         loaded, computed = computing.popleft()
-        computed = jax.device_get(computed)
+        rows = _rows(jax.device_get(computed), len(loaded))
         done = time.perf_counter()
+        if not job.compares or computed is None:
+            return save(loaded, rows, done)
         tasks = [
-            pool.submit(_save, job, out, row, jax.tree.map(lambda a, i=i: a[i], computed))
-            for i, row in enumerate(loaded)
+            None if row is None or row.reason else pool.submit(job.inspect, own)
+            for row, own in zip(loaded, rows, strict=True)
+        ]
+        inspecting.append((loaded, rows, done, tasks))
+
+    def compare():
+        *batch, tasks = inspecting.popleft()
+        inspected = [None if task is None else task.result() for task in tasks]
+        comparing.append((*batch, job.compare(inspected)))
+
+    def fetch_compared():
+        loaded, rows, done, compared = comparing.popleft()
+        more = _rows(jax.device_get(compared), len(rows))
+        save(loaded, [row | own for row, own in zip(rows, more, strict=True)], done)
+
+    def save(loaded, rows, done):
+        tasks = [
+            pool.submit(_save, job, out, row, own)
+            for row, own in zip(loaded, rows, strict=True)
             if row is not None
         ]
         saving.append((tasks, done))
@@ -112,16 +131,27 @@ def run_batches(
 
     try:
         load_ahead()
-        while loading or computing:
+        while loading or computing or inspecting or comparing:
             while loading and len(computing) < ON_DEVICE:
                 start()
-            fetch()
+            if computing:
+                fetch()
+            if comparing:
+                fetch_compared()
+            # The last batch is still looked at, while the device has another one.
+            if len(inspecting) > 1 or (inspecting and not computing):
+                compare()
             while saving and (len(saving) > SAVING + more or is_saved(saving[0])):
                 yield saved()
         while saving:
             yield saved()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _rows(computed: Any, count: int) -> list[Any]:
+    """Each row of a tree of arrays."""
+    return [jax.tree.map(lambda a, i=i: a[i], computed) for i in range(count)]
 
 
 def _load(job: ImageJob, source: Source, item: Item) -> _Loaded:

@@ -6,6 +6,7 @@ arXiv:1604.02878).
 
 import functools
 import math
+import threading
 from collections.abc import Iterator
 
 import jax
@@ -31,7 +32,8 @@ PATCH = {"rnet": 24, "onet": 48}
 class FaceDetector:
     """The three stages: P-Net on a pyramid of the image, then R- and O-Net on its proposals.
 
-    Every size of image compiles P-Net once for each level of its pyramid.
+    Every size of image compiles P-Net once for each level of its pyramid. Several threads may call
+    it; their networks run one after the other.
     """
 
     def __init__(self, weights: Weights, *, min_face_size: float = MIN_FACE_SIZE):
@@ -46,7 +48,10 @@ class FaceDetector:
         """
         if not min_face_size > 0:
             raise InputError(f"min_face_size: expected a positive number, got {min_face_size}")
-        self.networks = {name: weights.part(name) for name in ("pnet", "rnet", "onet")}
+        parts = {name: weights.part(name) for name in ("pnet", "rnet", "onet")}
+        self.networks = {name: (m, jax.device_put(v)) for name, (m, v) in parts.items()}
+        # Threads that meet a size at the same time would each compile it.
+        self._one_at_a_time = threading.Lock()
         self.min_face_size = min_face_size
 
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[Face]:
@@ -105,7 +110,9 @@ class FaceDetector:
 
     def _run(self, name: str, x: np.ndarray) -> list[np.ndarray]:
         module, variables = self.networks[name]
-        return [np.asarray(y, np.float64) for y in _apply(variables, x, module=module)]
+        with self._one_at_a_time:
+            outputs = jax.device_get(_apply(variables, jax.device_put(x), module=module))
+        return [y.astype(np.float64) for y in outputs]
 
 
 @functools.partial(jax.jit, static_argnames="module")

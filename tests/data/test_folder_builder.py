@@ -12,8 +12,8 @@ from interestyle_jax.data.data_format import FORMAT
 from interestyle_jax.data.images import read_image
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.samples import open_samples
 from interestyle_jax.inversion.resize import encoder_input
+from interestyle_jax.jobs.samples import Samples
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_manifest_names_the_format(folder):
 def test_other_formats_are_refused_in_words(photos_of_format, major, words):
     directory = photos_of_format(major)
     with pytest.raises(InputError, match=words):
-        open_samples(directory, "test", batch_size=2)
+        Samples(directory, "test")
     with pytest.raises(InputError, match=words):
         training_batches(directory, "train", batch_size=2, seed=0)
 
@@ -249,7 +249,7 @@ def test_images_without_masks_serve_measurements_only(folder):
     base = [a for a in arguments(folder) if not a.startswith("--masks")]
     assert main([*base, "--masks=none"]) == 0
     assert set(next(iter(records(folder / "set").values()))) == {"image", "name", "id"}
-    assert open_samples(folder / "set", "test", batch_size=2).fields == ("image",)
+    assert Samples(folder / "set", "train").fields == ("image",)
     with pytest.raises(InputError, match="no field 'interest_mask'.*interestyle data --masks"):
         training_batches(folder / "set", "train", batch_size=2, seed=0)
 
@@ -260,10 +260,10 @@ def test_training_and_evaluation_read_it(folder):
         batch = next(batches)
     assert batch["image"].shape == (5, 8, 8, 3) and batch["image"].dtype == np.uint8
     assert set(np.unique(batch["interest_mask"])) == {0, 255}
-    samples = open_samples(folder / "set", "test", batch_size=2)
+    samples = Samples(folder / "set", "test")
     assert samples.fields == ("image", "interest_mask")
-    shapes = [b["interest_mask"].shape for b, _ in samples.batches((8, 8))]
-    assert shapes == [(2, 8, 8, 1), (2, 8, 8, 1)]
+    read = [samples.read(samples[i], [(8, 8)])[8, 8] for i in range(len(samples))]
+    assert [sample["interest_mask"].shape for sample in read] == [(8, 8, 1)] * 3
     (row,) = evaluation_batches(folder / "set", "validation", batch_size=2, fields=("name",))
     assert all(str(name).startswith("p") for name in row["name"])
 

@@ -10,14 +10,11 @@ from PIL import Image
 
 import interestyle_jax as ij
 from interestyle_jax.data.avatar_builder import write_avatars
-from interestyle_jax.evaluation.evaluate import (
-    collect_metrics,
-    encoder_names,
-    evaluate,
-    load_identity,
-)
-from interestyle_jax.evaluation.measurement import as_measured, measure_encoder
-from interestyle_jax.evaluation.samples import open_samples
+from interestyle_jax.evaluation.identity import load_identity
+from interestyle_jax.evaluation.measurement import as_measured
+from interestyle_jax.evaluation.results import encoder_names
+from interestyle_jax.jobs import evaluations
+from interestyle_jax.jobs.evaluations import evaluate
 
 SIZE, COUNT, STEPS = 32, 7, 2
 # The data set's images are larger than what encoders see.
@@ -152,7 +149,7 @@ def test_the_mean_latent_is_its_own_image(evaluated, samples, tiny_weights):
 def test_files_and_figures(evaluated):
     _, out = evaluated
     found = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert found == {"metrics.json", "table.md"} | {
+    assert found == {"metrics.json", "table.md", "report.json", "progress.jsonl"} | {
         f"figures/{name}.png"
         for name in (
             "latent_variance", "latent_variance_histogram", "comparison", "grid_trained_here",
@@ -230,33 +227,41 @@ def test_names_come_from_the_directories():
     assert encoder_names(["x", "y"], ["one", "two"]) == ["one", "two"]
 
 
-def test_id_similarity_is_the_mean_over_images_with_a_face(avatars, tiny_weights, samples):
-    seen = []
+def test_id_similarity_is_the_mean_over_images_with_a_face(
+    avatars, tiny_weights, samples, inversions, tmp_path, monkeypatch
+):
+    seen, cosines = [], np.linspace(0.1, 0.5, COUNT)
 
-    def identity(images, inversions):
-        seen.append((images, inversions))
-        found = np.linspace(0.1, 0.5, len(images))
-        found[0] = np.nan
-        return found
+    class Known:
+        """Tells images apart by their pixels; the first one has no face."""
 
-    measured = measure_encoder(
-        ij.load(tiny_weights / "inverter"),
-        open_samples(avatars, "test", batch_size=4),
-        lambda a, b: ((a - b) ** 2).mean((1, 2, 3)),
-        num_steps=STEPS,
-        num_examples=1,
-        label="inverter",
-        identity=identity,
-    )
-    similarity = measured.values["id_similarity"]
-    assert [len(p) for p, _ in seen] == [4, 3]
-    metrics = collect_metrics("here", {"inverter": measured}, {})
-    assert metrics["encoders"]["inverter"]["id_similarity"] == pytest.approx(np.nanmean(similarity))
+        def faces(self, image, inversion):
+            seen.append((image, inversion))
+            index = int(np.abs(wanted - image).mean((1, 2, 3)).argmin())
+            return None if index == 0 else np.full((2, 112, 112, 3), cosines[index], np.float32)
+
+        def embed(self, faces):
+            cosine = faces[:, 0, 0, 0, :1]
+            pair = np.stack([np.ones_like(cosine), cosine], axis=1)
+            return np.concatenate([pair, np.zeros_like(pair)], axis=-1)
+
+    wanted = np.rint(samples["image"] * samples["interest_mask"] * 127.5 + 127.5)
+    monkeypatch.setattr(evaluations, "load_identity", lambda *args, **options: Known())
+    monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
+    weights = [tiny_weights / "inverter"]
+    metrics = evaluate(weights, avatars, tmp_path, batch_size=4, num_steps=STEPS)
+    similarity = metrics["encoders"]["inverter"]["id_similarity"]
+    assert similarity == pytest.approx(cosines[1:].mean())
+    assert "ID similarity" in (tmp_path / "table.md").read_text()
     # Grey outside of the interest mask, the image inside.
-    images = np.concatenate([p for p, _ in seen])
-    want = np.rint(samples["image"] * samples["interest_mask"] * 127.5 + 127.5)
+    order = [int(np.abs(wanted - image).mean((1, 2, 3)).argmin()) for image, _ in seen]
+    assert sorted(order) == list(range(COUNT))
+    images = np.stack([image for image, _ in seen])
     assert images.dtype == np.uint8
-    np.testing.assert_allclose(images, want, atol=1)
+    np.testing.assert_allclose(images, wanted[order], atol=1)
+    masked = inversions[0][1] * samples["interest_mask"]
+    found = np.stack([inversion for _, inversion in seen])
+    np.testing.assert_allclose(found, saved(masked)[order], atol=2)
 
 
 def test_embedder_and_face_detector_go_together(tiny_weights):

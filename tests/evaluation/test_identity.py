@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from interestyle_jax.evaluation.identity import aligned_face, id_similarity
+from interestyle_jax.evaluation.identity import Identity, aligned_face, similarity
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import REFERENCE
 
@@ -29,9 +29,14 @@ def test_the_likeliest_face_is_taken_and_scaled():
     assert aligned_face(detect, np.zeros_like(image)) is None
 
 
-def test_similarity_is_the_cosine_and_nan_without_a_face():
+def test_similarity_is_the_cosine_of_pairs_with_faces():
     red, blue, black = (np.zeros((115, 112, 3), np.uint8) for _ in range(3))
     red[...], blue[...] = (255, 0, 0), (0, 0, 255)
-    found = id_similarity(detect, embed, [red, red, red, black], [red, blue, black, red])
+    identity = Identity(detect, embed)
+    pairs = [(red, red), (red, blue), (red, black), (black, red)]
+    faces = [identity.faces(*pair) for pair in pairs]
+    assert [pair is None for pair in faces] == [False, False, True, True]
+    embeddings = identity.embed(np.stack(faces[:2]))
+    assert embeddings.shape == (2, 2, 3)
     # (1, -1, -1) and (-1, -1, 1) in [-1, 1].
-    np.testing.assert_allclose(found, [1.0, -1 / 3, np.nan, np.nan], atol=1e-6)
+    np.testing.assert_allclose([similarity(pair) for pair in embeddings], [1.0, -1 / 3], atol=1e-6)

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,18 @@ def test_what_is_finished_is_not_done_again(script, tmp_path):
     script.calls.clear()
     assert script.main(arguments(tmp_path, "--seeds=0", "--num-samples=3")) == 0
     assert [c for c, _ in script.calls] == ["evaluate"]
+
+
+def test_what_was_measured_of_earlier_weights_is_removed(script, tmp_path):
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 0
+    out = tmp_path / "out"
+    (out / "evaluation" / "seed0" / "progress.jsonl").write_text("of other weights")
+    newer = out / "runs" / "unf_seed0" / "weights" / "metadata.json"
+    os.utime(newer, (time.time() + 60,) * 2)
+    script.calls.clear()
+    assert script.main(arguments(tmp_path, "--seeds=0")) == 0
+    assert [c for c, _ in script.calls] == ["evaluate"]
+    assert not (out / "evaluation" / "seed0" / "progress.jsonl").exists()
 
 
 def test_runs_of_another_config_are_refused(script, tmp_path, capsys):

@@ -153,8 +153,8 @@ def _wrong_files(case: Case, outcome: Outcome, folder: Path, before: dict[str, s
     if changed:
         broken.append(f"changed or left behind: {', '.join(changed[:5])}")
     # Images are done one by one, and a run keeps its records: both are resumed.
-    goes_on = case.argv[0] in ("train", "masks") or case.kind in ("image", "job")
-    goes_on &= case.argv[0] not in ("evaluate", "data")
+    goes_on = case.argv[0] in ("train", "masks", "evaluate") or case.kind in ("image", "job")
+    goes_on &= case.argv[0] != "data"
     hidden = [n for n in own if Path(n).name.startswith(".") or "tmp" in Path(n).name]
     hidden = [n for n in hidden if n not in before and (outcome.status == 0 or not goes_on)]
     if hidden:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import struct
 
-from interestyle_jax.evaluation import evaluate
+from interestyle_jax.jobs import evaluations
 from interestyle_jax.training import trainer
 from interestyle_jax.weights import save_weights
 
@@ -81,14 +81,14 @@ def put_in_place(patch: pytest.MonkeyPatch, *, networks: bool) -> None:
 
     LPIPS's weights are still read.
     """
-    load_distance = evaluate.load_distance
+    load_distance = evaluations.load_distance
 
-    def load(lpips):
-        load_distance(lpips)
-        return mean_square
+    def load(lpips, **place):
+        load_distance(lpips, **place)
+        return jax.tree_util.Partial(mean_square)
 
-    patch.setattr(evaluate, "load_distance", load)
-    patch.setattr(evaluate, "draw_figures", lambda measurements, folder: None)
+    patch.setattr(evaluations, "load_distance", load)
+    patch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
     if not networks:
         patch.setattr(trainer, "make_task", lambda config: _colour_task())
 

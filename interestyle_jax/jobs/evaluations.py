@@ -1,0 +1,363 @@
+"""The job behind `interestyle evaluate`: encoders measured on a data set or a folder of images."""
+
+import array
+import collections
+import functools
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from interestyle_jax.data.pipeline import normalize
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.identity import Identity, load_identity, similarity
+from interestyle_jax.evaluation.measurement import (
+    Examples,
+    Measurement,
+    as_measured,
+    measure,
+    measure_mean_latent,
+)
+from interestyle_jax.evaluation.metrics import Lpips, load_distance
+from interestyle_jax.evaluation.results import collect_metrics, draw_figures, encoder_names
+from interestyle_jax.evaluation.table import markdown_table
+from interestyle_jax.inversion.inverter import Inversion, Model, load
+from interestyle_jax.inversion.resize import Shape, crop_to_shape
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.samples import Samples
+from interestyle_jax.jobs.shard import WHOLE, Shard
+from interestyle_jax.json_file import read_json, write_json
+from interestyle_jax.output_folder import output_folder
+from interestyle_jax.parallel.sharding import batch_sharding, local_mesh, replicated
+from interestyle_jax.weights import digest
+
+GRID_ROWS = 8
+BATCH_SIZE = 16
+# Batches of a process whose inversions are timed; others are not waited for.
+NUM_TIMED = 3
+MAX_SKIPPED = 0.01
+FACE = (112, 112, 3)
+
+
+def evaluate(
+    weights: Sequence[str | Path],
+    data: str | Path,
+    out: str | Path,
+    *,
+    batch_size: int | None = None,
+    num_samples: int | None = None,
+    split: str = "test",
+    names: Sequence[str] | None = None,
+    num_steps: int | None = None,
+    lpips: str | Path = "lpips_alex",
+    dtype: str = "float32",
+    identity: str | Path | None = None,
+    face_detector: str | Path | None = None,
+    max_skipped: float | None = None,
+    workers: int | None = None,
+    shard: Shard = WHOLE,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measures encoders on a data set, on all devices of this process. Draws nothing at random.
+
+    As the official scripts do, 8-bit images are measured at the encoder's input size (256 for
+    official models): inversions are clipped and rounded as if saved, then they, the images and
+    the masks are resized by PIL's bilinear filter. Cars are measured at 192 x 256, not squeezed.
+    Regions are the *visible* parts, undilated: `interest_mask` and `face_mask` of the data set, not
+    the dilated masks of training. Without masks only the whole image is measured; without clean
+    images there is no leakage. What was not measured is null.
+
+    Writes `metrics.json`, `table.md`, `figures/` and `report.json` when all images are measured.
+    The same call continues after a stop, see `run_job`; means are taken over the images in their
+    order, and depend on no stop and no shard. `seconds_per_image` is the median over the batches
+    that were timed, up to NUM_TIMED of each process.
+
+    Args:
+      weights: names or directories of weights with a generator, an encoder and w_avg.
+      data: a TFDS data set directory, or a folder of images (no masks).
+      out: folder, made where missing.
+      batch_size: images a compiled call, raised to a multiple of the devices; None: 16 a device.
+      num_samples: only the first ones, or None for all.
+      split: split of the data set.
+      names: the encoders' names in the results; by default their directories'.
+      num_steps: N of iterative encoders (None: 5); encoders that see the image alone run once.
+      lpips: name or directory of the LPIPS weights.
+      dtype: type of the encoders' and generators' maps, as in `load`.
+      identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
+      face_detector: "mtcnn" weights, which go with `identity`.
+      max_skipped: share of the images that may be skipped, as unreadable or because an inversion
+        is not finite; None: 0.01 of a folder, none of a data set.
+      workers: threads that read and find faces, as in `run_job`.
+      shard: the part of this process.
+      command: the command line, for the report.
+
+    Returns:
+      The content of metrics.json. The mean latent's image is that of the first encoder's
+      generator. Where other processes have not ended their parts, the report of `run_job`, with
+      "status" "part done".
+
+    Raises:
+      InputError: unknown weights or data, a part missing, not one name an encoder, one of
+        `identity` and `face_detector` without the other, too many skipped images, or an `out`
+        that cannot be used.
+      MachineError: the disk is full or fails.
+    """
+    labels, out = encoder_names(weights, names), Path(out)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
+    mesh = local_mesh()
+    models = [load(path, dtype=dtype, mesh=mesh) for path in weights]
+    for model in models:
+        model.require_inversion()
+    samples = Samples(data, split, num_samples=num_samples)
+    job = EvaluationJob(
+        models,
+        samples,
+        load_distance(lpips, place=None if mesh is None else replicated(mesh)),
+        load_identity(identity, face_detector, mesh=mesh),
+        num_steps=num_steps,
+        batch_size=batch_size,
+        options={
+            "lpips": digest(lpips),
+            "identity": identity and digest(identity),
+            "face_detector": face_detector and digest(face_detector),
+        },
+        report_options={"names": labels, "data": str(data)},
+    )
+    if max_skipped is None:
+        max_skipped = 0 if samples.is_data_set else MAX_SKIPPED
+    report = run_job(
+        job, samples, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
+    )
+    return read_json(out / "metrics.json") if report["status"] == "done" else report
+
+
+class EvaluationJob(ImageJob):
+    """Images to distances, of several encoders."""
+
+    command = "evaluate"
+    own_files = ("report.json", "metrics.json", "table.md", "figures/latent_variance.png")
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        samples: Samples,
+        lpips: Lpips,
+        identity: Identity | None,
+        *,
+        num_steps: int | None,
+        batch_size: int | None,
+        options: Mapping[str, Any],
+        report_options: Mapping[str, Any],
+    ):
+        """Declares the measurement of the samples, see `evaluate`; `report_options` has names."""
+        self._models, self._samples = models, samples
+        self._lpips, self._identity = lpips, identity
+        self._num_steps = [1 if m.iterations() == 1 else m.iterations(num_steps) for m in models]
+        self._shapes = list(dict.fromkeys(model.input_shape for model in models))
+        mesh, devices = models[0].mesh, models[0].num_devices
+        self._rows = None if mesh is None else batch_sharding(mesh)
+        self._everywhere = None if mesh is None else replicated(mesh)
+        batch_size = min(batch_size or BATCH_SIZE * devices, len(samples))
+        self.batch_size = -(-batch_size // devices) * devices
+        self.compares = identity is not None
+        # What was started last, while inversions are timed.
+        self._num_batches, self._started = 0, None
+        self.options = {
+            **samples.options,
+            "weights": [digest(model.directory) for model in models],
+            "steps": self._num_steps,
+            "dtype": models[0].dtype,
+            **options,
+        }
+        self.report_options = report_options
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """None: what is measured of an image is in its line."""
+        del name
+        return ()
+
+    def load(self, item: Item) -> dict[Shape, dict[str, np.ndarray]]:
+        """The sample as each encoder sees it."""
+        return self._samples.read(item, self._shapes)
+
+    def compute(self, rows: Sequence[Any | None]) -> dict[str, Any]:
+        """Starts the inversions of a batch, and what is measured of them."""
+        batches = {shape: self._put(rows, shape) for shape in self._shapes}
+        mean_latent = measure_mean_latent(self._lpips, batches[self._shapes[0]], self._mean_image)
+        self._started, encoders = mean_latent, []
+        for k, model in enumerate(self._models):
+            batch = batches[model.input_shape]
+            inversion, seconds = self._timed(k, batch["image"])
+            leaks = {"clean", "interest_mask"} <= batch.keys()
+            clean = self._invert(k, batch["clean"]).images if leaks else None
+            measured = measure(
+                self._lpips,
+                batch,
+                inversion.w_plus,
+                inversion.images,
+                clean_images=clean,
+                shape=model.input_shape,
+                pairs=self.compares,
+            )
+            self._started = measured
+            encoders.append(measured | {"seconds": np.full(self.batch_size, seconds)})
+        self._num_batches += 1
+        return {"encoders": encoders, "mean_latent": mean_latent}
+
+    def inspect(self, row: dict[str, Any]) -> list[np.ndarray | None]:
+        """The faces of an image and its inversion, for every encoder."""
+        return [self._identity.faces(*measured["pair"]) for measured in row["encoders"]]
+
+    def compare(self, rows: Sequence[list[np.ndarray | None] | None]) -> dict[str, Any]:
+        """Starts the embedding of the faces."""
+        compared = []
+        for k in range(len(self._models)):
+            found = [None if row is None else row[k] for row in rows]
+            has_face = np.array([pair is not None for pair in found])
+            nothing = np.zeros((2, *FACE), np.float32)
+            faces = np.stack([nothing if pair is None else pair for pair in found])
+            compared.append({"embeddings": self._identity.embed(faces), "has_face": has_face})
+        return {"faces": compared}
+
+    def save(self, item: Item, loaded: Any, row: dict[str, Any]) -> Result:
+        """What was measured of an image, as facts.
+
+        Raises:
+          InputError: an inversion is not finite.
+        """
+        encoders = []
+        for k, measured in enumerate(row["encoders"]):
+            if not measured["is_finite"]:
+                raise InputError(
+                    f"{item.source}: its inversion by {self._models[k].directory} is not finite"
+                )
+            facts = {name: value.tolist() for name, value in measured["values"].items()}
+            if not math.isnan(measured["seconds"]):
+                facts["seconds"] = float(measured["seconds"])
+            if self.compares:
+                own = row["faces"][k]
+                known = own["has_face"]
+                facts["id_similarity"] = similarity(own["embeddings"]) if known else None
+            encoders.append(facts)
+        mean_latent = {name: float(value) for name, value in row["mean_latent"].items()}
+        return Result({}, {"encoders": encoders, "mean_latent": mean_latent})
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Writes the metrics, the table and the figures."""
+        names: Sequence[str] = self.report_options["names"]
+        *encoders, mean_latent = self._columns(finished)
+        rows = self._first_rows(finished)
+        measurements = {}
+        for k, (name, values) in enumerate(zip(names, encoders, strict=True)):
+            seconds = values.pop("seconds", None)
+            measurements[name] = Measurement(
+                values=values,
+                seconds_per_image=None if seconds is None else float(np.median(seconds)),
+                examples=self._examples(k, rows),
+            )
+        metrics = collect_metrics(self.report_options["data"], measurements, mean_latent)
+        with output_folder(out) as folder:
+            write_json(folder / "metrics.json", metrics)
+            (folder / "table.md").write_text(markdown_table(metrics), encoding="utf-8")
+            (folder / "figures").mkdir()
+            draw_figures(measurements, folder / "figures")
+            # Of encoders that had other names.
+            for path in (out / "figures").glob("*.png"):
+                path.unlink()
+        return {
+            **self.options,
+            "weights": {n: str(m.directory) for n, m in zip(names, self._models, strict=True)},
+            "batch_size": self.batch_size,
+            "num_devices": self._models[0].num_devices,
+        }
+
+    @functools.cached_property
+    def _mean_image(self) -> jax.Array:
+        """G(w_avg) of the first encoder's generator, `as_measured`."""
+        model = self._models[0]
+        drawn = model.synthesize(model.mean_latent())
+        return as_measured(crop_to_shape(drawn, model.input_shape), model.input_shape)
+
+    def _put(self, rows: Sequence[Any | None], shape: Shape) -> dict[str, jax.Array]:
+        """Samples on the devices, {field: [B, *shape, C]}; zeros where there is none."""
+        fields = {}
+        for field in self._samples.fields:
+            channels = 1 if "mask" in field else 3
+            fields[field] = np.zeros((self.batch_size, *shape, channels), np.uint8)
+            for i, row in enumerate(rows):
+                if row is not None:
+                    fields[field][i] = row[shape][field]
+        return _normalize(jax.device_put(fields, self._rows))
+
+    def _invert(self, k: int, images: jax.Array) -> Inversion:
+        return self._models[k].invert(images, self._num_steps[k], return_images="last")
+
+    def _timed(self, k: int, images: jax.Array) -> tuple[Inversion, float]:
+        """Inversions, and of the first batches the seconds an image, else NaN."""
+        if self._num_batches >= NUM_TIMED:
+            return self._invert(k, images), math.nan
+        if self._num_batches == 0:
+            # Compiles outside of the timing.
+            jax.block_until_ready(self._invert(k, images))
+        jax.block_until_ready(self._started)
+        begun = time.perf_counter()
+        inversion = jax.block_until_ready(self._invert(k, images))
+        return inversion, (time.perf_counter() - begun) / self.batch_size
+
+    def _columns(self, finished: Finished) -> list[dict[str, np.ndarray]]:
+        """The values of all images, {name: [n]}, of every encoder, then of the mean latent."""
+        columns: list[dict[str, array.array]] = [{} for _ in range(len(self._models) + 1)]
+        for record in finished.records:
+            parts = [*record["encoders"], record["mean_latent"]]
+            for own, facts in zip(columns, parts, strict=True):
+                for name, value in facts.items():
+                    values = value if isinstance(value, list) else [value]
+                    column = own.setdefault(name, array.array("d"))
+                    column.extend(math.nan if v is None else v for v in values)
+        found = [{name: np.asarray(c) for name, c in own.items()} for own in columns]
+        for arrays, num_steps in zip(found, self._num_steps, strict=False):
+            arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_steps)
+        return found
+
+    def _first_rows(self, finished: Finished) -> list[Any]:
+        """The first samples, read again: a process that ends a job may have seen none of them."""
+        names = [record["name"] for record in itertools.islice(finished.records, GRID_ROWS)]
+        items = (self._samples[i] for i in range(len(self._samples)))
+        return [
+            self.load(item)
+            for item in itertools.islice((i for i in items if i.name in names), len(names))
+        ]
+
+    def _examples(self, k: int, rows: Sequence[Any]) -> Examples:
+        """Inverts these samples again, by the programs of `compute`, and draws every iteration."""
+        model, shape = self._models[k], self._models[k].input_shape
+        samples: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        images, clean_images = [], []
+        for first in range(0, len(rows), self.batch_size):
+            chunk = rows[first : first + self.batch_size]
+            batch = self._put([*chunk, *[None] * (self.batch_size - len(chunk))], shape)
+            w_plus = jax.device_get(self._invert(k, batch["image"]).w_plus)
+            for i in range(len(chunk)):
+                for latents in w_plus[:, i]:
+                    drawn = model.synthesize(jax.device_put(latents[None], self._everywhere))
+                    images.append(as_measured(crop_to_shape(drawn, shape), shape))
+            if "clean" in batch:
+                clean = as_measured(self._invert(k, batch["clean"]).images, shape)
+                clean_images.extend(jax.device_get(clean)[0, : len(chunk)])
+            for field, values in jax.device_get(batch).items():
+                samples[field].extend(values[: len(chunk)])
+        return Examples(
+            {field: np.stack(values) for field, values in samples.items()},
+            np.concatenate(jax.device_get(images)).reshape(len(rows), -1, *shape, 3),
+            np.stack(clean_images) if clean_images else None,
+        )
+
+
+_normalize = jax.jit(normalize)
