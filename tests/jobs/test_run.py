@@ -102,7 +102,7 @@ def test_results_report_and_nothing_else(files, whole, tmp_path):
     names = [f"p{i}" for i in range(10)]
     assert set(results) == {f"{d}{n}.out" for n in names for d in ("", "more/")} | {"latents.npz"}
     values = np.frombuffer(results["p5.out"], "<i4")
-    np.testing.assert_array_equal(values, np.frombuffer(b"5image", np.uint8).astype(int) * 2 + 1)
+    np.testing.assert_array_equal(values, np.frombuffer(b"5image00", np.uint8).astype(int) * 2 + 1)
     with np.load(tmp_path / "whole" / "latents.npz") as latents:
         assert latents["names"].tolist() == names
         np.testing.assert_array_equal(latents["w_plus"][5].ravel(), values[:4])
