@@ -69,7 +69,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="of images that may be left out as unusable (default 0.01)",
+        help="of images that may be skipped as unusable (default 0.01)",
     )
     parser.add_argument(
         "--verify", type=Path, metavar="DIR", help="compare a data set with its manifest instead"

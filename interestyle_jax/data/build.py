@@ -20,7 +20,7 @@ class Source:
       options: what else decides the content (JSON); goes into the manifest and `metadata.json`.
       size: side of the images in pixels.
       sources: the files read, as sorted (name, bytes), for the manifest; empty where drawn.
-      skipped: images left out before anything was read.
+      skipped: images skipped before anything was read.
       notes: sentences for the report.
       description, homepage, licence: for TFDS.
     """
@@ -49,7 +49,7 @@ class Build:
 
     @property
     def total(self) -> int:
-        """How many images there are, those left out included."""
+        """How many images there are, those skipped included."""
         return len(self.source.skipped) + sum(len(shard.items) for shard in self.shards)
 
     @property
@@ -58,7 +58,7 @@ class Build:
         return len(self.records) == len(self.shards)
 
     def skipped(self) -> list[Skipped]:
-        """What was left out before and while reading, in the order of the plan."""
+        """What was skipped before and while reading, in the order of the plan."""
         found = [self.records[s.name].skipped for s in self.shards if s.name in self.records]
         return [*self.source.skipped, *(entry for entries in found for entry in entries)]
 

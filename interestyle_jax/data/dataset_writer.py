@@ -39,11 +39,11 @@ def write_dataset(
     """Writes the data set to the directory `out` and returns it.
 
     `out` is whole or absent. Beside the TFDS files it holds `manifest.json` (checksums) and
-    `report.json` (what was left out and why). What an interrupted run finished is used, where it
-    is of the same items and options. `max_skipped` is the share of images that may be left out.
+    `report.json` (what was skipped and why). What an interrupted run finished is used, where it
+    is of the same items and options. `max_skipped` is the share of images that may be skipped.
 
     Raises InputError when `out` exists and `force` is not set, when more than `max_skipped` is
-    left out (naming the first ten; `report.json` in the building folder has all), when no
+    skipped (naming the first ten; `report.json` in the building folder has all), when no
     example remains in a split, when another process builds the same, or when `out` may not be
     written; MachineError when the disk is full or fails.
     """
@@ -86,7 +86,7 @@ def _write_shards(
     workers: int,
     max_skipped: float,
 ) -> None:
-    """Writes the shards that are not there yet, until too much is left out."""
+    """Writes the shards that are not there yet, until too much is skipped."""
     found = {shard.name: read_record(building, shard) for shard in build.shards}
     build.records.update((name, record) for name, record in found.items() if record is not None)
     _tell_restart(build, building)
@@ -94,8 +94,8 @@ def _write_shards(
     total = sum(len(shard.items) for shard in build.shards)
     done = total - sum(len(shard.items) for shard in missing)
     allowed = max(max_skipped * build.total, _TOLERATED)
-    left_out = len(build.skipped())
-    if left_out > allowed:
+    num_skipped = len(build.skipped())
+    if num_skipped > allowed:
         return
     task = functools.partial(_write, building, features, build.source.make)
     results = run_tasks(
@@ -104,8 +104,8 @@ def _write_shards(
     with contextlib.closing(results):
         for name, record in results:
             build.records[name] = record
-            left_out += len(record.skipped)
-            if left_out > allowed:
+            num_skipped += len(record.skipped)
+            if num_skipped > allowed:
                 break
 
 
@@ -246,6 +246,6 @@ def _summarise(build: Build) -> None:
     if skipped:
         kinds = collections.Counter(entry.kind for entry in skipped)
         named = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        lines.append(f"left out {len(skipped)} of {build.total} images: {named} (see report.json)")
+        lines.append(f"skipped {len(skipped)} of {build.total} images: {named} (see report.json)")
     for line in lines:
         print(f"{build.source.name}: {one_line(line)}", file=sys.stderr)

@@ -93,11 +93,11 @@ def write_photos(
       size: side in pixels, 8 ... 4096.
       only: keep this split alone.
       encoding: "jpeg" or "png".
-      max_skipped: share of images that may be left out (no mask, unreadable or cut off, mask of
+      max_skipped: share of images that may be skipped (no mask, unreadable or cut off, mask of
         another size, empty mask); `report.json` lists them.
       workers: processes (None: one a core, 0: this one).
 
-    Raises InputError when more is left out, naming the first ten, and as `write_dataset`.
+    Raises InputError when more is skipped, naming the first ten, and as `write_dataset`.
     """
     check_free(Path(out), force)
     check_options(size=size, encoding=encoding, max_skipped=max_skipped)

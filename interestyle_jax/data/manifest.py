@@ -63,10 +63,10 @@ def manifest(
 def report(
     written: Mapping[str, int], skipped: Sequence[Skipped], *, notes: Sequence[str], stopped: bool
 ) -> dict[str, Any]:
-    """The content of `report.json`: what was written ({split: images}), and left out and why."""
+    """The content of `report.json`: what was written ({split: images}), and skipped and why."""
     kinds = collections.Counter(entry.kind for entry in skipped)
     return {
-        "status": "stopped: too many images were left out" if stopped else "done",
+        "status": "stopped: too many images were skipped" if stopped else "done",
         "written": dict(written),
         "skipped": len(skipped),
         "kinds": dict(sorted(kinds.items())),

@@ -28,7 +28,7 @@ _SHARDS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """An image that is left out: its name, the kind of reason, and the reason in one line."""
+    """An image that is skipped: its name, the kind of reason, and the reason in one line."""
 
     name: str
     kind: str
@@ -60,7 +60,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: how many examples and bytes, its SHA-256, and what was left out."""
+    """A finished shard: how many examples and bytes, its SHA-256, and what was skipped."""
 
     key: str
     examples: int
@@ -117,7 +117,7 @@ def write_shard(
     """Writes a shard and its record to `folder`, both under their names only when whole.
 
     `make` turns an item into an example of `features` (images as encoded bytes) or a reason to
-    leave it out; `each` is called after every item.
+    skip it; `each` is called after every item.
 
     Raises MachineError when the disk is full or fails, InputError when `folder` may not be written.
     """

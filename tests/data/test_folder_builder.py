@@ -183,7 +183,7 @@ def test_bad_image_is_an_error_or_left_out(folder, what, kind, words, capsys):
     assert told["images_skipped"][0]["name"] == "p3"
     assert words in told["images_skipped"][0]["reason"]
     assert sum(told["written"].values()) == 9
-    assert "left out 1 of 10 images: 1 " + kind in capsys.readouterr().err
+    assert "skipped 1 of 10 images: 1 " + kind in capsys.readouterr().err
 
 
 def test_all_problems_are_listed_and_ten_named(make_photos, capsys):

@@ -23,7 +23,7 @@ OUT, CANARY = "out", "canary"
 NOTICES = (
     "continuing with its default ",
     "interestyle: skipped: ",
-    ": left out ",
+    ": skipped ",
     "it/s]",
     "s/it]",
     "?, ?",
