@@ -89,7 +89,7 @@ def _write_shards(
     """Writes the shards that are not there yet, until too much is skipped."""
     found = {shard.name: read_record(building, shard) for shard in build.shards}
     build.records.update((name, record) for name, record in found.items() if record is not None)
-    _tell_restart(build, building)
+    _report_resume(build, building)
     missing = [shard for shard in build.shards if shard.name not in build.records]
     total = sum(len(shard.items) for shard in build.shards)
     done = total - sum(len(shard.items) for shard in missing)
@@ -113,12 +113,12 @@ def _write(building: Path, features, make, shard: Shard, each) -> tuple[str, Sha
     return shard.name, write_shard(building, shard, features, make, each)
 
 
-def _tell_restart(build: Build, building: Path) -> None:
+def _report_resume(build: Build, building: Path) -> None:
     there = sum((building / f"{shard.name}.json").exists() for shard in build.shards)
     if there:
-        text = f"continuing: {len(build.records)} of {len(build.shards)} shards are there"
+        text = f"resuming: {len(build.records)} of {len(build.shards)} shards are there"
         if there > len(build.records):
-            text += f", {there - len(build.records)} of other files or options are made anew"
+            text += f", {there - len(build.records)} of other files or options are rebuilt"
         print(f"{build.source.name}: {text}", file=sys.stderr)
 
 

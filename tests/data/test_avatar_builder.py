@@ -80,7 +80,7 @@ def test_interrupted_run_is_gone_on_with(tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     capsys.readouterr()
     first = fingerprint(avatar_builder.write_avatars(out, **kwargs))
-    assert "continuing: 1 of 2 shards are there" in capsys.readouterr().err
+    assert "resuming: 1 of 2 shards are there" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
     again = fingerprint(avatar_builder.write_avatars(out, force=True, **kwargs))
     assert first == again

@@ -57,7 +57,7 @@ def killed_and_finished(folder, *, kill_after, workers):
     finished = [path.with_suffix("") for path in building.glob("*-?????.json")]
     kept = {path.stat().st_ino for path in finished}
     second = run(command(folder, folder / "killed", workers + 1))
-    assert f"continuing: {len(done)} of" in second.stderr
+    assert f"resuming: {len(done)} of" in second.stderr
     # Renamed, not written again.
     assert kept <= {path.stat().st_ino for path in (folder / "killed").iterdir()}
     run(command(folder, folder / "whole", 0))
@@ -153,7 +153,7 @@ def test_a_run_that_ends_while_it_gathers_loses_nothing(tmp_path, monkeypatch, w
     stopped(tmp_path, monkeypatch, where)
     assert not (tmp_path / "set").exists()
     again = write_dataset(source(range(150)), tmp_path / "set", workers=0)
-    assert "continuing: 3 of 3 shards" in capsys.readouterr().err
+    assert "resuming: 3 of 3 shards" in capsys.readouterr().err
     fresh = write_dataset(source(range(150)), tmp_path / "fresh", workers=0)
     assert content(again) == content(fresh)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "set"]
@@ -162,11 +162,11 @@ def test_a_run_that_ends_while_it_gathers_loses_nothing(tmp_path, monkeypatch, w
 def test_other_options_or_images_make_their_shards_anew(tmp_path, monkeypatch, capsys):
     stopped(tmp_path, monkeypatch, "_gather", seed=1)
     stopped(tmp_path, monkeypatch, "_gather", seed=2)
-    assert "continuing: 0 of 3 shards are there, 3 of other files or options" in (
+    assert "resuming: 0 of 3 shards are there, 3 of other files or options" in (
         capsys.readouterr().err
     )
     out = write_dataset(source([*range(149), 7], seed=2), tmp_path / "set", workers=0)
-    assert "continuing: 2 of 3 shards are there, 1 of other files" in capsys.readouterr().err
+    assert "resuming: 2 of 3 shards are there, 1 of other files" in capsys.readouterr().err
     fresh = write_dataset(source([*range(149), 7], seed=2), tmp_path / "fresh", workers=0)
     assert content(out) == content(fresh)
 

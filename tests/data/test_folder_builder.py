@@ -199,7 +199,7 @@ def test_all_problems_are_listed_and_ten_named(make_photos, capsys):
     assert told["kinds"] == {"empty mask": 6, "unreadable image": 6}
     # Twelve of forty are 30 %: now allowed, and what was read is not read again.
     assert main(arguments(folder, "--max-skipped=0.3")) == 0
-    assert "continuing: 3 of 3 shards are there" in capsys.readouterr().err
+    assert "resuming: 3 of 3 shards are there" in capsys.readouterr().err
     assert report(folder)["skipped"] == 12
     assert sorted(p.name for p in folder.iterdir()) == ["images", "masks", "set"]
 
