@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         num_samples=args.num_samples,
         split=args.split,
         names=args.name,
-        num_steps=args.steps,
+        num_iterations=args.steps,
         lpips=args.lpips,
         dtype=args.dtype,
         identity=args.identity,

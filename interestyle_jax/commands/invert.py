@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         args.weights,
         args.input,
         args.out,
-        num_steps=args.steps,
+        num_iterations=args.steps,
         dtype=args.dtype,
         batch_size=args.batch_size,
         alignment=Alignment(**given) if args.align else None,

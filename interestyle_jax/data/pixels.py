@@ -5,12 +5,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 
 
-def to_float(pixels: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def to_float(pixels: Array) -> Array:
     """uint8 [...] -> float32 [...] in [-1, 1]."""
     return pixels.astype(np.float32) / 127.5 - 1
 

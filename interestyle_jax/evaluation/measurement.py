@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from interestyle_jax.data.pixels import to_uint8
+from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.evaluation.metrics import latent_variance, region_distances
 from interestyle_jax.inversion.distance import Distance
 from interestyle_jax.inversion.resize import Shape, resize_saved
@@ -65,7 +65,7 @@ def as_measured(images: Float[jax.Array, "*B H W 3"], shape: Shape) -> Float[jax
     is darker by half a grey level.
     """
     small = resize_saved(to_uint8(images), shape)
-    return small.astype(jnp.float32) / 127.5 - 1
+    return to_float(small)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "pairs"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
+from interestyle_jax.data.images import save_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import figures, grids
 from interestyle_jax.evaluation.measurement import Measurement
@@ -105,11 +105,11 @@ def draw_figures(measurements: Mapping[str, Measurement], folder: Path) -> None:
     )
     for name, measurement in measurements.items():
         slug = re.sub(r"[^\w.+-]+", "_", name)
-        _save(refinement_grid(measurement), folder / f"grid_{slug}.png")
+        save_image(folder / f"grid_{slug}.png", refinement_grid(measurement))
         if measurement.examples.clean_image is not None:
-            _save(leakage_grid(measurement), folder / f"leakage_{slug}.png")
+            save_image(folder / f"leakage_{slug}.png", leakage_grid(measurement))
     if len(measurements) > 1:
-        _save(comparison_grid(measurements), folder / "comparison.png")
+        save_image(folder / "comparison.png", comparison_grid(measurements))
 
 
 def refinement_grid(measurement: Measurement) -> UInt8[np.ndarray, "H W 3"]:
@@ -162,7 +162,3 @@ def _inputs(samples: Mapping[str, np.ndarray], k: int) -> list[np.ndarray]:
 
 def _input_labels(samples: Mapping[str, np.ndarray]) -> list[str]:
     return ["input", "interest mask"] if "interest_mask" in samples else ["input"]
-
-
-def _save(grid: np.ndarray, path: Path) -> None:
-    Image.fromarray(grid).save(path)

@@ -216,7 +216,7 @@ class Model:
             images,
             generator=generator,
             encoder=encoder,
-            num_steps=self.iterations(num_steps),
+            num_iterations=self.iterations(num_steps),
             shape=self.input_shape,
             return_images=return_images,
             # Compiles once, not N times; XLA's CPU code runs slower in a loop.
@@ -383,9 +383,9 @@ def _first_rows(tree, *, count, axis):
 
 @functools.partial(
     jax.jit,
-    static_argnames=("generator", "encoder", "num_steps", "shape", "return_images", "loop"),
+    static_argnames=("generator", "encoder", "num_iterations", "shape", "return_images", "loop"),
 )
-def _invert(variables, images, *, generator, encoder, num_steps, shape, return_images, loop):
+def _invert(variables, images, *, generator, encoder, num_iterations, shape, return_images, loop):
     def encode(carry, x):
         return encoder.apply(variables["encoder"], x, train=False), carry
 
@@ -397,7 +397,7 @@ def _invert(variables, images, *, generator, encoder, num_steps, shape, return_i
     refinement = refine(
         encode,
         synthesize,
-        (images,) * num_steps,
+        (images,) * num_iterations,
         _start(variables["w_avg"], generator, 1),
         # No gradient is asked for: all iterations may be scanned.
         gradient="each",

@@ -54,7 +54,7 @@ def evaluate(
     num_samples: int | None = None,
     split: str = "test",
     names: Sequence[str] | None = None,
-    num_steps: int | None = None,
+    num_iterations: int | None = None,
     lpips: str | Path = "lpips_alex",
     dtype: str = "float32",
     identity: str | Path | None = None,
@@ -86,7 +86,7 @@ def evaluate(
       num_samples: only the first ones, or None for all.
       split: split of the data set.
       names: the encoders' names in the results; by default their directories'.
-      num_steps: N of iterative encoders (None: 5); encoders that see the image alone run once.
+      num_iterations: N of iterative encoders (None: 5); encoders that see the image alone run once.
       lpips: name or directory of the LPIPS weights.
       dtype: type of the encoders' and generators' maps, as in `load`.
       identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
@@ -121,7 +121,7 @@ def evaluate(
         samples,
         load_distance(lpips, place=None if mesh is None else replicated(mesh)),
         load_identity(identity, face_detector, mesh=mesh),
-        num_steps=num_steps,
+        num_iterations=num_iterations,
         batch_size=batch_size,
         options={
             "lpips": digest(lpips),
@@ -151,7 +151,7 @@ class EvaluationJob(ImageJob):
         lpips: Lpips,
         identity: Identity | None,
         *,
-        num_steps: int | None,
+        num_iterations: int | None,
         batch_size: int | None,
         options: Mapping[str, Any],
         report_options: Mapping[str, Any],
@@ -159,7 +159,9 @@ class EvaluationJob(ImageJob):
         """Declares the measurement of the samples, see `evaluate`; `report_options` has names."""
         self._models, self._samples = models, samples
         self._lpips, self._identity = lpips, identity
-        self._num_steps = [1 if m.iterations() == 1 else m.iterations(num_steps) for m in models]
+        self._num_iterations = [
+            1 if m.iterations() == 1 else m.iterations(num_iterations) for m in models
+        ]
         self._shapes = list(dict.fromkeys(model.input_shape for model in models))
         mesh, devices = models[0].mesh, models[0].num_devices
         self._rows = None if mesh is None else batch_sharding(mesh)
@@ -172,7 +174,7 @@ class EvaluationJob(ImageJob):
         self.options = {
             **samples.options,
             "weights": [digest(model.directory) for model in models],
-            "steps": self._num_steps,
+            "steps": self._num_iterations,
             "dtype": models[0].dtype,
             **options,
         }
@@ -297,7 +299,7 @@ class EvaluationJob(ImageJob):
         return _normalize(jax.device_put(fields, self._rows))
 
     def _invert(self, k: int, images: jax.Array) -> Inversion:
-        return self._models[k].invert(images, self._num_steps[k], return_images="last")
+        return self._models[k].invert(images, self._num_iterations[k], return_images="last")
 
     def _timed(self, k: int, images: jax.Array) -> tuple[Inversion, float]:
         """Inversions, and of the first batches the seconds an image, else NaN."""
@@ -322,8 +324,8 @@ class EvaluationJob(ImageJob):
                     column = own.setdefault(name, array.array("d"))
                     column.extend(math.nan if v is None else v for v in values)
         found = [{name: np.asarray(c) for name, c in own.items()} for own in columns]
-        for arrays, num_steps in zip(found, self._num_steps, strict=False):
-            arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_steps)
+        for arrays, num_iterations in zip(found, self._num_iterations, strict=False):
+            arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_iterations)
         return found
 
     def _first_rows(self, finished: Finished) -> list[Any]:

@@ -38,7 +38,7 @@ def invert_files(
     source: str | Path,
     out: str | Path,
     *,
-    num_steps: int | None = None,
+    num_iterations: int | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
     alignment: Alignment | None = None,
@@ -61,7 +61,7 @@ def invert_files(
       weights: name or directory of weights with a generator, an encoder and w_avg.
       source: image file or folder.
       out: folder, made where missing.
-      num_steps: N; None as in `Model.invert`.
+      num_iterations: N; None as in `Model.invert`.
       dtype: type of the networks' maps, as in `load`.
       batch_size: images a compiled call, raised to a multiple of the devices; None: 8 a device.
       alignment: None takes images as they are.
@@ -97,7 +97,7 @@ def invert_files(
         model,
         files,
         source,
-        num_steps=model.iterations(num_steps),
+        num_iterations=model.iterations(num_iterations),
         batch_size=batch_size or BATCH_SIZE * model.num_devices,
         faces=faces,
     )
@@ -127,21 +127,26 @@ class InversionJob(ImageJob):
         files: ImageFiles,
         source: str | Path,
         *,
-        num_steps: int,
+        num_iterations: int,
         batch_size: int,
         faces: Faces | None,
     ):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
-        self._model, self._files, self._faces, self._num_steps = model, files, faces, num_steps
+        self._model, self._files, self._faces, self._num_iterations = (
+            model,
+            files,
+            faces,
+            num_iterations,
+        )
         devices = model.num_devices
         self.batch_size = -(-min(batch_size, len(files)) // devices) * devices
         w_plus = jax.eval_shape(model.mean_latent)
-        self.latents_shape = (num_steps, *w_plus.shape[1:])
+        self.latents_shape = (num_iterations, *w_plus.shape[1:])
         self._pasted = faces is not None and faces.alignment.paste_back
         self.options = {
             "input": str(Path(source).absolute()),
             "weights": digest(model.directory),
-            "steps": num_steps,
+            "steps": num_iterations,
             "dtype": model.dtype,
             "alignment": None if faces is None else faces.alignment.options(),
         }
@@ -166,7 +171,7 @@ class InversionJob(ImageJob):
         for image, row in zip(images, rows, strict=True):
             if row is not None:
                 image[:] = row.image
-        inversion = self._model.invert(images, self._num_steps, return_images="last")
+        inversion = self._model.invert(images, self._num_iterations, return_images="last")
         return _to_save(inversion.w_plus, inversion.images)
 
     def save(self, item: Item, loaded: _Input, row: dict[str, np.ndarray]) -> Result:
@@ -191,7 +196,7 @@ class InversionJob(ImageJob):
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws `grid.png`."""
-        labels = [grids.iteration_label(i + 1) for i in range(self._num_steps)]
+        labels = [grids.iteration_label(i + 1) for i in range(self._num_iterations)]
         rows = self._grid_rows(out, finished)
         names = [name for name, _ in rows]
         if rows:
@@ -200,7 +205,7 @@ class InversionJob(ImageJob):
             )
             save_image(out / "grid.png", grid)
         report = {
-            "num_steps": self._num_steps,
+            "num_iterations": self._num_iterations,
             "inputs": {record["name"]: record["file"] for record in finished.records},
             "weights": str(self._model.directory),
             "input_shape": list(self._model.input_shape),

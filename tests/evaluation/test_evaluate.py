@@ -34,7 +34,7 @@ def evaluated(avatars, tiny_weights, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     weights = [tiny_weights / "inverter", tiny_weights / "other"]
     names = ["trained here", "other"]
-    return evaluate(weights, avatars, out, batch_size=4, names=names, num_steps=STEPS), out
+    return evaluate(weights, avatars, out, batch_size=4, names=names, num_iterations=STEPS), out
 
 
 def by_pil(image, size=SIZE):
@@ -186,7 +186,7 @@ def test_plain_images_have_the_whole_alone(tiny_weights, samples, tmp_path):
     for i, image in enumerate(samples["image"][:3]):
         Image.fromarray(np.rint(image * 127.5 + 127.5).astype(np.uint8)).save(folder / f"{i}.png")
     weights = [tiny_weights / "inverter"]
-    metrics = evaluate(weights, folder, tmp_path / "out", batch_size=4, num_steps=STEPS)
+    metrics = evaluate(weights, folder, tmp_path / "out", batch_size=4, num_iterations=STEPS)
     found = metrics["encoders"]["inverter"]
     assert metrics["num_images"] == 3
     assert found["whole"]["l2"] > 0 and found["whole"]["lpips"] > 0
@@ -213,7 +213,7 @@ def test_plain_images_have_the_whole_alone(tiny_weights, samples, tmp_path):
 def test_bad_input_is_named_and_leaves_nothing(
     tiny_weights, avatars, tmp_path, weights, changes, message
 ):
-    options = {"data": avatars, "out": tmp_path / "out", "num_steps": STEPS} | changes
+    options = {"data": avatars, "out": tmp_path / "out", "num_iterations": STEPS} | changes
     with pytest.raises(ij.InputError, match=message):
         evaluate([tiny_weights / name for name in weights], **options)
     assert list(tmp_path.iterdir()) == []
@@ -249,7 +249,7 @@ def test_id_similarity_is_the_mean_over_images_with_a_face(
     monkeypatch.setattr(evaluations, "load_identity", lambda *args, **options: Known())
     monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
     weights = [tiny_weights / "inverter"]
-    metrics = evaluate(weights, avatars, tmp_path, batch_size=4, num_steps=STEPS)
+    metrics = evaluate(weights, avatars, tmp_path, batch_size=4, num_iterations=STEPS)
     similarity = metrics["encoders"]["inverter"]["id_similarity"]
     assert similarity == pytest.approx(cosines[1:].mean())
     assert "ID similarity" in (tmp_path / "table.md").read_text()

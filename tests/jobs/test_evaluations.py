@@ -43,7 +43,7 @@ def measure(tiny_weights, avatars):
     """Measures two encoders in two iterations."""
 
     def run(out, **options):
-        options = {"num_steps": 2, "batch_size": BATCH, "data": avatars} | options
+        options = {"num_iterations": 2, "batch_size": BATCH, "data": avatars} | options
         names = options.pop("weights", ("inverter", "other"))
         return evaluate([tiny_weights / name for name in names], out=out, **options)
 

@@ -40,7 +40,7 @@ def invert(tiny_weights, folder):
     """Inverts the images in two iterations."""
 
     def run(out, **options):
-        options = {"num_steps": 2, "batch_size": BATCH} | options
+        options = {"num_iterations": 2, "batch_size": BATCH} | options
         return invert_files(str(tiny_weights / "inverter"), folder, Path(out), **options)
 
     return run
@@ -67,7 +67,7 @@ def test_the_loop_compiles_once_and_sends_nothing_unasked(
             return run_job(*args, **options)
 
     monkeypatch.setattr(inversions, "run_job", guarded)
-    report = invert(tmp_path / "out", num_steps=1, batch_size=6)
+    report = invert(tmp_path / "out", num_iterations=1, batch_size=6)
     # Batches of 6, 6, 6 and 1 image.
     assert inverter._invert._cache_size() == before + 1
     assert report["num_images"] == COUNT and report["seconds_per_image"] > 0
@@ -203,5 +203,5 @@ def test_inversions_that_are_not_finite_are_skipped(tiny_weights, folder, tmp_pa
     facts = {"family": "interestyle", "architectures": architectures, "licence": "none"}
     save_weights(tmp_path / "weights", variables, **facts)
     with pytest.raises(InputError, match="its inversion by these weights is not finite"):
-        invert_files(str(tmp_path / "weights"), folder, tmp_path / "out", num_steps=1)
+        invert_files(str(tmp_path / "weights"), folder, tmp_path / "out", num_iterations=1)
     assert not (tmp_path / "out").exists()
