@@ -194,9 +194,13 @@ class Model:
             that see the image alone (pSp, e4e).
           return_images: which y_hat come back: "all", "last" (y_hat_N) or "none".
 
+        Returns:
+          The refinement. Rows of device arrays whose values are out of range, or not finite, are
+          NaN: an error would have to wait for the device.
+
         Raises:
-          ValueError: a part is missing, wrong shape, range or dtype, or num_steps below 1. The
-            range of arrays that lie on a device is not looked at: that would wait for it.
+          ValueError: a part is missing, wrong shape or dtype, num_iterations below 1, or, of arrays on
+            the host, a wrong range.
         """
         generator = self._module("generator", "invert")
         encoder = self._module("encoder", "invert")
@@ -328,7 +332,7 @@ def _check_images(
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(f"{name}: dtype {images.dtype}, expected floats in [-1, 1]")
     if isinstance(images, jax.Array):
-        # Traced, or on a device: its values would have to be waited for.
+        # Traced, or on a device: its values would have to be waited for, `_invert` looks at them.
         return images.astype(jnp.float32)
     largest = float(abs(images).max())
     if not largest <= LARGEST_VALUE:
@@ -386,6 +390,9 @@ def _first_rows(tree, *, count, axis):
     static_argnames=("generator", "encoder", "num_iterations", "shape", "return_images", "loop"),
 )
 def _invert(variables, images, *, generator, encoder, num_iterations, shape, return_images, loop):
+    largest = jnp.abs(images).max((1, 2, 3), keepdims=True)
+    images = jnp.where(largest <= LARGEST_VALUE, images, jnp.nan)
+
     def encode(carry, x):
         return encoder.apply(variables["encoder"], x, train=False), carry
 

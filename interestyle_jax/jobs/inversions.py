@@ -63,7 +63,8 @@ def invert_files(
       out: folder, made where missing.
       num_iterations: N; None as in `Model.invert`.
       dtype: type of the networks' maps, as in `load`.
-      batch_size: images a compiled call, raised to a multiple of the devices; None: 8 a device.
+      batch_size: images a compiled call, raised to a multiple of the devices; None: 8 a device,
+        and the results are the same bits on any number of devices.
       alignment: None takes images as they are.
       max_skipped: share of the images that may be skipped as unreadable, or without a face;
         None: 0.01, and 0.5 with an alignment.
@@ -98,7 +99,7 @@ def invert_files(
         files,
         source,
         num_iterations=model.iterations(num_iterations),
-        batch_size=batch_size or BATCH_SIZE * model.num_devices,
+        batch_size=batch_size,
         faces=faces,
     )
     if max_skipped is None:
@@ -128,7 +129,7 @@ class InversionJob(ImageJob):
         source: str | Path,
         *,
         num_iterations: int,
-        batch_size: int,
+        batch_size: int | None,
         faces: Faces | None,
     ):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
@@ -139,7 +140,12 @@ class InversionJob(ImageJob):
             num_iterations,
         )
         devices = model.num_devices
-        self.batch_size = -(-min(batch_size, len(files)) // devices) * devices
+        # Rows a device as on one device alone: XLA then gives the same bits on any number of them.
+        if batch_size is None:
+            rows = min(BATCH_SIZE, len(files))
+        else:
+            rows = -(-min(batch_size, len(files)) // devices)
+        self.batch_size = rows * devices
         w_plus = jax.eval_shape(model.mean_latent)
         self.latents_shape = (num_iterations, *w_plus.shape[1:])
         self._pasted = faces is not None and faces.alignment.paste_back

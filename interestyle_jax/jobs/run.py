@@ -1,5 +1,6 @@
 """Runs an image job: the work, the skip budget, the latents, the report."""
 
+import ctypes
 import json
 import sys
 import time
@@ -23,6 +24,8 @@ from interestyle_jax.whole_files import sync_folder
 
 # Finished images are noted this often: what a kill may cost.
 COMMIT_SECONDS = 1.0
+# Memory that is free is given back to the system this often.
+TRIM_SECONDS = 10.0
 LISTED = 3
 MOST_TOLD = 10
 
@@ -100,7 +103,7 @@ class _Run:
             self.progress.add(records)
             records.clear()
 
-        last = time.monotonic()
+        last = trimmed = time.monotonic()
         done = total - len(waiting)
         try:
             with tqdm(
@@ -133,6 +136,9 @@ class _Run:
                     if self.num_new and time.monotonic() - last >= COMMIT_SECONDS:
                         commit()
                         last = time.monotonic()
+                    if time.monotonic() - trimmed >= TRIM_SECONDS:
+                        _trim_memory()
+                        trimmed = time.monotonic()
         finally:
             # Also after an error: what is finished stays.
             if records and any("skipped" not in record for record in records):
@@ -264,6 +270,13 @@ class _Records:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for index in self._indices:
             yield self._run.progress.find(self._run.source[index].name)
+
+
+def _trim_memory() -> None:
+    """Gives memory that is free back: glibc keeps some for every thread, more and more of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _plain(value: Any) -> Any:

@@ -166,6 +166,15 @@ def test_bad_images(model, bad, message):
         model.invert(bad)
 
 
+def test_bad_rows_of_device_arrays_are_nan(model, images, inversion):
+    rows = np.concatenate([images, images[:1] * 255, np.full_like(images[:1], np.nan)])
+    with jax.transfer_guard("disallow"):
+        result = model.invert(jax.device_put(rows), num_steps=2)
+    for found, expected in zip(result, inversion, strict=True):
+        assert jnp.isnan(found[:, 2:]).all()
+        np.testing.assert_allclose(found[:, :2], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_other_bad_arguments(model, images):
     with pytest.raises(ij.InputError, match="num_steps: 0"):
         model.invert(images, num_steps=0)

@@ -109,6 +109,14 @@ def test_eight_devices_and_two_parts_give_what_one_device_gives(invert, tmp_path
         assert np.abs(one - eight).max() <= 1
 
 
+def test_by_default_eight_devices_give_the_bits_of_one(invert, tmp_path, monkeypatch):
+    """Every device then computes as many rows as one device alone does."""
+    assert invert(tmp_path / "eight", batch_size=None)["batch_size"] == 64
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    assert invert(tmp_path / "one", batch_size=None)["batch_size"] == 8
+    assert results(tmp_path / "one") == results(tmp_path / "eight")
+
+
 KILLED = """
 import os, signal, sys
 import jax
