@@ -1,5 +1,6 @@
 """What of a job's output folder is done, and what is left to do."""
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs import latents as latent_files
 from interestyle_jax.jobs.job import ImageJob, Item, Source
-from interestyle_jax.jobs.pipeline import Batch, make_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import Shard
 
@@ -38,22 +38,14 @@ class FolderState:
                 "another --out"
             )
 
-    def part(self, shard: Shard) -> Iterator[Item]:
-        """The images of a shard."""
+    def part(self, shard: Shard) -> list[int]:
+        """Indices of the images of a shard: of its batches `index`, `index + count`, ..."""
         size = self.job.batch_size
-        for first in range(shard.index * size, len(self.source), shard.count * size):
-            for index in range(first, min(first + size, len(self.source))):
-                yield self.source[index]
-
-    def part_size(self, shard: Shard) -> int:
-        """How many images a shard has."""
-        size = self.job.batch_size
-        firsts = range(shard.index * size, len(self.source), shard.count * size)
-        return sum(min(size, len(self.source) - first) for first in firsts)
+        return [i for i in range(len(self.source)) if i // size % shard.count == shard.index]
 
     def waiting(self, shard: Shard) -> list[int]:
         """Indices of the images that are left to do, whose names are noted as planned."""
-        left = [item.index for item in self.part(shard) if not self.is_done(item)]
+        left = [i for i in self.part(shard) if not self.is_done(self.source[i])]
         self.progress.plan((self.source[index].name for index in left), self.job.outputs)
         self.remove_unfinished(
             {name for i in left for name in self.job.outputs(self.source[i].name)}
@@ -96,16 +88,14 @@ class FolderState:
             return row < len(rows)
         return self.joined is not None and record["name"] in self.joined
 
-    def batches(self, waiting: Sequence[int]) -> Iterator[Batch]:
-        """These images in batches, each in its row."""
+    def batches(self, waiting: Sequence[int]) -> Iterator[list[Item | None]]:
+        """These images in batches, each in its row; None in rows that have none to do."""
         size = self.job.batch_size
-        items: list[Item] = []
-        for index in waiting:
-            if items and items[0].index // size != index // size:
-                yield make_batches(items, size)
-                items = []
-            items.append(self.source[index])
-        yield make_batches(items, size)
+        for _, indices in itertools.groupby(waiting, lambda index: index // size):
+            rows: list[Item | None] = [None] * size
+            for index in indices:
+                rows[index % size] = self.source[index]
+            yield rows
 
     def read_latents(self, name: str) -> np.ndarray:
         """The latents of an image that is done, of the job's `latents_shape`."""

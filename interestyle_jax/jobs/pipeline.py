@@ -43,12 +43,6 @@ class _Loaded(NamedTuple):
     reason: str
 
 
-class Batch(NamedTuple):
-    """The images of a batch by row, None where a row has none to do."""
-
-    rows: tuple[Item | None, ...]
-
-
 def default_workers() -> int:
     """A thread a core that this process may use, at most MOST_WORKERS."""
     is_known = hasattr(os, "sched_getaffinity")
@@ -57,7 +51,12 @@ def default_workers() -> int:
 
 
 def run_batches(
-    job: ImageJob, source: Source, batches: Iterable[Batch], out: Path, *, workers: int
+    job: ImageJob,
+    source: Source,
+    batches: Iterable[Sequence[Item | None]],
+    out: Path,
+    *,
+    workers: int,
 ) -> Iterator[tuple[list[Outcome], float]]:
     """Yields the outcomes of every batch, in order, and the time at which the device was done.
 
@@ -79,10 +78,7 @@ def run_batches(
             if batch is None:
                 return
             loading.append(
-                [
-                    None if item is None else pool.submit(_load, job, source, item)
-                    for item in batch.rows
-                ]
+                [None if item is None else pool.submit(_load, job, source, item) for item in batch]
             )
 
     def start():
@@ -186,11 +182,3 @@ def _save(job: ImageJob, out: Path, loaded: _Loaded, row: Any) -> Outcome:
         # Not synchronised: a file that a power failure cut has another size than its line says.
         write_whole(out / name, content, sync=False)
     return Outcome(item, state, result, "")
-
-
-def make_batches(items: Sequence[Item | None], size: int) -> Batch:
-    """Items that lie in one batch, each in its row: `index` modulo `size`."""
-    rows: list[Item | None] = [None] * size
-    for item in items:
-        rows[item.index % size] = item
-    return Batch(tuple(rows))

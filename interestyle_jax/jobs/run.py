@@ -70,7 +70,7 @@ def run_job(
         if progress.is_new:
             run.state.refuse_foreign_files()
         waiting = run.state.waiting(shard)
-        seconds = run.work(waiting, run.state.part_size(shard))
+        seconds = run.work(waiting, len(run.state.part(shard)))
         with progress.alone():
             return run.finish(seconds, started, command)
 
