@@ -199,7 +199,7 @@ class Model:
           NaN: an error would have to wait for the device.
 
         Raises:
-          ValueError: a part is missing, wrong shape or dtype, num_iterations below 1, or, of arrays on
+          ValueError: a part is missing, wrong shape or dtype, num_steps below 1, or, of arrays on
             the host, a wrong range.
         """
         generator = self._module("generator", "invert")
