@@ -143,4 +143,8 @@ def shapes_of(module: nn.Module) -> dict[str, Any]:
     Raises:
       ValueError: the module's class is not one of the registry's.
     """
-    return jax.eval_shape(lambda key: init(key, module), jax.random.key(0))
+    return _traced_init.eval_shape(jax.random.key(0), module)
+
+
+# Equal modules are traced once.
+_traced_init = jax.jit(init, static_argnums=1)

@@ -64,6 +64,12 @@ def one_device(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes longer than measuring images this small."""
+    monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
+
+
 def without_times(metrics):
     encoders = metrics["encoders"].items()
     return metrics | {"encoders": {n: {**e, "seconds_per_image": None} for n, e in encoders}}
@@ -139,7 +145,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_second_encoder_and_a_second_call_compile_nothing(measure, whole, tmp_path):
+def test_a_second_encoder_and_a_second_call_compile_nothing(measure, whole, tmp_path, no_figures):
     compiled = []
 
     def listen(event, seconds, **more):
@@ -197,7 +203,7 @@ def detect(image):
 
 
 def test_nothing_is_sent_unasked_and_faces_are_embedded_on_all_devices(
-    measure, embedder, tmp_path, monkeypatch
+    measure, embedder, tmp_path, no_figures, monkeypatch
 ):
     embedded = []
 
@@ -278,7 +284,9 @@ def test_names_and_the_number_of_images_may_change(measure, whole, tmp_path, mon
     measure(tmp_path / "out", names=["a", "b"], num_samples=9)
 
 
-def test_damage_of_a_data_set_is_an_error_unless_it_may_be_skipped(measure, tmp_path, monkeypatch):
+def test_damage_of_a_data_set_is_an_error_unless_it_may_be_skipped(
+    measure, tmp_path, no_figures, monkeypatch
+):
     read = Samples.read
 
     def damaged(self, item, shapes):
@@ -287,7 +295,6 @@ def test_damage_of_a_data_set_is_an_error_unless_it_may_be_skipped(measure, tmp_
         return read(self, item, shapes)
 
     monkeypatch.setattr(Samples, "read", damaged)
-    monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
     with pytest.raises(InputError, match="1 of 19 images cannot be used.*example 3 is damaged"):
         measure(tmp_path / "out")
     metrics = measure(tmp_path / "out", max_skipped=0.1)
@@ -296,7 +303,7 @@ def test_damage_of_a_data_set_is_an_error_unless_it_may_be_skipped(measure, tmp_
     assert report["num_skipped"] == 1
 
 
-def test_images_of_a_folder_are_skipped_within_the_budget(measure, tmp_path):
+def test_images_of_a_folder_are_skipped_within_the_budget(measure, tmp_path, no_figures):
     folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
