@@ -28,7 +28,7 @@ from interestyle_jax.evaluation.results import collect_metrics, draw_figures, en
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import Inversion, Model, load
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.jobs.shard import WHOLE, Shard
@@ -82,7 +82,8 @@ def evaluate(
       weights: names or directories of weights with a generator, an encoder and w_avg.
       data: a TFDS data set directory, or a folder of images (no masks).
       out: folder, made where missing.
-      batch_size: images a compiled call, raised to a multiple of the devices; None: 16 a device.
+      batch_size: images a compiled call, raised to a multiple of the devices; None: 16 a device,
+        and the figures are the same bits on any number of devices.
       num_samples: only the first ones, or None for all.
       split: split of the data set.
       names: the encoders' names in the results; by default their directories'.
@@ -109,8 +110,6 @@ def evaluate(
       MachineError: the disk is full or fails.
     """
     labels, out = encoder_names(weights, names), Path(out)
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
     mesh = local_mesh()
     models = [load(path, dtype=dtype, mesh=mesh) for path in weights]
     for model in models:
@@ -163,11 +162,15 @@ class EvaluationJob(ImageJob):
             1 if m.iterations() == 1 else m.iterations(num_iterations) for m in models
         ]
         self._shapes = list(dict.fromkeys(model.input_shape for model in models))
-        mesh, devices = models[0].mesh, models[0].num_devices
+        mesh = models[0].mesh
         self._rows = None if mesh is None else batch_sharding(mesh)
         self._everywhere = None if mesh is None else replicated(mesh)
-        batch_size = min(batch_size or BATCH_SIZE * devices, len(samples))
-        self.batch_size = -(-batch_size // devices) * devices
+        self.batch_size = choose_batch_size(
+            batch_size,
+            per_device=BATCH_SIZE,
+            num_devices=models[0].num_devices,
+            num_images=len(samples),
+        )
         self.compares = identity is not None
         # What was started last, while inversions are timed.
         self._num_batches, self._started = 0, None

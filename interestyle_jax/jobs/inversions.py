@@ -17,7 +17,7 @@ from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.parallel.sharding import local_mesh
@@ -86,8 +86,6 @@ def invert_files(
     files = ImageFiles(source)
     pasted = alignment is not None and alignment.paste_back
     files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch size: {batch_size}, expected a whole number from 1")
     faces = None
     if alignment is not None:
         shape = model.input_shape
@@ -139,13 +137,12 @@ class InversionJob(ImageJob):
             faces,
             num_iterations,
         )
-        devices = model.num_devices
-        # Rows a device as on one device alone: XLA then gives the same bits on any number of them.
-        if batch_size is None:
-            rows = min(BATCH_SIZE, len(files))
-        else:
-            rows = -(-min(batch_size, len(files)) // devices)
-        self.batch_size = rows * devices
+        self.batch_size = choose_batch_size(
+            batch_size,
+            per_device=BATCH_SIZE,
+            num_devices=model.num_devices,
+            num_images=len(files),
+        )
         w_plus = jax.eval_shape(model.mean_latent)
         self.latents_shape = (num_iterations, *w_plus.shape[1:])
         self._pasted = faces is not None and faces.alignment.paste_back

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.jobs.latents import LatentFile
 
 
@@ -72,6 +73,26 @@ class Finished:
     latents: LatentFile | None
     num_new: int
     seconds_per_image: float | None
+
+
+def choose_batch_size(
+    given: int | None, *, per_device: int, num_devices: int, num_images: int
+) -> int:
+    """Images a call of `ImageJob.compute`, a multiple of the devices.
+
+    Args:
+      given: what the user asks for, of all devices; None: `per_device` for each, fewer where there
+        are no more images. Each device then computes as many rows as one alone would: XLA gives
+        the same bits on any number of them.
+
+    Raises:
+      InputError: it is below 1.
+    """
+    if given is None:
+        return min(per_device, num_images) * num_devices
+    if given < 1:
+        raise InputError(f"batch size: {given}, expected a whole number from 1")
+    return -(-min(given, num_images) // num_devices) * num_devices
 
 
 class ImageJob:
