@@ -223,6 +223,8 @@ def distillation_config() -> ConfigDict:
                 "style": "toon-head",
                 "generator": {
                     "resolution": 64,
+                    # Little above what the factors need: the mapping must learn to ignore the rest.
+                    "z_dim": 96,
                     "mapping_depth": 4,
                     "channel_base": 2048,
                     "channel_max": 128,

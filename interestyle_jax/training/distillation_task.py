@@ -30,7 +30,7 @@ from interestyle_jax.weights import load_weights, resolve_weights
 
 SAMPLES_PER_ROW = 4
 # Layers of the mapping network learn at a hundredth of the rate (`models.stylegan2.Mapping`).
-MAPPING_RATE = 100.0
+MAPPING_RATE = 300.0
 
 
 class DistillationState(flax.struct.PyTreeNode):

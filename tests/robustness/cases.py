@@ -23,6 +23,7 @@ OUT, CANARY = "out", "canary"
 NOTICES = (
     "continuing with its default ",
     "interestyle: skipped: ",
+    "interestyle: more are skipped, as the report says",
     ": skipped ",
     "it/s]",
     "s/it]",

@@ -75,7 +75,9 @@ class Factors:
         """How many numbers of z have a meaning; more are left alone."""
         blocks = sum(len(known) for known in self.parts.values())
         colours = sum(len(base) + 3 for base in self.colours.values())
-        return blocks + colours + 4 + 5 + 3 * len(self.features) + 4
+        # Hue, saturation, value and slope of a background; direction, strength, brightness and
+        # warmth of a light. Hue and direction are circles, of two numbers.
+        return blocks + colours + 5 + 5 + 3 * len(self.features) + 5
 
     def of(self, drawing: Drawing, light: Light, background: Plain) -> Float[np.ndarray, " F"]:
         """The factors of a drawn avatar, float32 [F]."""
@@ -103,10 +105,11 @@ class Factors:
     def of_z(self, z: Float[Array, "B Z"]) -> Float[Array, "B F"]:
         """Factors [B, F] of z [B, at least z_dim], normal; pure.
 
-        Of each group of equally likely kinds the one with the largest number is chosen; all else
-        is uniform by the normal distribution's own function.
+        They depend on the direction of z alone, which is what a mapping network sees of it. Of each
+        group of equally likely kinds the one with the largest number is chosen, angles are those of
+        two numbers, and all else is uniform by the normal distribution's own function.
         """
-        taken = _Taken(z)
+        taken = _Taken(z * jax.lax.rsqrt(jnp.square(z).mean(axis=1, keepdims=True)))
         parts = []
         for part, known in self.parts.items():
             optional = part in self.chances
@@ -121,7 +124,8 @@ class Factors:
             h = (hsv[:, 0] + moved[0]) % 1.0
             s, v = (jnp.minimum(hsv[:, i] * (1 + moved[i]), 1.0) for i in (1, 2))
             parts.append(_COLOUR * (_rgb(h, s, v) - 0.5))
-        h, s, v = taken.uniform(), taken.within(*SATURATION), taken.within(*VALUE)
+        h = taken.angle() / (2 * math.pi) % 1.0
+        s, v = taken.within(*SATURATION), taken.within(*VALUE)
         parts.append(_COLOUR * (_rgb(h, s, v) - 0.5))
         slope = taken.signed()
         # The mean of two uniforms in [-1, 1], by its distribution's inverse.
@@ -129,7 +133,7 @@ class Factors:
         tilt = jnp.where(u < 0.5, jnp.sqrt(2 * u) - 1, 1 - jnp.sqrt(2 * (1 - u)))
         rest = [_UNIT * slope, _BELL * tilt]
         rest += [_UNIT * taken.signed() for _ in range(4 + 3 * len(self.features))]
-        angle, strength = 2 * math.pi * taken.uniform(), _UNIT * taken.uniform()
+        angle, strength = taken.angle(), _UNIT * taken.uniform()
         rest += [strength * jnp.cos(angle), strength * jnp.sin(angle)]
         rest += [_UNIT * taken.signed(), _UNIT * taken.signed()]
         return jnp.concatenate([*parts, jnp.stack(rest, axis=1)], axis=1)
@@ -150,6 +154,10 @@ class _Taken:
 
     def kind(self, count: int) -> Array:
         return jnp.argmax(self._take(count), axis=1)
+
+    def angle(self) -> Array:
+        x, y = self._take(2).T
+        return jnp.arctan2(y, x)
 
     def uniform(self) -> Array:
         return jax.scipy.stats.norm.cdf(self._take(1)[:, 0])
