@@ -209,7 +209,6 @@ class InversionJob(ImageJob):
             save_image(out / "grid.png", grid)
         report = {
             "num_iterations": self._num_iterations,
-            "inputs": {record["name"]: record["file"] for record in finished.records},
             "weights": str(self._model.directory),
             "input_shape": list(self._model.input_shape),
             "dtype": self._model.dtype,
