@@ -48,7 +48,6 @@ def get_config(words: str = "distilled"):
         config.generator.resolution = 16
         config.generator.channel_max = 8
         if training == "distilled":
-            config.embedding.features = 8
             config.mapping_batch_size = 8
         else:
             config.discriminator.channel_max = 8

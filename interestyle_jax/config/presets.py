@@ -230,7 +230,6 @@ def distillation_config() -> ConfigDict:
                     "channel_max": 128,
                     "up_form": "separable",
                 },
-                "embedding": {"features": 512},
                 "weights": {"lpips": "lpips_alex"},
                 "loss": {"l1": 2.0, "lpips": 0.5},
                 # z of a step that the mapping network learns from.

@@ -1,12 +1,14 @@
 """Training a generator to draw what a renderer draws, from the factors that the renderer used.
 
-The images of the avatar world come with the numbers that decide them (`data.avatars.factors`). An
-embedding turns these into w, and G(w) has to be the image, by L1 and LPIPS: a supervised problem,
-which learns from every pixel where an adversary gives one number an image. The mapping network
+The images of the avatar world come with the numbers that decide them (`data.avatars.factors`). A
+linear embedding turns these into w, so that each has a direction in W, and G(w) has to be the
+image, by L1 and LPIPS: a supervised problem, which learns from every pixel where an adversary gives
+one number an image. The mapping network
 learns beside it, from any number of random z: f(z) is to be the embedding of the factors that
 belong to z, so that in the end G(f(z)) has the avatars' own distribution.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
-from interestyle_jax.models.factor_embedding import FactorEmbedding
+from interestyle_jax.models.products import matmul
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
+from interestyle_jax.training.factor_prior import factors_of_z, meaningful_dims
 from interestyle_jax.training.gan_task import check_size, export_generator
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
@@ -63,11 +66,8 @@ class DistillationTask:
                 raise InputError(f"config.loss.{name}: expected from 0, got {weight}")
         self.g = Generator(**config.generator.to_dict())
         self.factors = factors_of_style(config.style)
-        if self.g.z_dim < self.factors.z_dim:
-            raise InputError(
-                f"config.generator.z_dim: {self.g.z_dim}, expected from {self.factors.z_dim}"
-            )
-        self.embedding = FactorEmbedding(self.g.w_dim, **config.embedding.to_dict())
+        if self.g.z_dim < (least := meaningful_dims(self.factors)):
+            raise InputError(f"config.generator.z_dim: {self.g.z_dim}, expected from {least}")
         self.frozen: PyTree = {}
         self.initial: PyTree = {}
         self.weight_digests: dict[str, str] = {}
@@ -96,10 +96,11 @@ class DistillationTask:
         del initial
         g_key, embedding_key = jax.random.split(key)
         variables = self.g.init(g_key, jnp.zeros((1, self.g.z_dim)))
-        factors = jnp.zeros((1, len(self.factors.names)))
+        shape = (len(self.factors.names), self.g.w_dim)
+        kernel = jax.random.normal(embedding_key, shape) / math.sqrt(shape[0])
         params = {
             "generator": variables["params"],
-            "embedding": self.embedding.init(embedding_key, factors)["params"],
+            "embedding": {"kernel": kernel, "bias": jnp.zeros(self.g.w_dim)},
         }
         return DistillationState(
             step=jnp.zeros((), jnp.int32),
@@ -115,7 +116,7 @@ class DistillationTask:
         return ()
 
     def _embed(self, params: PyTree, factors: jax.Array) -> jax.Array:
-        return self.embedding.apply({"params": params["embedding"]}, factors)
+        return matmul(factors, params["embedding"]["kernel"]) + params["embedding"]["bias"]
 
     def _draw(self, params: PyTree, noise: PyTree, w: jax.Array) -> jax.Array:
         w_plus = jnp.broadcast_to(w[:, None], (len(w), self.g.num_styles, w.shape[-1]))
@@ -152,7 +153,7 @@ class DistillationTask:
     def _mapping_error(self, key: PRNGKeyArray, params: PyTree) -> jax.Array:
         """|f(z) - w|^2 over the variance of w, where w is what the factors of z give."""
         z = jax.random.normal(key, (self.config.mapping_batch_size, self.g.z_dim))
-        target = jax.lax.stop_gradient(self._embed(params, self.factors.of_z(z)))
+        target = jax.lax.stop_gradient(self._embed(params, factors_of_z(self.factors, z)))
         error = jnp.square(self._map(params, z) - target).mean()
         return error / jnp.var(target, axis=0).mean()
 

@@ -15,7 +15,10 @@ from experiments.benchmark_step import benchmark, main, markdown, matmul_flops_p
 from interestyle_jax.config.files import read_config
 from interestyle_jax.errors import InputError
 
-CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "avatar_generator.py") + ":smoke"
+CONFIG = (
+    str(Path(__file__).resolve().parents[2] / "configs" / "avatar_generator.py")
+    + ":adversarial,smoke"
+)
 TINY = [
     "--config.data.dir=",
     "--config.generator.resolution=8",

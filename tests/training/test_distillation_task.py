@@ -19,7 +19,6 @@ def make_config(**changes):
     config.generator.resolution = SIZE
     config.generator.channel_max = 16
     config.generator.mapping_depth = 2
-    config.embedding.features = 16
     config.mapping_batch_size = 32
     config.loss.lpips = 0.0
     config.update(changes)

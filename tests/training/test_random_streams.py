@@ -10,7 +10,12 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.extend.core import ClosedJaxpr, Literal
 
-from interestyle_jax.config.presets import ENCODER_PRESETS, encoder_config, generator_config
+from interestyle_jax.config.presets import (
+    ENCODER_PRESETS,
+    distillation_config,
+    encoder_config,
+    generator_config,
+)
 from interestyle_jax.training import random_streams
 from interestyle_jax.training.initial_weights import STEM
 from interestyle_jax.training.random_streams import STREAMS, SeededTask, stream
@@ -147,14 +152,20 @@ def encoder_task(weights, preset, **fields):
     return config
 
 
-def generator_task(**fields):
+def distillation():
+    config = distillation_config()
+    config.batch_size = config.mapping_batch_size = 4
+    config.generator.update(resolution=16, w_dim=4, mapping_depth=1, channel_max=4)
+    config.loss.lpips = 0.0
+    return config
+
+
+def generator_task():
     config = generator_config()
     config.batch_size = 4
     small = {"channel_base": 64, "channel_max": 4}
     config.generator = {"resolution": 16, "z_dim": 4, "w_dim": 4, "mapping_depth": 1, **small}
     config.discriminator = small
-    config.weights.lpips = ""
-    config.update_from_flattened_dict(fields)
     return config
 
 
@@ -164,14 +175,15 @@ VARIANTS = [
     ("restyle_e4e", {"accumulate": 2, "method.loop": "scan"}),
     ("interestyle", {"method.swap": 0.5}),
     ("stylegan2", {}),
-    ("stylegan2", {"reconstruction.l1": 1.0, "gan.path_length_weight": 0.0}),
+    ("distilled", {}),
 ]
 
 
 @pytest.mark.parametrize(("preset", "fields"), VARIANTS)
 def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
-    generator = preset == "stylegan2"
-    config = generator_task(**fields) if generator else encoder_task(tiny_weights, preset, **fields)
+    generator = preset in ("stylegan2", "distilled")
+    config = encoder_task(tiny_weights, preset, **fields) if not generator else None
+    config = config or (generator_task() if preset == "stylegan2" else distillation())
     task = make_task(config)
     if not generator:
         # A trunk for images alone: the rest of its first kernel is drawn.
@@ -186,6 +198,8 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
         field: jax.ShapeDtypeStruct((4, side, side, 1 if "mask" in field else 3), np.uint8)
         for field in task.batch_fields
     }
+    if "factors" in batch:
+        batch["factors"] = jax.ShapeDtypeStruct((4, len(task.factors.names)), np.float32)
 
     def train_step(step, state, batch):
         return seeded.train_step(state.replace(step=step), task.frozen, batch, task.phase(0))

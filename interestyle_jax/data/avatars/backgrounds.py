@@ -18,22 +18,22 @@ SATURATION, VALUE, SLOPE = (0.08, 0.5), (0.55, 0.98), (0.0, 0.14)
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """One soft colour, RGB in [0, 1], lighter by `slope` at the top and darker at the bottom."""
+    """One soft colour, HSV in [0, 1], lighter by `slope` at the top and darker at the bottom."""
 
-    rgb: tuple[float, float, float]
+    hsv: tuple[float, float, float]
     slope: float
 
 
 def draw_plain(draws: Draws) -> Plain:
     """The background of a clean avatar."""
     hsv = draws.uniform(0.0, 1.0), draws.uniform(*SATURATION), draws.uniform(*VALUE)
-    return Plain(colorsys.hsv_to_rgb(*hsv), draws.uniform(*SLOPE))
+    return Plain(hsv, draws.uniform(*SLOPE))
 
 
 def plain(background: Plain, size: int) -> Float[np.ndarray, "S S 3"]:
     """Float RGB [size, size, 3] in [0, 1]."""
     ramp = 1 + background.slope * (1 - 2 * (np.arange(size) + 0.5) / size)
-    colour = np.array(background.rgb)
+    colour = np.array(colorsys.hsv_to_rgb(*background.hsv))
     return np.clip(np.broadcast_to(ramp[:, None, None] * colour, (size, size, 3)), 0.0, 1.0)
 
 

@@ -119,7 +119,8 @@ _FEATURE_SHIFT = {"eyes": 0.010, "mouth": 0.012, "eyebrows": 0.012, "nose": 0.00
 class Drawing:
     """An avatar ready to be drawn at any size: the SVG tree, its geometry and its labels.
 
-    `features` holds what was done to the parts of FEATURE_STRETCH: width, height and shift as
+    `colours` holds the base colour of each attribute and how its hue, saturation and value were
+    moved, `features` the width, height and shift of the parts of FEATURE_STRETCH; changes are
     shares, in [-1, 1], of the most that may be.
     """
 
@@ -127,6 +128,7 @@ class Drawing:
     tree: ElementTree.Element
     geometry: Geometry
     labels: dict[str, str | float]
+    colours: dict[str, tuple[str, tuple[float, float, float]]]
     features: dict[str, tuple[float, float, float]]
 
 
@@ -153,9 +155,11 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
     for part, probability in facts.probabilities.items():
         options[f"{part}Probability"] = probability
     labels: dict[str, str | float] = {}
+    colours = {}
     for attribute, colour_name in facts.colours.items():
         base = draws.choice(described["colors"][colour_name]["values"])
-        colour = jitter_colour(draws, base, **JITTER[attribute])
+        colour, moved = jitter_colour(draws, base, **JITTER[attribute])
+        colours[attribute] = (base, moved)
         options[f"{colour_name}Color"] = [colour]
         labels[f"{attribute}_colour"] = colour
     avatar = DiceBearAvatar(_style(style), options).to_json()
@@ -165,7 +169,7 @@ def draw_avatar(draws: Draws, style: str, name: str) -> Drawing:
     labels.update(dataclasses.asdict(geometry))
     tree = ElementTree.fromstring(avatar["svg"])
     features = _vary_features(draws, tree, described)
-    return Drawing(facts, tree, geometry, labels, features)
+    return Drawing(facts, tree, geometry, labels, colours, features)
 
 
 def image_of(drawing: Drawing, size: int) -> UInt8[np.ndarray, "S S 4"]:

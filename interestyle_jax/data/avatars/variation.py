@@ -61,13 +61,21 @@ def rgb_to_hex(rgb: Iterable[float]) -> str:
     return "#" + "".join(f"{round(255 * min(max(c, 0.0), 1.0)):02x}" for c in rgb)
 
 
-def jitter_colour(draws: Draws, colour: str, *, hue: float, saturation: float, value: float) -> str:
-    """Moves '#rrggbb' by up to `hue` turns and by factors of up to 1 ± saturation, 1 ± value."""
+def jitter_colour(
+    draws: Draws, colour: str, *, hue: float, saturation: float, value: float
+) -> tuple[str, tuple[float, float, float]]:
+    """Moves '#rrggbb' by up to `hue` turns and by factors of up to 1 ± saturation, 1 ± value.
+
+    Returns:
+      The colour, and the three changes as shares, in [-1, 1], of the most that may be.
+    """
     h, s, v = colorsys.rgb_to_hsv(*hex_to_rgb(colour))
-    h = (h + draws.uniform(-hue, hue)) % 1.0
-    s = min(s * draws.uniform(1 - saturation, 1 + saturation), 1.0)
-    v = min(v * draws.uniform(1 - value, 1 + value), 1.0)
-    return rgb_to_hex(colorsys.hsv_to_rgb(h, s, v))
+    turned = draws.uniform(-hue, hue)
+    stretched = draws.uniform(1 - saturation, 1 + saturation)
+    brightened = draws.uniform(1 - value, 1 + value)
+    hsv = ((h + turned) % 1.0, min(s * stretched, 1.0), min(v * brightened, 1.0))
+    moved = (turned / hue, (stretched - 1) / saturation, (brightened - 1) / value)
+    return rgb_to_hex(colorsys.hsv_to_rgb(*hsv)), moved
 
 
 def hsv_to_rgb(h: float, s: float, v: float) -> Float[np.ndarray, "3"]:
