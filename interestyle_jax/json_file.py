@@ -32,6 +32,11 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: is damaged, no JSON ({error})") from error
 
 
+def as_json(content: Any) -> str:
+    """The text of a JSON file; launch scripts look for a run's status at its line's start."""
+    return f"{json.dumps(content, indent=1)}\n"
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file, whole or not at all.
 
@@ -39,4 +44,4 @@ def write_json(path: Path, content: Any) -> None:
       InputError: it may not be written.
       MachineError: the disk is full or fails.
     """
-    write_whole(path, f"{json.dumps(content, indent=1)}\n".encode())
+    write_whole(path, as_json(content).encode())

@@ -116,5 +116,5 @@ run() {
 
 # is_completed WORKDIR: the run there has done all of its steps.
 is_completed() {
-  grep -qs '^  "status": "completed"' "$1/report.json"
+  grep -Eqs '^ {1,2}"status": "completed"' "$1/report.json"
 }

@@ -5,6 +5,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from interestyle_jax.json_file import as_json
+
 ROOT = Path(__file__).resolve().parents[2]
 GPU, TPU, SLURM, GKE, POD = (
     f"launch/{name}"
@@ -19,7 +21,8 @@ CONFIG = "--config=configs/demo.py"
 # Of a stub's body: what a training does at SIGTERM, and twenty seconds of work.
 SAVES = "trap 'echo saved; exit 0' TERM"
 LASTS = "for i in {1..200}; do sleep 0.1; done"
-COMPLETED = '{\n  "status": "completed"\n}\n'
+# As a run's directory has it; read by a shell script, which knows its indentation.
+COMPLETED = as_json({"status": "completed", "error": None})
 CPU = ("--platform=cpu", "--min-free=0", "--pause=0")
 NEEDED = {
     GPU: [CONFIG, "--workdir=WORK"],
