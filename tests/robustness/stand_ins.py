@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+from ml_collections import ConfigDict
 
+from interestyle_jax.config import presets
 from interestyle_jax.jobs import evaluations
 from interestyle_jax.training import trainer
 from interestyle_jax.weights import save_weights
@@ -91,6 +93,15 @@ def put_in_place(patch: pytest.MonkeyPatch, *, networks: bool) -> None:
     patch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
     if not networks:
         patch.setattr(trainer, "make_task", lambda config: _colour_task())
+    # A config that lost its sizes would train the official encoder: 10 GB a batch.
+    encoder_config = presets.encoder_config
+    patch.setattr(presets, "encoder_config", lambda preset: small(encoder_config(preset)))
+
+
+def small(config: ConfigDict) -> ConfigDict:
+    """An encoder's config whose defaults are tiny."""
+    config.encoder.update(input_size=32, units=(1, 1), widths=(4, 4, 8), head_width=8)
+    return config
 
 
 @functools.cache
