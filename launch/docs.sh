@@ -16,20 +16,8 @@ the API reference, one page per module, to DIR. A docstring or type that cannot 
 TEXT
 }
 
-OUT=site
-for argument in "$@"; do
-  case "$argument" in
-    --out=?*) OUT="${argument#--out=}" ;;
-    --help | -h)
-      usage
-      exit 0
-      ;;
-    *)
-      echo "error: unknown argument '$argument'; see --help" >&2
-      exit 2
-      ;;
-  esac
-done
+read_folder out site "$@"
+OUT=$FOLDER
 
 stage "install into .venv" install_environment docs
 stage "API reference" env JAX_PLATFORMS=cpu "$ENVIRONMENT_PYTHON" launch/api_reference.py "$OUT"

@@ -19,6 +19,28 @@ stage() {
   echo "    $name: $((SECONDS - start)) s"
 }
 
+# read_folder NAME DEFAULT [ARGUMENT]...: sets FOLDER to the DIR of --NAME=DIR, or to DEFAULT. --help
+# calls the script's `usage`; anything else is refused.
+# shellcheck disable=SC2034  # For the scripts that source this.
+read_folder() {
+  local name="$1" argument
+  FOLDER="$2"
+  shift 2
+  for argument in "$@"; do
+    case "$argument" in
+      "--$name="?*) FOLDER="${argument#"--$name="}" ;;
+      --help | -h)
+        usage
+        exit 0
+        ;;
+      *)
+        echo "error: unknown argument '$argument'; see --help" >&2
+        exit 2
+        ;;
+    esac
+  done
+}
+
 # require_python: $PYTHON, or python3, must be 3.11 or later and able to make an environment.
 require_python() {
   PYTHON="${PYTHON:-python3}"

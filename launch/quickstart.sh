@@ -20,20 +20,8 @@ checkpoint. PYTHON=/path/to/python chooses the interpreter (default python3; 3.1
 TEXT
 }
 
-DIR=quickstart
-for argument in "$@"; do
-  case "$argument" in
-    --dir=?*) DIR="${argument#--dir=}" ;;
-    --help | -h)
-      usage
-      exit 0
-      ;;
-    *)
-      echo "error: unknown argument '$argument'; see --help" >&2
-      exit 2
-      ;;
-  esac
-done
+read_folder dir quickstart "$@"
+DIR=$FOLDER
 
 GRID=$DIR/shipped/figures/grid_avatar_interestyle.png
 
