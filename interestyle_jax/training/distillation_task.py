@@ -3,9 +3,9 @@
 The images of the avatar world come with the numbers that decide them (`data.avatars.factors`). A
 linear embedding turns these into w, so that each has a direction in W, and G(w) has to be the
 image, by L1 and LPIPS: a supervised problem, which learns from every pixel where an adversary gives
-one number an image. The mapping network
-learns beside it, from any number of random z: f(z) is to be the embedding of the factors that
-belong to z, so that in the end G(f(z)) has the avatars' own distribution.
+one number an image. The mapping network learns beside it, from any number of random z: f(z) is to
+be the embedding of the factors that belong to z, so that in the end G(f(z)) has the avatars' own
+distribution.
 """
 
 import math
@@ -32,7 +32,7 @@ from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
 SAMPLES_PER_ROW = 4
-# Layers of the mapping network learn at a hundredth of the rate (`models.stylegan2.Mapping`).
+# Of the synthesis network's: `models.stylegan2.Mapping` learns at a hundredth of what it is given.
 MAPPING_RATE = 300.0
 
 

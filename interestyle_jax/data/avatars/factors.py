@@ -5,6 +5,7 @@ part that varies, colours, position, stretched features, light and background.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -96,6 +97,7 @@ def _centred(value: float, low: float, high: float) -> float:
     return UNIT * (2 * (value - low) / (high - low) - 1)
 
 
+@functools.cache
 def factors_of_style(style: str) -> Factors:
     """The factors of one of `STYLES`."""
     facts, components = STYLES[style], definition(style)["components"]
