@@ -47,8 +47,6 @@ def get_config(words: str = "distilled"):
         config.validation_samples = 8
         config.generator.resolution = 16
         config.generator.channel_max = 8
-        if training == "distilled":
-            config.mapping_batch_size = 8
-        else:
+        if training == "adversarial":
             config.discriminator.channel_max = 8
     return config

@@ -223,19 +223,17 @@ def distillation_config() -> ConfigDict:
                 "style": "toon-head",
                 "generator": {
                     "resolution": 64,
-                    # Little above what the factors need: the mapping must learn to ignore the rest.
-                    "z_dim": 96,
-                    "mapping_depth": 4,
+                    "z_dim": 64,
+                    # Three from z to factors, the others from factors to w.
+                    "mapping_depth": 6,
                     "channel_base": 2048,
                     "channel_max": 128,
                     "up_form": "separable",
                 },
                 "weights": {"lpips": "lpips_alex"},
                 "loss": {"l1": 2.0, "lpips": 0.5},
-                # z of a step that the mapping network learns from.
-                "mapping_batch_size": 512,
                 # The embedding's learning rate as a share of the synthesis network's.
-                "embedding_rate": 0.3,
+                "embedding_rate": 3.0,
                 # Steps that the moving average looks back.
                 "ema_steps": 1000.0,
                 "optimizer": {"name": "adam", "learning_rate": 0.003, "b1": 0.9, "b2": 0.99},

@@ -1,11 +1,10 @@
 """Training a generator to draw what a renderer draws, from the factors that the renderer used.
 
-The images of the avatar world come with the numbers that decide them (`data.avatars.factors`). A
-linear embedding turns these into w, so that each has a direction in W, and G(w) has to be the
-image, by L1 and LPIPS: a supervised problem, which learns from every pixel where an adversary gives
-one number an image. The mapping network learns beside it, from any number of random z: f(z) is to
-be the embedding of the factors that belong to z, so that in the end G(f(z)) has the avatars' own
-distribution.
+The images of the avatar world come with the numbers that decide them (`data.avatars.factors`). An
+embedding turns these into w, and G(w) has to be the image, by L1 and LPIPS: a supervised problem,
+which learns from every pixel where an adversary gives one number an image. The layers of the
+embedding are the last of the mapping network; those before them, from z to factors, are computed
+(`factor_mapping`), so in the end G(f(z)) has the avatars' own distribution.
 """
 
 import math
@@ -23,21 +22,22 @@ from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
+from interestyle_jax.models.factor_embedding import FactorEmbedding
 from interestyle_jax.models.products import matmul
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
-from interestyle_jax.training.factor_prior import factors_of_z, meaningful_dims
+from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import check_size, export_generator
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
 SAMPLES_PER_ROW = 4
-# Of the synthesis network's: `models.stylegan2.Mapping` learns at a hundredth of what it is given.
-MAPPING_RATE = 300.0
+# By which `models.stylegan2.Mapping` divides what it stores.
+MAPPING_RATE = 0.01
 
 
 class DistillationState(flax.struct.PyTreeNode):
-    """Everything that the training carries; `params` and `ema` are {"generator", "embedding"}."""
+    """Everything that the training carries; `params` and `ema` are {"synthesis", "embedding"}."""
 
     step: jax.Array
     params: PyTree
@@ -56,7 +56,8 @@ class DistillationTask:
         """Builds the networks and reads LPIPS, `config.weights.lpips`.
 
         Raises:
-          InputError: mirrored images, bad weights of the loss, or LPIPS weights that are missing.
+          InputError: mirrored images, bad weights of the loss, a mapping network too small for the
+            factors, or LPIPS weights that are missing.
         """
         self.config = config
         if config.data.flip:
@@ -66,8 +67,15 @@ class DistillationTask:
                 raise InputError(f"config.loss.{name}: expected from 0, got {weight}")
         self.g = Generator(**config.generator.to_dict())
         self.factors = factors_of_style(config.style)
-        if self.g.z_dim < (least := meaningful_dims(self.factors)):
-            raise InputError(f"config.generator.z_dim: {self.g.z_dim}, expected from {least}")
+        depth = self.g.mapping_depth - LAYERS
+        if depth < 1:
+            raise InputError(
+                f"config.generator.mapping_depth: {self.g.mapping_depth}, expected above {LAYERS}"
+            )
+        self.embedding = FactorEmbedding(self.g.w_dim, depth)
+        self.first_layers, self.read, self.constant = factor_layers(
+            self.factors, z_dim=self.g.z_dim, width=self.g.w_dim
+        )
         self.frozen: PyTree = {}
         self.initial: PyTree = {}
         self.weight_digests: dict[str, str] = {}
@@ -80,7 +88,6 @@ class DistillationTask:
         rate = config.optimizer.learning_rate
         rates = {
             "synthesis": rate,
-            "mapping": rate * MAPPING_RATE,
             "embedding": rate * config.embedding_rate,
         }
         self.optimizer = optax.multi_transform(
@@ -88,7 +95,7 @@ class DistillationTask:
                 name: optax.adam(_warmed_up(r), b1=config.optimizer.b1, b2=config.optimizer.b2)
                 for name, r in rates.items()
             },
-            _groups,
+            lambda params: {name: name for name in params},
         )
 
     def init(self, key: PRNGKeyArray, initial: PyTree) -> DistillationState:
@@ -96,12 +103,10 @@ class DistillationTask:
         del initial
         g_key, embedding_key = jax.random.split(key)
         variables = self.g.init(g_key, jnp.zeros((1, self.g.z_dim)))
-        shape = (len(self.factors.names), self.g.w_dim)
-        kernel = jax.random.normal(embedding_key, shape) / math.sqrt(shape[0])
-        params = {
-            "generator": variables["params"],
-            "embedding": {"kernel": kernel, "bias": jnp.zeros(self.g.w_dim)},
-        }
+        synthesis = {k: v for k, v in variables["params"].items() if k != "mapping"}
+        factors = jnp.zeros((1, len(self.factors.names)))
+        embedding = self.embedding.init(embedding_key, factors)["params"]
+        params = {"synthesis": synthesis, "embedding": embedding}
         return DistillationState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -116,15 +121,36 @@ class DistillationTask:
         return ()
 
     def _embed(self, params: PyTree, factors: jax.Array) -> jax.Array:
-        return matmul(factors, params["embedding"]["kernel"]) + params["embedding"]["bias"]
+        return self.embedding.apply({"params": params["embedding"]}, factors)
 
     def _draw(self, params: PyTree, noise: PyTree, w: jax.Array) -> jax.Array:
         w_plus = jnp.broadcast_to(w[:, None], (len(w), self.g.num_styles, w.shape[-1]))
-        variables = {"params": params["generator"], "noise": noise}
+        variables = {"params": params["synthesis"], "noise": noise}
         return self.g.apply(variables, w_plus, "none", method="synthesize")
 
-    def _map(self, params: PyTree, z: jax.Array) -> jax.Array:
-        return self.g.apply({"params": params["generator"]}, z, method="map")
+    def _mapping(self, params: PyTree) -> PyTree:
+        """The mapping network's parameters: z to factors, and then the embedding."""
+        layers = [*self.first_layers]
+        for i in range(self.embedding.depth):
+            layer = params["embedding"][f"dense_{i}"]
+            kernel = layer["kernel"] / math.sqrt(len(layer["kernel"]))
+            bias = layer["bias"]
+            if i == 0:
+                read, constant = (jnp.asarray(x, jnp.float32) for x in (self.read, self.constant))
+                kernel, bias = matmul(read, kernel), bias + matmul(constant, kernel)
+            layers.append((kernel, bias))
+        return {
+            f"dense_{i}": {
+                "kernel": jnp.asarray(kernel, jnp.float32)
+                * (math.sqrt(len(kernel)) / MAPPING_RATE),
+                "bias": jnp.asarray(bias, jnp.float32) / MAPPING_RATE,
+            }
+            for i, (kernel, bias) in enumerate(layers)
+        }
+
+    def _generator(self, params: PyTree) -> PyTree:
+        """The whole generator's parameters."""
+        return {**params["synthesis"], "mapping": self._mapping(params)}
 
     def _perceptual(self, frozen: PyTree, images: jax.Array, real: jax.Array) -> jax.Array:
         """LPIPS [B] between images twice as large.
@@ -150,13 +176,6 @@ class DistillationTask:
         weights = self.config.loss
         return {"loss": weights.l1 * l1 + weights.lpips * lpips, "l1": l1, "lpips": lpips}
 
-    def _mapping_error(self, key: PRNGKeyArray, params: PyTree) -> jax.Array:
-        """|f(z) - w|^2 over the variance of w, where w is what the factors of z give."""
-        z = jax.random.normal(key, (self.config.mapping_batch_size, self.g.z_dim))
-        target = jax.lax.stop_gradient(self._embed(params, factors_of_z(self.factors, z)))
-        error = jnp.square(self._map(params, z) - target).mean()
-        return error / jnp.var(target, axis=0).mean()
-
     def train_step(
         self,
         key: PRNGKeyArray,
@@ -166,16 +185,15 @@ class DistillationTask:
         *,
         phase: tuple[str, ...] = (),
     ) -> tuple[DistillationState, dict[str, jax.Array]]:
-        """See `Task.train_step`: one update of synthesis and embedding, and one of the mapping."""
-        del phase
+        """See `Task.train_step`."""
+        del key, phase
         networks = gathered(frozen)
 
         def objective(params):
             params = gathered(params)
             metrics = self._image_loss(params, state.noise, networks, batch)
             metrics = {name: value.mean() for name, value in metrics.items()}
-            metrics["mapping_error"] = self._mapping_error(key, params)
-            return metrics["loss"] + metrics["mapping_error"], metrics
+            return metrics["loss"], metrics
 
         grads, metrics = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
@@ -190,10 +208,8 @@ class DistillationTask:
         self, key: PRNGKeyArray, state: DistillationState, frozen: PyTree, batch: Batch
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: of the moving average, on held-out images."""
-        ema = gathered(state.ema)
-        metrics = self._image_loss(ema, state.noise, gathered(frozen), batch)
-        error = self._mapping_error(key, ema)
-        return metrics | {"mapping_error": jnp.broadcast_to(error, metrics["loss"].shape)}
+        del key
+        return self._image_loss(gathered(state.ema), state.noise, gathered(frozen), batch)
 
     def images(
         self, key: PRNGKeyArray, state: DistillationState, frozen: PyTree, batch: Batch
@@ -202,7 +218,8 @@ class DistillationTask:
         del frozen
         ema, real = gathered(state.ema), normalize(batch)["clean"]
         z = jax.random.normal(key, (SAMPLES_PER_ROW * len(real), self.g.z_dim))
-        w = jnp.concatenate([self._embed(ema, batch["factors"]), self._map(ema, z)])
+        f_z = self.g.apply({"params": self._generator(ema)}, z, method="map")
+        w = jnp.concatenate([self._embed(ema, batch["factors"]), f_z])
         drawn = self._draw(ema, state.noise, w)
         own, samples = drawn[: len(real), None], drawn[len(real) :]
         samples = samples.reshape(len(real), SAMPLES_PER_ROW, *real.shape[1:])
@@ -214,20 +231,8 @@ class DistillationTask:
 
     def export(self, state: DistillationState, directory: Path, *, extra: dict[str, Any]) -> None:
         """See `Task.export`: the moving average's generator, with w_avg over samples."""
-        variables = {"params": state.ema["generator"], "noise": state.noise}
+        variables = {"params": self._generator(state.ema), "noise": state.noise}
         export_generator(self.config, self.g, variables, directory, extra=extra)
-
-
-def _groups(params: PyTree) -> PyTree:
-    """Which learning rate a parameter has: "synthesis", "mapping" or "embedding"."""
-
-    def group(path, _):
-        names = [str(getattr(part, "key", part)) for part in path]
-        if names[0] == "embedding":
-            return "embedding"
-        return "mapping" if names[1] == "mapping" else "synthesis"
-
-    return jax.tree_util.tree_map_with_path(group, params)
 
 
 def _warmed_up(rate: float) -> optax.Schedule:

@@ -1,73 +1,85 @@
 """Factors of avatars from normal z, with the distribution that drawn avatars have.
 
-So a generator that draws an image from its factors becomes one that draws it from z.
+So a generator that draws an image from its factors becomes one that draws it from z: each number
+of z decides one thing, by the normal distribution's own function.
 """
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtr, ndtri
 
 from interestyle_jax.data.avatars.factors import BELL, CIRCLE, HSV, UNIT, Factors
 
-
-def meaningful_dims(factors: Factors) -> int:
-    """How many numbers of z have a meaning; more are left alone."""
-    blocks = sum(len(known) for known in factors.parts.values())
-    colours = sum(len(base) + len(HSV) for base in factors.colours.values())
-    # Hue, saturation, value and slope of a background; direction, strength, brightness and warmth
-    # of a light. Hue and direction are circles, of two numbers.
-    return blocks + colours + 5 + 5 + 3 * len(factors.features) + 5
+Curves = Callable[[np.ndarray], np.ndarray]
 
 
-def factors_of_z(factors: Factors, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B F"]:
-    """Factors [B, F] of z [B, at least `meaningful_dims`], standard normal; pure.
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A number of z that chooses one of several kinds, `chances` [K] in their order."""
 
-    They depend on the direction of z alone, which is what a mapping network sees of it. Of each
-    group of equally likely kinds the one with the largest number is chosen, angles are those of
-    two numbers, and all else is uniform by the normal distribution's own function.
-    """
-    taken = _Taken(z * jax.lax.rsqrt(jnp.square(z).mean(axis=1, keepdims=True)))
-    parts = []
+    chances: tuple[float, ...]
+
+    @property
+    def thresholds(self) -> Float[np.ndarray, " K-1"]:
+        """The normal z between a kind and the next."""
+        return ndtri(np.cumsum(self.chances)[:-1])
+
+    def __call__(self, z: Float[np.ndarray, " B"]) -> Float[np.ndarray, "B K"]:
+        """One-hot factors."""
+        return np.eye(len(self.chances))[np.searchsorted(self.thresholds, z)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Smooth:
+    """A number of z that decides factors smoothly, by `curves` of u uniform in [0, 1]."""
+
+    curves: Curves
+
+    def __call__(self, z: Float[np.ndarray, " B"]) -> Float[np.ndarray, "B K"]:
+        """The factors."""
+        return self.curves(ndtr(z))
+
+
+def draws(factors: Factors) -> list[Choice | Smooth]:
+    """What each number of z decides, in the order of `factors.names`."""
+    found: list[Choice | Smooth] = []
     for part, known in factors.parts.items():
-        optional = part in factors.chances
-        there = taken.uniform() < factors.chances[part] if optional else True
-        kind = taken.kind(len(known) - optional) + optional
-        parts.append(jax.nn.one_hot(jnp.where(there, kind, 0), len(known)))
+        if part in factors.chances:
+            there, kinds = factors.chances[part], len(known) - 1
+            found.append(Choice((1 - there, *[there / kinds] * kinds)))
+        else:
+            found.append(Choice((1 / len(known),) * len(known)))
     for base in factors.colours.values():
-        parts.append(jax.nn.one_hot(taken.kind(len(base)), len(base)))
-        parts.append(jnp.stack([UNIT * taken.signed() for _ in HSV], axis=1))
-    hue = taken.angle()
-    rest = [CIRCLE * jnp.cos(hue), CIRCLE * jnp.sin(hue)]
-    rest += [UNIT * taken.signed() for _ in ("saturation", "value", "slope")]
-    # The mean of two uniforms in [-1, 1], by its distribution's inverse.
-    u = taken.uniform()
-    rest.append(BELL * jnp.where(u < 0.5, jnp.sqrt(2 * u) - 1, 1 - jnp.sqrt(2 * (1 - u))))
-    rest += [UNIT * taken.signed() for _ in range(4 + 3 * len(factors.features))]
-    angle, strength = taken.angle(), UNIT * taken.uniform()
-    rest += [strength * jnp.cos(angle), strength * jnp.sin(angle)]
-    rest += [UNIT * taken.signed(), UNIT * taken.signed()]
-    return jnp.concatenate([*parts, jnp.stack(rest, axis=1)], axis=1)
+        found += [Choice((1 / len(base),) * len(base)), *[Smooth(_signed)] * len(HSV)]
+    # A background's hue, saturation, value and slope.
+    found += [Smooth(_circle), *[Smooth(_signed)] * 3]
+    # Tilt; zoom, aspect, two shifts and three numbers of each feature.
+    found += [Smooth(_bell), *[Smooth(_signed)] * (4 + 3 * len(factors.features))]
+    # A light's direction, strength, brightness and warmth.
+    return [*found, Smooth(_circle), *[Smooth(_signed)] * 3]
 
 
-class _Taken:
-    """Numbers of z, taken one after the other."""
+def factors_of_z(factors: Factors, z: Float[np.ndarray, "B Z"]) -> Float[np.ndarray, "B F"]:
+    """Factors [B, F] of z [B, Z], standard normal; numbers beyond `draws` are left alone.
 
-    def __init__(self, z: jax.Array):
-        self._z, self._at = z, 0
+    They depend on the direction of z alone, which is what a mapping network sees of it.
+    """
+    z = z / np.sqrt(np.square(z).mean(axis=1, keepdims=True))
+    return np.concatenate([draw(z[:, i]) for i, draw in enumerate(draws(factors))], axis=1)
 
-    def _take(self, count: int) -> jax.Array:
-        self._at += count
-        return self._z[:, self._at - count : self._at]
 
-    def kind(self, count: int) -> jax.Array:
-        return jnp.argmax(self._take(count), axis=1)
+def _signed(u: np.ndarray) -> np.ndarray:
+    return (UNIT * (2 * u - 1))[:, None]
 
-    def angle(self) -> jax.Array:
-        x, y = self._take(2).T
-        return jnp.arctan2(y, x)
 
-    def uniform(self) -> jax.Array:
-        return jax.scipy.stats.norm.cdf(self._take(1)[:, 0])
+def _circle(u: np.ndarray) -> np.ndarray:
+    return CIRCLE * np.stack([np.cos(2 * np.pi * u), np.sin(2 * np.pi * u)], axis=1)
 
-    def signed(self) -> jax.Array:
-        return 2 * self.uniform() - 1
+
+def _bell(u: np.ndarray) -> np.ndarray:
+    """The mean of two uniforms in [-1, 1], by its distribution's inverse."""
+    low, high = np.sqrt(2 * np.minimum(u, 0.5)) - 1, 1 - np.sqrt(2 * np.minimum(1 - u, 0.5))
+    return BELL * np.where(u < 0.5, low, high)[:, None]

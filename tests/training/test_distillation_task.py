@@ -1,4 +1,4 @@
-"""Distillation of the avatars' renderer: its loss, its mapping network, its bad input."""
+"""Distillation of the avatars' renderer: its loss, its generator, its bad input."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from interestyle_jax.config.presets import distillation_config
 from interestyle_jax.data.avatars import clean_sample
 from interestyle_jax.errors import InputError
 from interestyle_jax.training.distillation_task import DistillationTask
+from interestyle_jax.training.factor_prior import factors_of_z
 
 SIZE, BATCH = 8, 16
 
@@ -18,8 +19,7 @@ def make_config(**changes):
     config = distillation_config()
     config.generator.resolution = SIZE
     config.generator.channel_max = 16
-    config.generator.mapping_depth = 2
-    config.mapping_batch_size = 32
+    config.generator.mapping_depth = 4
     config.loss.lpips = 0.0
     config.update(changes)
     return config
@@ -52,25 +52,20 @@ def trained(task, batch):
     return state, history[0], history[-1]
 
 
-def test_images_and_mapping_are_learnt(trained):
+def test_images_are_learnt(trained):
     _, first, last = trained
     assert float(last["l1"]) < 0.5 * float(first["l1"])
-    assert float(last["mapping_error"]) < 0.5 * float(first["mapping_error"])
     assert float(last["loss"]) == pytest.approx(2 * float(last["l1"]))
 
 
-def test_the_mapping_learns_from_its_own_error_alone(task, batch):
-    """Synthesis and embedding have the gradient of the images, the mapping that of z."""
-    state = task.init(jax.random.key(0), {})
-
-    def gradients(function):
-        return jax.grad(function)(state.params)
-
-    images = gradients(lambda p: task._image_loss(p, state.noise, {}, batch)["loss"].mean())
-    mapping = gradients(lambda p: task._mapping_error(jax.random.key(2), p))
-    assert not any(np.any(x) for x in jax.tree.leaves(images["generator"]["mapping"]))
-    assert any(np.any(x) for x in jax.tree.leaves(mapping["generator"]["mapping"]))
-    assert not any(np.any(x) for x in jax.tree.leaves(mapping["embedding"]))
+def test_the_mapping_network_gives_the_embedding_of_the_factors_of_z(task, trained):
+    z = np.random.default_rng(0).normal(size=(500, task.g.z_dim)).astype(np.float32)
+    params = trained[0].ema
+    found = task.g.apply({"params": task._generator(params)}, z, method="map")
+    want = task._embed(params, factors_of_z(task.factors, z.astype(np.float64)))
+    error = jnp.square(found - want).mean() / jnp.var(want, axis=0).mean()
+    # A few z lie on the narrow ramps between two kinds.
+    assert float(error) < 0.01
 
 
 def test_validation_and_grid_are_the_averages(task, batch, trained):
@@ -91,11 +86,11 @@ def test_weights_load_as_a_generator(task, trained, tmp_path):
     task.export(state, tmp_path / "weights", extra={"note": 1})
     model = ij.load(tmp_path / "weights")
     z = np.random.default_rng(0).normal(size=(2, task.g.z_dim)).astype(np.float32)
-    w = task._map(state.ema, z)
+    w = task.g.apply({"params": task._generator(state.ema)}, z, method="map")
     want = task._draw(state.ema, state.noise, w)
     found = model.synthesize(np.repeat(np.asarray(w)[:, None], task.g.num_styles, 1))
     np.testing.assert_allclose(found, want, atol=1e-5)
-    np.testing.assert_allclose(model.map(z), w, atol=1e-5)
+    np.testing.assert_allclose(model.map(z), w, atol=1e-4)
 
 
 def test_lpips_joins_the_loss(batch):
@@ -122,6 +117,14 @@ def test_bad_input(task, batch):
     config = make_config()
     config.generator.z_dim = 16
     with pytest.raises(InputError, match="config.generator.z_dim: 16, expected from"):
+        DistillationTask(config)
+    config = make_config()
+    config.generator.w_dim = 64
+    with pytest.raises(InputError, match="config.generator.w_dim: 64, expected from"):
+        DistillationTask(config)
+    config = make_config()
+    config.generator.mapping_depth = 3
+    with pytest.raises(InputError, match="config.generator.mapping_depth: 3, expected above 3"):
         DistillationTask(config)
     state = task.init(jax.random.key(0), {})
     with pytest.raises(InputError, match="config.data.dir: its images are 16 x 16"):

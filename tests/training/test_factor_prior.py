@@ -1,12 +1,11 @@
 """Factors: those of drawn avatars, and the same distribution from normal z."""
 
-import jax
 import numpy as np
 import pytest
 
 from interestyle_jax.data.avatars import STYLES, clean_sample
 from interestyle_jax.data.avatars.factors import factors_of_style
-from interestyle_jax.training.factor_prior import factors_of_z, meaningful_dims
+from interestyle_jax.training.factor_prior import draws, factors_of_z
 
 COUNT = 400
 
@@ -38,14 +37,14 @@ def test_factors_say_what_the_labels_say(style, drawn):
 
 def test_z_gives_the_distribution_of_drawn_avatars(style, drawn):
     factors = factors_of_style(style)
-    z = jax.random.normal(jax.random.key(0), (20_000, meaningful_dims(factors) + 3))
-    found = np.asarray(jax.jit(lambda z: factors_of_z(factors, z))(z))
+    z = np.random.default_rng(0).normal(size=(20_000, len(draws(factors)) + 3))
+    found = factors_of_z(factors, z)
     real = np.stack([example["factors"] for example in drawn])
     assert found.shape == (20_000, len(factors.names))
     # A mean of 400 has a standard error of a twentieth of the spread.
     spread = found.std(0)
     np.testing.assert_array_less(np.abs(found.mean(0) - real.mean(0)), 0.2 * spread + 1e-6)
-    np.testing.assert_allclose(real.std(0), spread, rtol=0.25)
+    np.testing.assert_allclose(real.std(0), spread, rtol=0.35)
     assert np.abs(found).max() < 3.5
     low, high = found.min(0) - 1e-4, found.max(0) + 1e-4
     assert ((low <= real) & (real <= high)).mean() > 0.999
@@ -53,8 +52,9 @@ def test_z_gives_the_distribution_of_drawn_avatars(style, drawn):
 
 def test_every_number_of_z_has_a_meaning(style):
     factors = factors_of_style(style)
-    z = jax.random.normal(jax.random.key(1), (64, meaningful_dims(factors)))
-    base = np.asarray(factors_of_z(factors, z))
-    for i in range(meaningful_dims(factors)):
-        changed = np.asarray(factors_of_z(factors, z.at[:, i].add(1.5)))
-        assert np.abs(changed - base).max() > 0, i
+    z = np.random.default_rng(1).normal(size=(64, len(draws(factors))))
+    base = factors_of_z(factors, z)
+    for i in range(z.shape[1]):
+        changed = z.copy()
+        changed[:, i] += 1.5
+        assert np.abs(factors_of_z(factors, changed) - base).max() > 0, i

@@ -63,7 +63,8 @@ class Factors:
         found += ["tilt", "zoom", "aspect", "shift_x", "shift_y"]
         for name in self.features:
             found += [f"{name}.{change}" for change in ("width", "height", "shift")]
-        return [*found, "light.x", "light.y", "light.brightness", "light.warmth"]
+        found += ["light.x", "light.y", "light.strength"]
+        return [*found, "light.brightness", "light.warmth"]
 
     def of(self, drawing: Drawing, light: Light, background: Plain) -> Float[np.ndarray, " F"]:
         """The factors of a drawn avatar, float32 [F]."""
@@ -85,8 +86,9 @@ class Factors:
             values += [UNIT * change for change in drawing.features.get(name, (0.0,) * 3)]
         warmth = light.gain[0] / light.gain[1] - 1
         values += [
-            UNIT * light.strength / LIGHT[1] * math.cos(light.direction),
-            UNIT * light.strength / LIGHT[1] * math.sin(light.direction),
+            CIRCLE * math.cos(light.direction),
+            CIRCLE * math.sin(light.direction),
+            _centred(light.strength, *LIGHT),
             _centred(light.gain[1], *BRIGHTNESS),
             _centred(warmth, *WARMTH),
         ]
