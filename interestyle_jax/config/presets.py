@@ -235,7 +235,7 @@ def distillation_config() -> ConfigDict:
                 # The embedding's learning rate as a share of the synthesis network's.
                 "embedding_rate": 3.0,
                 # Steps that the moving average looks back.
-                "ema_steps": 1000.0,
+                "ema_steps": 500.0,
                 "optimizer": {"name": "adam", "learning_rate": 0.003, "b1": 0.9, "b2": 0.99},
             }
         )

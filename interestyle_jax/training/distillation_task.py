@@ -92,7 +92,7 @@ class DistillationTask:
         }
         self.optimizer = optax.multi_transform(
             {
-                name: optax.adam(_warmed_up(r), b1=config.optimizer.b1, b2=config.optimizer.b2)
+                name: optax.adam(_schedule(r, config.num_steps), b1=config.optimizer.b1, b2=config.optimizer.b2)
                 for name, r in rates.items()
             },
             lambda params: {name: name for name in params},
@@ -235,6 +235,7 @@ class DistillationTask:
         export_generator(self.config, self.g, variables, directory, extra=extra)
 
 
-def _warmed_up(rate: float) -> optax.Schedule:
-    """`rate` from step 100 on, before it less; the moving average does what a decay would."""
-    return optax.linear_schedule(0.0, rate, 100)
+def _schedule(rate: float, steps: int) -> optax.Schedule:
+    """From 0 to `rate` within 100 steps, then along a cosine to nearly 0 at the last."""
+    warm = min(100, steps // 2)
+    return optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1), rate / 50)
