@@ -174,8 +174,8 @@ def default_config(task: str, preset: str) -> ConfigDict:
     Raises:
       ValueError: unknown preset.
     """
-    if task == "distillation":
-        return distillation_config()
+    if task in ("distillation", "attributes"):
+        return distillation_config() if task == "distillation" else attribute_config()
     return generator_config() if task == "generator" else encoder_config(preset)
 
 
@@ -237,6 +237,28 @@ def distillation_config() -> ConfigDict:
                 # Steps that the moving average looks back.
                 "ema_steps": 500.0,
                 "optimizer": {"name": "adam", "learning_rate": 0.003, "b1": 0.9, "b2": 0.99},
+            }
+        )
+    )
+    config.data.flip = False
+    return config
+
+
+def attribute_config() -> ConfigDict:
+    """Training of a network that reads avatars: attributes, numbers and regions."""
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "attributes",
+                "preset": "attributes",
+                "style": "toon-head",
+                "resolution": 64,
+                "widths": (16, 32, 64, 96, 128),
+                # Standard deviation, at most, of what is added to images in [-1, 1].
+                "noise": 0.2,
+                "ema_steps": 500.0,
+                "optimizer": {"name": "adamw", "learning_rate": 0.002},
             }
         )
     )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from interestyle_jax.models.attributes import AttributeNetwork
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
@@ -59,6 +60,7 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]
     RNet: lambda m: (_example(1, 24, 24, 3),),
     ONet: lambda m: (_example(1, 48, 48, 3),),
     Graphonomy: lambda m: (_example(1, 64, 64, 3),),
+    AttributeNetwork: lambda m: (_example(1, m.resolution, m.resolution, 3),),
 }
 CLASSES = {cls.__name__: cls for cls in EXAMPLES}
 

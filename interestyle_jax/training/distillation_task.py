@@ -92,7 +92,9 @@ class DistillationTask:
         }
         self.optimizer = optax.multi_transform(
             {
-                name: optax.adam(_schedule(r, config.num_steps), b1=config.optimizer.b1, b2=config.optimizer.b2)
+                name: optax.adam(
+                    _schedule(r, config.num_steps), b1=config.optimizer.b1, b2=config.optimizer.b2
+                )
                 for name, r in rates.items()
             },
             lambda params: {name: name for name in params},

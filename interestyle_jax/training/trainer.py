@@ -51,9 +51,12 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
         from interestyle_jax.training.distillation_task import DistillationTask
 
         return DistillationTask(config)
-    raise InputError(
-        f"config.task: expected 'encoder', 'generator' or 'distillation', got {config.task!r}"
-    )
+    if config.task == "attributes":
+        from interestyle_jax.training.attribute_task import AttributeTask
+
+        return AttributeTask(config)
+    known = ("encoder", "generator", "distillation", "attributes")
+    raise InputError(f"config.task: expected one of {', '.join(known)}, got {config.task!r}")
 
 
 class Trainer:
