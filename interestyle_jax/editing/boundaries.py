@@ -57,9 +57,14 @@ def train_boundary(
     Raises:
       InputError: shapes that do not agree, a share out of range, one class only, or too few.
     """
-    # Late: a second of imports, for this function alone.
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.svm import LinearSVC
+    try:
+        # Late: a second of imports, for this function alone.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.svm import LinearSVC
+    except ImportError as error:
+        raise InputError(
+            "training a direction needs scikit-learn: pip install 'interestyle_jax[directions]'"
+        ) from error
 
     w, scores = np.asarray(w, np.float64), np.asarray(scores, np.float64)
     if w.ndim != 2 or scores.shape != w.shape[:1]:
