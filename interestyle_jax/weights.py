@@ -245,6 +245,26 @@ def digest(name_or_dir: str | os.PathLike) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def generator_fingerprint(variables: Mapping[str, Any]) -> str:
+    """What tells a generator apart in latents and directions, 16 digits.
+
+    A digest of the synthesis parameters: a generator is the same in every weight directory that
+    holds it with the same values, whatever its mapping network, stored noise or encoder; stored in
+    another type, or trained on, it is another.
+
+    Args:
+      variables: {"params": ...} of a Generator.
+    """
+    digest = hashlib.sha256()
+    params = flatten_dict(jax.device_get(dict(variables["params"])), sep="/")
+    for path in sorted(params):
+        if not path.startswith("mapping/"):
+            array = np.ascontiguousarray(params[path], "<f4")
+            digest.update(f"{path} {array.shape}\n".encode())
+            digest.update(array.data)
+    return digest.hexdigest()[:16]
+
+
 def check_destination(directory: str | os.PathLike, force: bool) -> None:
     """Raises InputError where `save_weights` would refuse to write; lets tools ask first."""
     directory = Path(directory).expanduser()

@@ -16,6 +16,7 @@ FILES = [
 ]
 # Called either way: the README's Python interface; and a method of argparse.
 INTERFACE = {"Generator.synthesize", "Model.synthesize", "Model.map", "Model.invert"}
+INTERFACE |= {"Generator.synthesize_from_styles", "Model.synthesize_from_styles"}
 INTERFACE |= {"Parser.parse_known_args"}
 # An array itself, not a mapping or a sequence of arrays.
 ARRAY = re.compile(r"^(jax\.Array|np\.ndarray|Float\[|Int\[|UInt8\[|Bool\[|Shaped\[|Num\[)")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models import registry
-from interestyle_jax.models.stylegan2 import truncate
+from interestyle_jax.models.stylegan2 import StyleLayer, truncate
 from interestyle_jax.parallel.sharding import batch_sharding, replicated
 
 # Untrained generators overshoot [-1, 1] by far; a 0..255 image does worse.
@@ -76,12 +77,33 @@ class Model:
         return self._module("generator", "resolution").resolution
 
     @property
+    def style_layers(self) -> tuple[StyleLayer, ...]:
+        """The layers of S space in the order of execution: name, row, resolution, channels."""
+        return self._module("generator", "style_layers").style_layers
+
+    @property
+    def latents_shape(self) -> tuple[int, int]:
+        """L and D, the shape of a `w_plus`."""
+        generator = self._module("generator", "latents_shape")
+        return generator.num_styles, generator.w_dim
+
+    @property
+    def generator_fingerprint(self) -> str:
+        """As `weights.generator_fingerprint`; latents and directions belong to one."""
+        self._module("generator", "generator_fingerprint")
+        return weights.generator_fingerprint(self.variables["generator"])
+
+    @property
     def input_shape(self) -> tuple[int, int]:
         """Height and width of the encoder's input in pixels: (S, S); official cars: (192, 256)."""
         size = self._module("encoder", "input_shape").input_size
         extra = self.metadata.get("extra", {})
         # Weight directories of earlier versions have it as "picture_shape".
         return tuple(extra.get("image_shape") or extra.get("picture_shape") or (size, size))
+
+    def network(self, part: str) -> Network:
+        """The module of a part, which its variables are given to; raises ValueError without it."""
+        return self._module(part, "this")
 
     def iterations(self, num_steps: int | None = None) -> int:
         """N: `num_steps`, or where it is None 5, and 1 for encoders that see the image alone.
@@ -135,15 +157,51 @@ class Model:
           ValueError: no generator, wrong shape, unknown noise.
         """
         generator = self._module("generator", "synthesize")
-        w_plus = jnp.asarray(w_plus)
-        w_dim, rows = generator.w_dim, generator.num_styles
-        if w_plus.ndim != 3 or w_plus.shape[1:] != (rows, w_dim):
-            raise InputError(f"w_plus: shape {w_plus.shape}, expected [B, {rows}, {w_dim}]")
-        if isinstance(noise, str):
-            if noise not in ("const", "none"):
-                raise InputError(f"noise: {noise!r}, expected 'const', 'none' or a PRNG key")
-            return _synthesize(self.variables["generator"], w_plus, module=generator, noise=noise)
-        return _synthesize_random(self.variables["generator"], w_plus, noise, module=generator)
+        w_plus = _check_w_plus(w_plus, generator)
+        return _draw(self.variables["generator"], w_plus, noise, generator, "synthesize")
+
+    def styles(
+        self, w_plus: Float[jax.Array | np.ndarray, "B L D"]
+    ) -> tuple[Float[jax.Array, "B _"], ...]:
+        """S space: w_plus [B, L, D] -> the styles [B, C] of each of `style_layers`, in order.
+
+        Raises:
+          ValueError: no generator, or wrong shape.
+        """
+        generator = self._module("generator", "styles")
+        return _styles(
+            self.variables["generator"], _check_w_plus(w_plus, generator), module=generator
+        )
+
+    def synthesize_from_styles(
+        self,
+        styles: Sequence[Float[jax.Array | np.ndarray, "B _"]],
+        noise: str | jax.Array = "const",
+    ) -> Float[jax.Array, "B R R 3"]:
+        """Draws images [B, R, R, 3] from styles; of `styles(w_plus)` those of `synthesize`.
+
+        Args:
+          styles: [B, C] for each of `style_layers`.
+          noise: as in `synthesize`.
+
+        Raises:
+          ValueError: no generator, wrong number or shapes, unknown noise.
+        """
+        generator = self._module("generator", "synthesize_from_styles")
+        styles = tuple(jnp.asarray(style) for style in styles)
+        layers = generator.style_layers
+        if len(styles) != len(layers):
+            raise InputError(f"styles: {len(styles)} layers, expected {len(layers)}")
+        batch = styles[0].shape[:1]
+        for i, (style, layer) in enumerate(zip(styles, layers, strict=True)):
+            if style.ndim != 2 or style.shape != (*batch, layer.channels):
+                raise InputError(
+                    f"styles: layer {i} ({layer.name}) has shape {style.shape}, expected "
+                    f"[B, {layer.channels}]"
+                )
+        return _draw(
+            self.variables["generator"], styles, noise, generator, "synthesize_from_styles"
+        )
 
     def map(
         self, z: Float[jax.Array | np.ndarray, "B Z"], truncation_psi: float = 1.0
@@ -350,14 +408,36 @@ def _start(w_avg: jax.Array, generator: Network, batch_size: int) -> jax.Array:
     return jnp.broadcast_to(w_avg, (batch_size, generator.num_styles, generator.w_dim))
 
 
-@functools.partial(jax.jit, static_argnames=("module", "noise"))
-def _synthesize(variables, w_plus, *, module, noise):
-    return module.apply(variables, w_plus, noise, method="synthesize")
+def _check_w_plus(w_plus: Any, generator: Network) -> jax.Array:
+    w_plus = jnp.asarray(w_plus)
+    w_dim, rows = generator.w_dim, generator.num_styles
+    if w_plus.ndim != 3 or w_plus.shape[1:] != (rows, w_dim):
+        raise InputError(f"w_plus: shape {w_plus.shape}, expected [B, {rows}, {w_dim}]")
+    return w_plus
+
+
+def _draw(variables, latents, noise, generator, method):
+    """Images of `method`, which takes latents and noise."""
+    if not isinstance(noise, str):
+        return _draw_random(variables, latents, noise, module=generator, method=method)
+    if noise not in ("const", "none"):
+        raise InputError(f"noise: {noise!r}, expected 'const', 'none' or a PRNG key")
+    return _draw_stored(variables, latents, module=generator, noise=noise, method=method)
+
+
+@functools.partial(jax.jit, static_argnames=("module", "noise", "method"))
+def _draw_stored(variables, latents, *, module, noise, method):
+    return module.apply(variables, latents, noise, method=method)
+
+
+@functools.partial(jax.jit, static_argnames=("module", "method"))
+def _draw_random(variables, latents, key, *, module, method):
+    return module.apply(variables, latents, key, method=method)
 
 
 @functools.partial(jax.jit, static_argnames="module")
-def _synthesize_random(variables, w_plus, key, *, module):
-    return module.apply(variables, w_plus, key, method="synthesize")
+def _styles(variables, w_plus, *, module):
+    return module.apply(variables, w_plus, method="styles")
 
 
 @functools.partial(jax.jit, static_argnames="module")

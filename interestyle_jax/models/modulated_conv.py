@@ -3,7 +3,8 @@
 The official code builds one kernel a sample and convolves the batch as groups. Scaling the input
 by the style and the output by the demodulation is the same number (the convolution is linear in
 each input channel), needs one shared convolution, and no collective when the batch is sharded.
-The convolution computes in the type of its input; style and demodulation stay in that of `w`.
+The convolution computes in the type of its input; style and demodulation stay in that of `w`. The
+style is a step of its own, so that it may be edited (StyleSpace, Wu et al. 2021).
 Source: StyleGAN2 (Karras et al. 2020) section 2.2; rosinality `model.py` `ModulatedConv2d`.
 """
 
@@ -71,25 +72,32 @@ def upsample_conv(
 
 
 class ModulatedConv(nn.Module):
-    """`(x [B, H, W, I], w [B, D]) -> [B, H', W', features]`, H' = 2H with `up`."""
+    """`(x [B, H, W, inputs], style [B, inputs]) -> [B, H', W', features]`, H' = 2H with `up`."""
 
+    inputs: int
     features: int
     kernel_size: int = 3
     demodulate: bool = True
     up: bool = False
     up_form: str = "separable"
 
+    def setup(self) -> None:
+        self.modulation = EqualDense(self.inputs, bias_init=1.0)
+
+    def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
+        """The factors of the input's channels, `w [B, D] -> [B, inputs]`."""
+        return self.modulation(w)
+
     @nn.compact
     def __call__(
-        self, x: Float[jax.Array, "B H W I"], w: Float[jax.Array, "B D"]
+        self, x: Float[jax.Array, "B H W I"], style: Float[jax.Array, "B I"]
     ) -> Float[jax.Array, "B h w O"]:
-        size, inputs = self.kernel_size, x.shape[-1]
-        style = EqualDense(inputs, bias_init=1.0, name="modulation")(w)
-        shape = (size, size, inputs, self.features)
+        size = self.kernel_size
+        shape = (size, size, self.inputs, self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
         # A frozen kernel may be stored in bfloat16; the demodulation sums in the type of the style.
         kernel = kernel.astype(jnp.promote_types(kernel.dtype, style.dtype))
-        kernel = kernel * (1.0 / math.sqrt(size * size * inputs))
+        kernel = kernel * (1.0 / math.sqrt(size * size * self.inputs))
         x = x * style[:, None, None, :].astype(x.dtype)
         low = kernel.astype(x.dtype)
         if self.up:

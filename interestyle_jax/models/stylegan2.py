@@ -5,6 +5,8 @@ Source: StyleGAN2 (Karras et al. 2020), config F; rosinality `model.py` `Generat
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -52,21 +54,47 @@ class Mapping(nn.Module):
         return x
 
 
+class StyleLayer(NamedTuple):
+    """A modulated convolution, as S space counts them.
+
+    Attributes:
+      name: of its parameters, as "up_8".
+      row: of `w_plus`, which it takes its style from.
+      resolution: of its output.
+      channels: of its style, the channels of its input.
+      is_rgb: whether it is a ToRGB.
+    """
+
+    name: str
+    row: int
+    resolution: int
+    channels: int
+    is_rgb: bool
+
+
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, scaled leaky ReLU; doubles the size with `up`.
 
-    x is [B, H, W, C], w [B, D].
+    x is [B, H, W, inputs], style [B, inputs].
     """
 
+    inputs: int
     features: int
     up: bool = False
     up_form: str = "separable"
 
+    def setup(self) -> None:
+        self.conv = ModulatedConv(self.inputs, self.features, up=self.up, up_form=self.up_form)
+
+    def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
+        """As `ModulatedConv.style`."""
+        return self.conv.style(w)
+
     @nn.compact
     def __call__(
-        self, x: Float[jax.Array, "B H W C"], w: Float[jax.Array, "B D"], noise: Noise
+        self, x: Float[jax.Array, "B H W I"], style: Float[jax.Array, "B I"], noise: Noise
     ) -> Float[jax.Array, "B h w O"]:
-        x = ModulatedConv(self.features, up=self.up, up_form=self.up_form, name="conv")(x, w)
+        x = self.conv(x, style)
         strength = self.param("noise_strength", nn.initializers.zeros, ())
         shape = (1, x.shape[1], x.shape[2], 1)
         buffer = self.variable(
@@ -85,26 +113,35 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """`(x [B, H, W, C], w [B, D], skip [B, H/2, W/2, 3] or None) -> image [B, H, W, 3]`.
+    """`(x [B, H, W, I], style [B, I], skip [B, H/2, W/2, 3] or None) -> image [B, H, W, 3]`.
 
     The image is summed in float32 at least, whatever the type of x.
     """
 
+    inputs: int
+
+    def setup(self) -> None:
+        self.conv = ModulatedConv(self.inputs, 3, kernel_size=1, demodulate=False)
+
+    def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
+        """As `ModulatedConv.style`."""
+        return self.conv.style(w)
+
     @nn.compact
     def __call__(
         self,
-        x: Float[jax.Array, "B H W C"],
-        w: Float[jax.Array, "B D"],
+        x: Float[jax.Array, "B H W I"],
+        style: Float[jax.Array, "B I"],
         skip: Float[jax.Array, "B H//2 W//2 3"] | None,
     ) -> Float[jax.Array, "B H W 3"]:
-        x = ModulatedConv(3, kernel_size=1, demodulate=False, name="conv")(x, w)
+        x = self.conv(x, style)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         x = x + self.param("bias", nn.initializers.zeros, (3,))
         return x if skip is None else x + upsample(skip)
 
 
 class Generator(nn.Module):
-    """G: `z -> w` (`map`) and `w_plus -> image` (`synthesize`).
+    """G: `z -> w` (`map`) and `w_plus -> image` (`synthesize`), also by way of S (`styles`).
 
     Variables: `params`, and `noise`, the stored noise buffers ([1, H, W, 1] a layer, shared by the
     images of a batch, as in the official checkpoints).
@@ -142,18 +179,37 @@ class Generator(nn.Module):
         """Channels of the layers at one resolution."""
         return min(self.channel_max, self.channel_base // resolution)
 
+    @property
+    def style_layers(self) -> tuple[StyleLayer, ...]:
+        """The modulated convolutions in the order of execution, 26 at 1024 pixels."""
+        first = self.channels(4)
+        layers = [
+            StyleLayer("conv_4", 0, 4, first, False),
+            StyleLayer("rgb_4", 1, 4, first, True),
+        ]
+        for i in range(self.num_styles // 2 - 1):
+            size, row = 8 * 2**i, 1 + 2 * i
+            inner, outer = self.channels(size // 2), self.channels(size)
+            layers += [
+                StyleLayer(f"up_{size}", row, size, inner, False),
+                StyleLayer(f"conv_{size}", row + 1, size, outer, False),
+                StyleLayer(f"rgb_{size}", row + 2, size, outer, True),
+            ]
+        return tuple(layers)
+
     def setup(self) -> None:
         self.mapping = Mapping(self.w_dim, self.mapping_depth)
         self.input = self.param("input", nn.initializers.normal(1.0), (1, 4, 4, self.channels(4)))
         sizes = [2**i for i in range(3, int(math.log2(self.resolution)) + 1)]
-        self.conv_4 = StyledConv(self.channels(4))
-        self.rgb_4 = ToRGB()
+        channels = self.channels
+        self.conv_4 = StyledConv(channels(4), channels(4))
+        self.rgb_4 = ToRGB(channels(4))
         self.up_convs = [
-            StyledConv(self.channels(r), up=True, up_form=self.up_form, name=f"up_{r}")
+            StyledConv(channels(r // 2), channels(r), up=True, up_form=self.up_form, name=f"up_{r}")
             for r in sizes
         ]
-        self.convs = [StyledConv(self.channels(r), name=f"conv_{r}") for r in sizes]
-        self.rgbs = [ToRGB(name=f"rgb_{r}") for r in sizes]
+        self.convs = [StyledConv(channels(r), channels(r), name=f"conv_{r}") for r in sizes]
+        self.rgbs = [ToRGB(channels(r), name=f"rgb_{r}") for r in sizes]
 
     def map(self, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B D"]:
         """Maps z [B, Z] (standard normal) to w [B, D], without truncation."""
@@ -179,22 +235,59 @@ class Generator(nn.Module):
         Raises:
           ValueError: wrong number of rows, or unknown noise.
         """
+        styles = self.styles(w_plus)
+        return self.synthesize_from_styles(styles, noise, return_skips=return_skips)
+
+    def styles(self, w_plus: Float[jax.Array, "B L D"]) -> tuple[Float[jax.Array, "B _"], ...]:
+        """S space: w_plus [B, L, D] -> [B, C] for each of `style_layers`, in their order.
+
+        These are the outputs of the official `modulation` layers (StyleGAN2 in TensorFlow: with the
+        1 that is added there), before demodulation.
+
+        Raises:
+          ValueError: wrong number of rows.
+        """
         if w_plus.ndim != 3 or w_plus.shape[1:] != (self.num_styles, self.w_dim):
             raise ValueError(
                 f"w_plus: expected [B, {self.num_styles}, {self.w_dim}], got {w_plus.shape}"
             )
+        modules = [self.conv_4, self.rgb_4]
+        for block in zip(self.up_convs, self.convs, self.rgbs, strict=True):
+            modules += block
+        return tuple(
+            module.style(w_plus[:, layer.row])
+            for module, layer in zip(modules, self.style_layers, strict=True)
+        )
+
+    def synthesize_from_styles(
+        self,
+        styles: Sequence[Float[jax.Array, "B _"]],
+        noise: Noise = "const",
+        *,
+        return_skips: bool = False,
+    ) -> Float[jax.Array, "B R R 3"] | list[Float[jax.Array, "B _ _ 3"]]:
+        """Draws images from styles, [B, C] for each of `style_layers`; else as `synthesize`.
+
+        Raises:
+          ValueError: styles of other shapes, or unknown noise.
+        """
+        found = [style.shape[1:] for style in styles]
+        if found != [(layer.channels,) for layer in self.style_layers]:
+            channels = ", ".join(str(layer.channels) for layer in self.style_layers)
+            raise ValueError(f"styles: expected [B, C] with C = {channels}, got shapes {found}")
         if isinstance(noise, str) and noise not in ("const", "none"):
             raise ValueError(f"noise: expected 'const', 'none' or a PRNG key, got {noise!r}")
         count = 1 + 2 * len(self.convs)
         noises = [noise] * count if isinstance(noise, str) else list(jax.random.split(noise, count))
-        x = jnp.broadcast_to(self.input, (w_plus.shape[0], *self.input.shape[1:]))
+        x = jnp.broadcast_to(self.input, (styles[0].shape[0], *self.input.shape[1:]))
         x = x if self.dtype is None else x.astype(self.dtype)
-        x = self.conv_4(x, w_plus[:, 0], noises[0])
-        skips = [self.rgb_4(x, w_plus[:, 1], None)]
+        x = self.conv_4(x, styles[0], noises[0])
+        skips = [self.rgb_4(x, styles[1], None)]
         for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
-            for j, layer in ((2 * i + 1, up), (2 * i + 2, conv)):
-                x = run_block(layer, x, w_plus[:, j], remat=self.remat, noise=noises[j])
-            skips.append(rgb(x, w_plus[:, 2 * i + 3], skips[-1]))
+            for j, layer in enumerate((up, conv)):
+                style, drawn = styles[2 + 3 * i + j], noises[1 + 2 * i + j]
+                x = run_block(layer, x, style, remat=self.remat, noise=drawn)
+            skips.append(rgb(x, styles[4 + 3 * i], skips[-1]))
         return skips if return_skips else skips[-1]
 
     def __call__(

@@ -77,13 +77,13 @@ def test_noise_stored_fresh_and_none(tiny):
 
 def test_fresh_noise_is_drawn_in_float32():
     """Drawn in bfloat16 a normal has 128 values, half of them above 0."""
-    layer = StyledConv(1)
-    x, w = jnp.zeros((1, 64, 64, 1), jnp.bfloat16), jnp.zeros((1, 2))
+    layer = StyledConv(1, 1)
+    x, style = jnp.zeros((1, 64, 64, 1), jnp.bfloat16), jnp.zeros((1, 1))
     key = jax.random.key(0)
-    shapes = jax.eval_shape(lambda: layer.init(key, x, w, "const"))
+    shapes = jax.eval_shape(lambda: layer.init(key, x, style, "const"))
     variables = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     params = {**variables["params"], "noise_strength": jnp.ones(())}
-    drawn = jax.jit(layer.apply)({**variables, "params": params}, x, w, key)
+    drawn = jax.jit(layer.apply)({**variables, "params": params}, x, style, key)
     assert drawn.dtype == jnp.bfloat16
     values = np.asarray(drawn, np.float32)
     assert np.unique(values[values > 0]).size > 200
@@ -179,12 +179,16 @@ def test_modulated_convolution_of_a_sharded_batch_has_no_collective(up):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     whole = NamedSharding(mesh, PartitionSpec())
-    module = ModulatedConv(4, up=up)
+    module = ModulatedConv(3, 4, up=up)
     x, w = jnp.ones((8, 6, 6, 3)), jnp.ones((8, 5))
-    params = module.init(jax.random.key(0), x, w)
+
+    def convolve(module, x, w):
+        return module(x, module.style(w))
+
+    params = module.init(jax.random.key(0), x, w, method=convolve)
 
     def objective(x, w, params):
-        return jnp.sin(module.apply(params, x, w)).sum(axis=(1, 2, 3))
+        return jnp.sin(module.apply(params, x, w, method=convolve)).sum(axis=(1, 2, 3))
 
     def gradients(x, w, params):
         out, pull = jax.vjp(lambda x, w: objective(x, w, params), x, w)

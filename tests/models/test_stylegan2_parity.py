@@ -53,6 +53,20 @@ def dense(p, prefix):
     return {"kernel": p[prefix + "weight"].T, "bias": p[prefix + "bias"]}
 
 
+def channels_in(p, prefix=""):
+    """Channels that a modulated convolution takes."""
+    return p[prefix + "weight"].shape[2]
+
+
+def with_style(module, x, w, *more):
+    """A modulated layer as the official one is called, on w."""
+    return module(x, module.style(w), *more)
+
+
+def styled_by(module):
+    return lambda v, *arrays: module.apply({"params": v}, *arrays, method=with_style)
+
+
 def styled(p, prefix, *, up=False):
     return {
         "conv": modulated(p, prefix + "conv.", up=up),
@@ -92,14 +106,14 @@ def parts(operators, case):
 
 
 CASES = {
-    "modconv_plain": lambda p: (ModulatedConv(6), modulated(p, "")),
-    "modconv_up": lambda p: (ModulatedConv(6, up=True), modulated(p, "", up=True)),
+    "modconv_plain": lambda p: (ModulatedConv(channels_in(p), 6), modulated(p, "")),
+    "modconv_up": lambda p: (ModulatedConv(channels_in(p), 6, up=True), modulated(p, "", up=True)),
     "modconv_up:fused": lambda p: (
-        ModulatedConv(6, up=True, up_form="fused"),
+        ModulatedConv(channels_in(p), 6, up=True, up_form="fused"),
         modulated(p, "", up=True),
     ),
     "modconv_1x1_nodemod": lambda p: (
-        ModulatedConv(3, kernel_size=1, demodulate=False),
+        ModulatedConv(channels_in(p), 3, kernel_size=1, demodulate=False),
         modulated(p, ""),
     ),
 }
@@ -127,7 +141,7 @@ def check(operators, case, apply, params):
 @pytest.mark.parametrize("case", CASES)
 def test_modulated_convolution(operators, case):
     module, params = CASES[case](parts(operators, case.partition(":")[0])[0])
-    check(operators, case, lambda v, *a: module.apply({"params": v}, *a), params)
+    check(operators, case, styled_by(module), params)
 
 
 def test_kernel_gradient_of_the_upsampling_convolution(operators):
@@ -135,7 +149,7 @@ def test_kernel_gradient_of_the_upsampling_convolution(operators):
     module, params = CASES["modconv_up"](p)
     x, w = nhwc(inputs["x"]), inputs["style"]
     cotangent = nhwc(operators["modconv_up/ct"])
-    got = jax.grad(lambda v: (module.apply({"params": v}, x, w) * cotangent).sum())(params)
+    got = jax.grad(lambda v: (styled_by(module)(v, x, w) * cotangent).sum())(params)
     want = operators["modconv_up/grad_param/weight"]
     assert_close(got["kernel"], hwio(want[0])[::-1, ::-1], **OPERATOR)
 
@@ -144,24 +158,24 @@ def test_kernel_gradient_of_the_upsampling_convolution(operators):
 def test_styled_convolution_with_given_noise(operators, case):
     p, inputs = parts(operators, case)
     up = case.endswith("up")
-    module = StyledConv(6, up=up)
+    module = StyledConv(channels_in(p, "conv."), 6, up=up)
     variables = {
         "params": styled(p, "", up=up),
         "noise": {"noise": nhwc(inputs["noise"])},
     }
-    got = module.apply(variables, nhwc(inputs["x"]), inputs["style"], "const")
+    got = module.apply(variables, nhwc(inputs["x"]), inputs["style"], "const", method=with_style)
     assert_close(got, nhwc(operators[f"{case}/out"]), **OPERATOR)
 
 
 def test_to_rgb(operators):
     p, _ = parts(operators, "torgb_skip")
-    module = ToRGB()
-    check(operators, "torgb_skip", lambda v, *a: module.apply({"params": v}, *a), to_rgb(p, ""))
+    module = ToRGB(channels_in(p, "conv."))
+    check(operators, "torgb_skip", styled_by(module), to_rgb(p, ""))
     p, _ = parts(operators, "torgb_first")
     check(
         operators,
         "torgb_first",
-        lambda v, x, w: module.apply({"params": v}, x, w, None),
+        lambda v, x, w: styled_by(module)(v, x, w, None),
         to_rgb(p, ""),
     )
 
