@@ -1,4 +1,4 @@
-"""The curve of an adversarial training, from a run's metrics.jsonl."""
+"""The curve of a generator's training, from a run's metrics.jsonl."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,12 @@ from matplotlib.figure import Figure
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.figures import COLOURS
 
-# (axis label, {metric: label}) from top to bottom.
-PANELS = (
+# (axis label, {metric: label}) from top to bottom: of a distillation, and of an adversarial training.
+DISTILLED = (
+    ("L1", {"l1": "training images", "validation_l1": "held-out images, of the average"}),
+    ("LPIPS", {"lpips": "training images", "validation_lpips": "held-out images, of the average"}),
+)
+ADVERSARIAL = (
     ("loss", {"loss": "generator", "d_loss": "discriminator", "r1": "R1 penalty"}),
     (
         "discriminator's logit",
@@ -55,8 +59,9 @@ def plot_training_curve(lines: list[dict[str, float]], path: Path) -> None:
     """
     figure = Figure(figsize=(7.2, 6.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(PANELS), 1, sharex=True)
-    for axes, (label, metrics) in zip(panels, PANELS, strict=True):
+    drawn = DISTILLED if any("l1" in line for line in lines) else ADVERSARIAL
+    panels = figure.subplots(len(drawn), 1, sharex=True)
+    for axes, (label, metrics) in zip(panels, drawn, strict=True):
         for k, (name, legend) in enumerate(metrics.items()):
             points = [(line["step"], line[name]) for line in lines if name in line]
             if points:

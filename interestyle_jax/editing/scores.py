@@ -1,0 +1,129 @@
+"""Scores of images, by which directions are trained: from a reader of avatars, from landmarks, or
+from a file."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from interestyle_jax.errors import InputError, file_error
+
+SCORERS = ("attributes", "landmarks")
+Scores = dict[str, np.ndarray]
+
+
+class Scorer(Protocol):
+    """Scores images [B, R, R, 3] in [-1, 1]: {attribute: [B]}, NaN where it cannot say."""
+
+    def __call__(self, images: Float[np.ndarray, "B R R 3"]) -> Scores: ...
+
+
+class AttributeScorer:
+    """Scores of avatars, by the network that reads them (`evaluation.attributes`)."""
+
+    def __init__(self, names: Sequence[str], *, weights: str = "avatar_attributes"):
+        """Names as in `Attributes.scores`; raises InputError for unknown ones."""
+        from interestyle_jax.evaluation.attributes import AttributeReader
+
+        self._names, self._read = tuple(names), AttributeReader(weights)
+        size = self._read.resolution
+        self(np.zeros((1, size, size, 3), np.float32))
+
+    def __call__(self, images: Float[np.ndarray, "B R R 3"]) -> Scores:
+        """See `Scorer`."""
+        read = self._read(images)
+        return {name: np.asarray(read.scores(name), np.float64) for name in self._names}
+
+
+class LandmarkScorer:
+    """Scores of faces, by their landmarks' geometry; NaN where no face is found."""
+
+    def __init__(self, names: Sequence[str]):
+        """Names of `face_geometry.NAMES`; raises InputError for others, or without LiteRT."""
+        from interestyle_jax.photos.face_geometry import NAMES
+        from interestyle_jax.photos.landmarks import make_landmarker
+
+        for name in names:
+            if name not in NAMES:
+                raise InputError(
+                    f"--attribute: {name!r} is not known, expected one of {', '.join(NAMES)}"
+                )
+        self._names, self._landmarker = tuple(names), make_landmarker("litert")
+
+    def __call__(self, images: Float[np.ndarray, "B R R 3"]) -> Scores:
+        """See `Scorer`."""
+        from interestyle_jax.data.pixels import to_uint8
+        from interestyle_jax.photos.face_geometry import face_geometry
+
+        rows = []
+        for image in to_uint8(images):
+            faces = self._landmarker(image)
+            largest = max(faces, key=lambda f: np.prod(f.box[2:] - f.box[:2]), default=None)
+            found = {} if largest is None else face_geometry(largest)
+            rows.append([found.get(name, np.nan) for name in self._names])
+        table = np.array(rows, np.float64).reshape(len(images), len(self._names))
+        return dict(zip(self._names, table.T, strict=True))
+
+
+def make_scorer(name: str, attributes: Sequence[str], *, weights: str) -> Scorer:
+    """The scorer of a name of SCORERS; `weights` are those of "attributes".
+
+    Raises:
+      InputError: unknown scorer or attributes, or missing weights or packages.
+    """
+    if name == "attributes":
+        return AttributeScorer(attributes, weights=weights)
+    if name == "landmarks":
+        return LandmarkScorer(attributes)
+    raise InputError(f"--scores: {name!r}, expected {', '.join(SCORERS)} or a CSV file")
+
+
+def read_scores(path: Path, names: Sequence[str], *, count: int) -> Scores:
+    """Scores of a CSV file with a header: a row for each latent, in their order.
+
+    Args:
+      path: the file; empty cells and "nan" are not known.
+      names: columns to read.
+      count: how many latents there are.
+
+    Raises:
+      InputError: no such file or column, no number, or another number of rows.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise file_error(error, f"{path}: cannot be read") from error
+    rows = list(csv.reader(text.splitlines()))
+    if not rows:
+        raise InputError(f"{path}: is empty, expected a header and a row for each latent")
+    header = [name.strip() for name in rows[0]]
+    if len(rows) - 1 != count:
+        raise InputError(f"{path}: {len(rows) - 1} rows below the header, expected {count}")
+    found = {}
+    for name in names:
+        if header.count(name) != 1:
+            raise InputError(f"{path}: expected one column {name!r}, its columns are {header}")
+        column = header.index(name)
+        values = np.full(count, np.nan)
+        for i, row in enumerate(rows[1:]):
+            cell = row[column].strip() if column < len(row) else ""
+            try:
+                values[i] = float(cell) if cell else np.nan
+            except ValueError:
+                raise InputError(
+                    f"{path}: row {i + 2}, column {name!r}: {cell!r} is no number"
+                ) from None
+        found[name] = values
+    return found
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Writes a CSV file that `read_scores` reads."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(scores)
+        for row in zip(*scores.values(), strict=True):
+            writer.writerow([repr(float(value)) for value in row])
