@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.figures import COLOURS
 
-# (axis label, {metric: label}) from top to bottom: of a distillation, and of an adversarial training.
+# (axis label, {metric: label}) from top to bottom, of both kinds of training.
 DISTILLED = (
     ("L1", {"l1": "training images", "validation_l1": "held-out images, of the average"}),
     ("LPIPS", {"lpips": "training images", "validation_lpips": "held-out images, of the average"}),

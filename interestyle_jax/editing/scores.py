@@ -1,5 +1,6 @@
 """Scores of images, by which directions are trained: from a reader of avatars, from landmarks, or
-from a file."""
+from a file.
+"""
 
 import csv
 from collections.abc import Sequence

@@ -25,13 +25,9 @@ def get_config(argument=""):
     config.data.dir = "set"
     config.weights.generator = "weights/generator"
     config.weights.lpips = ""
-    config.encoder = {
-        "type": "BackboneEncoder",
-        "input_size": 32,
-        "units": (1, 1),
-        "widths": (4, 4, 8),
-        "head_width": 8,
-    }
+    config.encoder.type = "BackboneEncoder"
+    config.encoder.update(input_size=32, units=(1, 1))
+    config.encoder.update(widths=(4, 4, 8), head_width=8)
     config.method.num_iterations = 1
     config.method.filter_radii = ()
     config.method.disentangle_weight = 0.0
