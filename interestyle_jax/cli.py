@@ -1,11 +1,20 @@
-"""The command line: `interestyle train | invert | align | evaluate | data | masks | convert`."""
+"""The command line: `interestyle COMMAND`, a module of `commands` each."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from interestyle_jax import __version__
-from interestyle_jax.commands import align, convert, data, evaluate, invert, masks, train
+from interestyle_jax.commands import (
+    align,
+    convert,
+    data,
+    directions,
+    evaluate,
+    invert,
+    masks,
+    train,
+)
 from interestyle_jax.commands.options import Parser
 from interestyle_jax.exit_status import run_command
 
@@ -45,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, invert, align, evaluate, data, masks, convert):
+    for command in (train, invert, align, evaluate, data, masks, directions, convert):
         command.add(commands)
     return parser
 
