@@ -8,16 +8,14 @@ biased upwards for few images, so every figure stands beside the same figure bet
 at the same size.
 """
 
-import functools
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -36,9 +34,8 @@ from interestyle_jax.commands.options import Parser, add_out_option
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.images import save_image
 from interestyle_jax.data.pipeline import evaluation_batches
-from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.frechet import feature_frechet_distance, pooled_features
+from interestyle_jax.evaluation.frechet import feature_frechet_distance, image_features
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import load
 from interestyle_jax.json_file import write_json
@@ -51,8 +48,6 @@ NOT_FID = (
     "only with figures of the same image size and number of images: fewer images give a larger "
     "figure, also between real ones."
 )
-
-_features = jax.jit(pooled_features, static_argnums=0)
 
 
 def generator_report(
@@ -117,8 +112,12 @@ def generator_report(
     }
     frechet = {}
     for path in lpips:
-        extract = load_features(path)
-        features = {name: extract(x, batch_size) for name, x in images.items()}
+        network, variables = load_weights(resolve_weights(path)).part("lpips")
+        variables = jax.device_put(variables)
+        features = {
+            name: image_features(network, variables, x, batch_size=batch_size)
+            for name, x in images.items()
+        }
         frechet[Path(path).name] = frechet_figures(features)
     sampling = {"seed": seed, "batch_size": batch_size}
     truncated = draw_samples(
@@ -158,28 +157,6 @@ def generator_report(
         write_json(folder / "report.json", report)
         (folder / "table.md").write_text(markdown(report), encoding="utf-8")
     return report
-
-
-def load_features(lpips: str | Path) -> Callable[[np.ndarray, int], np.ndarray]:
-    """A function (images uint8 [n, H, W, 3], batch_size) -> features [n, D].
-
-    Raises:
-      InputError: no such weights, or no LPIPS network in them.
-    """
-    module, variables = load_weights(resolve_weights(lpips)).part("lpips")
-    compute = functools.partial(_features, module, jax.tree.map(jnp.asarray, variables))
-
-    def extract(images: np.ndarray, batch_size: int) -> np.ndarray:
-        features = []
-        for start in range(0, len(images), batch_size):
-            chunk = images[start : start + batch_size]
-            missing = batch_size - len(chunk)
-            padded = np.pad(chunk, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge")
-            scaled = to_float(padded)
-            features.append(np.asarray(compute(scaled))[: len(chunk)])
-        return np.concatenate(features)
-
-    return extract
 
 
 def frechet_figures(features: dict[str, Float[np.ndarray, "_ D"]]) -> dict[str, Any]:

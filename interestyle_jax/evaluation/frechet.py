@@ -6,14 +6,15 @@ compare with each other only, and only at one image size and number of images. L
 figure is biased upwards for few images: read it beside that of two halves of real images.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.models.lpips import LPIPS
 
 
@@ -91,36 +92,28 @@ def pooled_features(
 _compiled_features = jax.jit(pooled_features, static_argnames=("lpips", "layers"))
 
 
-def image_frechet_distance(
+def image_features(
     lpips: LPIPS,
     variables: Mapping[str, Any],
-    images_a: Iterable[Float[np.ndarray, "_ H W 3"]],
-    images_b: Iterable[Float[np.ndarray, "_ H W 3"]],
+    images: UInt8[np.ndarray, "n H W 3"],
     *,
+    batch_size: int,
     layers: Sequence[int] = (-1,),
-) -> float:
-    """Fréchet distance of two sets of images by `pooled_features`; not FID, see the module.
+) -> Float[np.ndarray, "n D"]:
+    """`pooled_features` of any number of images, in batches of one size.
 
     Args:
       lpips: the network.
-      variables: its variables.
-      images_a: batches [B, H, W, 3] in [-1, 1]; equal B compiles once.
-      images_b: the same, of the same size.
+      variables: its variables, best on the device.
+      images: uint8 [n, H, W, 3], at least one.
+      batch_size: images at a time; the last batch is filled up.
       layers: as in `pooled_features`.
-
-    Raises:
-      ValueError: fewer than two images in a set, or values that are not finite.
     """
-
-    def collect(name: str, batches: Iterable[np.ndarray]) -> np.ndarray:
-        features = [
-            np.asarray(
-                _compiled_features(lpips, variables, jnp.asarray(batch), layers=tuple(layers))
-            )
-            for batch in batches
-        ]
-        if not features:
-            raise ValueError(f"{name}: no images")
-        return np.concatenate(features)
-
-    return feature_frechet_distance(collect("images_a", images_a), collect("images_b", images_b))
+    features = []
+    for start in range(0, len(images), batch_size):
+        chunk = images[start : start + batch_size]
+        missing = batch_size - len(chunk)
+        padded = to_float(np.pad(chunk, [(0, missing), (0, 0), (0, 0), (0, 0)], mode="edge"))
+        found = _compiled_features(lpips, variables, padded, layers=tuple(layers))
+        features.append(np.asarray(found)[: len(chunk)])
+    return np.concatenate(features)

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.evaluation.frechet import (
     feature_frechet_distance,
     frechet_distance,
     gaussian_fit,
-    image_frechet_distance,
+    image_features,
+    pooled_features,
 )
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -67,14 +69,18 @@ def test_images_of_one_kind_are_nearer_than_blurred_ones():
     rng = np.random.default_rng(0)
 
     def images(count):
-        blocks = rng.uniform(-1, 1, (count, 32, 8, 8, 3)).astype(np.float32)
-        return blocks.repeat(8, axis=2).repeat(8, axis=3)
+        blocks = rng.uniform(-1, 1, (count, 8, 8, 3)).astype(np.float32)
+        return to_uint8(blocks.repeat(8, axis=1).repeat(8, axis=2))
 
-    first, second = images(2), images(2)
-    blurred = (second + np.roll(second, 4, axis=2) + np.roll(second, 4, axis=3)) / 3
-    same = image_frechet_distance(lpips, variables, first, second)
-    other = image_frechet_distance(lpips, variables, first, blurred)
-    assert 0 < 2 * same < other
-    assert image_frechet_distance(lpips, variables, first, first) < 1e-3 * same
-    with pytest.raises(ValueError, match="images_b: no images"):
-        image_frechet_distance(lpips, variables, first, [])
+    first, second = images(64), images(64)
+    blurred = second / 3 + np.roll(second, 4, axis=1) / 3 + np.roll(second, 4, axis=2) / 3
+    sets = (first, second, blurred.astype(np.uint8))
+    # The last batch is filled up.
+    one, two, other = (image_features(lpips, variables, x, batch_size=40) for x in sets)
+    assert one.shape == (64, 256)
+    np.testing.assert_allclose(
+        one, pooled_features(lpips, variables, to_float(first)), rtol=1e-4, atol=1e-5
+    )
+    same = feature_frechet_distance(one, two)
+    assert 0 < 2 * same < feature_frechet_distance(one, other)
+    assert feature_frechet_distance(one, one) < 1e-3 * same
