@@ -7,6 +7,8 @@ from interestyle_jax.errors import InputError
 
 # As `interestyle_jax.weights.STORAGE_DTYPES`, whose module takes seconds to import.
 DTYPES = ("float32", "float16", "bfloat16")
+# What some families ask for because their files do not say it.
+SOURCE_OPTIONS = ("activation", "levels")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,6 +34,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="what SOURCE is (default auto: recognised by its keys); a wrong NAME lists all",
     )
     parser.add_argument("--part", metavar="NAME", help="keep only this part, e.g. generator")
+    parser.add_argument(
+        "--activation",
+        metavar="NAME",
+        help="of a CLIP whose file does not say: quick_gelu (OpenAI's networks) or gelu",
+    )
+    parser.add_argument(
+        "--levels",
+        metavar="NAMES",
+        help="those that a StyleCLIP mapper has, such as coarse,medium (default: all three)",
+    )
     parser.add_argument("--dtype", default="float32", choices=DTYPES, help="storage type")
     parser.add_argument(
         "--verify",
@@ -52,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         work = functools.partial(to_pytorch, args.source[0], args.out)
     else:
         options = {"part": args.part, "dtype": args.dtype, "check": args.verify}
+        options["options"] = {name: getattr(args, name) for name in SOURCE_OPTIONS}
         work = functools.partial(convert_weights.convert, args.source, args.out, **options)
     print(work(family=args.family, force=args.force))
     print(f"wrote {args.out}")
@@ -65,5 +78,8 @@ def _check_way_back(args: argparse.Namespace) -> None:
         raise InputError("--part: not with --to=pytorch, whose layout has all parts of a family")
     if args.verify:
         raise InputError("--verify: not with --to=pytorch")
+    for name in SOURCE_OPTIONS:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name}: not with --to=pytorch, the weights say it")
     if args.dtype != "float32":
         raise InputError(f"--dtype: {args.dtype} with --to=pytorch, which writes float32")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.models.attributes import AttributeNetwork
+from interestyle_jax.models.clip import CLIP
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
@@ -25,6 +26,7 @@ from interestyle_jax.models.progressive import (
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.models.resnet import ResNetTrunk
+from interestyle_jax.models.styleclip_mapper import StyleMapper, StyleSpaceMapper
 from interestyle_jax.models.stylegan2 import Generator
 
 Module = nn.Module
@@ -42,7 +44,7 @@ def _encoder_example(m: Any) -> tuple[jax.ShapeDtypeStruct, ...]:
 
 
 # Class -> the shapes of inputs that initialise every one of its variables.
-EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]]] = {
+EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
     Generator: lambda m: (_example(1, m.z_dim),),
     Discriminator: lambda m: (_example(1, m.resolution, m.resolution, 3),),
     BackboneEncoder: _encoder_example,
@@ -61,6 +63,12 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[jax.ShapeDtypeStruct, ...]
     ONet: lambda m: (_example(1, 48, 48, 3),),
     Graphonomy: lambda m: (_example(1, 64, 64, 3),),
     AttributeNetwork: lambda m: (_example(1, m.resolution, m.resolution, 3),),
+    StyleMapper: lambda m: (_example(1, m.num_styles, m.w_dim),),
+    StyleSpaceMapper: lambda m: (tuple(_example(1, count) for count in m.channels),),
+    CLIP: lambda m: (
+        _example(1, m.image_size, m.image_size, 3),
+        jax.ShapeDtypeStruct((1, m.context_length), jnp.int32),
+    ),
 }
 CLASSES = {cls.__name__: cls for cls in EXAMPLES}
 
@@ -126,7 +134,8 @@ def init(key: PRNGKeyArray, module: nn.Module) -> dict[str, Any]:
       ValueError: the module's class is not one of the registry's.
     """
     describe(module)
-    inputs = (jnp.zeros(x.shape, x.dtype) for x in EXAMPLES[type(module)](module))
+    examples = EXAMPLES[type(module)](module)
+    inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), examples)
     return module.init(key, *inputs)
 
 

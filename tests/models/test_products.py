@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from interestyle_jax.models import registry
+from interestyle_jax.models.clip import CLIP
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
@@ -21,12 +22,15 @@ from interestyle_jax.models.progressive import (
 )
 from interestyle_jax.models.pyramid_encoders import GradualStyleEncoder
 from interestyle_jax.models.resnet import ResNetTrunk
+from interestyle_jax.models.styleclip_mapper import StyleMapper, StyleSpaceMapper
 from interestyle_jax.models.stylegan2 import Generator
 
 TRUNK = {"units": (1, 1), "widths": (4, 4, 8)}
 ENCODER = {"num_styles": 3, "input_size": 16, "head_width": 4, "w_dim": 4} | TRUNK
 PYRAMID = ENCODER | {"units": (1, 1, 1), "widths": (4, 4, 8, 8), "middle_start": 1, "fine_start": 2}
 GENERATOR = {"resolution": 16, "w_dim": 4, "z_dim": 4, "mapping_depth": 2, "channel_max": 4}
+TEXT = {"text_layers": 1, "text_width": 4, "text_heads": 1, "text_mlp": 8, "vocab_size": 8}
+TOWERS = TEXT | {"context_length": 5, "embed_dim": 4, "vision_heads": 2, "vision_mlp": 8}
 NETWORKS = [
     Generator(**GENERATOR),
     Generator(**GENERATOR, up_form="fused"),
@@ -47,6 +51,10 @@ NETWORKS = [
     RNet(),
     ONet(),
     Graphonomy(widths=(4,) * 9, middle_blocks=1, features=4, low_level=4, hidden=4),
+    CLIP(**TOWERS, image_size=8, patch_size=4, vision_layers=1, vision_width=4),
+    CLIP(**TOWERS, image_size=64, vision_layers=(1, 1, 1, 1), vision_width=4),
+    StyleMapper(num_styles=10, w_dim=4),
+    StyleSpaceMapper(channels=(4, 4, 2), mapped=(0, 2)),
 ]
 
 

@@ -6,8 +6,9 @@ relatively.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,7 @@ def convert(
     dtype: str = "float32",
     force: bool = False,
     check: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> str:
     """Converts checkpoint files into the weight directory `out` and returns the report.
 
@@ -49,6 +51,8 @@ def convert(
       force: replace an existing weight directory.
       check: verify the written directory, see `verify.verify`; not with `part`, as the official
         layout has all parts.
+      options: what the file does not say, for the families that ask for it (`Family.options`):
+        {"activation": "gelu"}; None values are not given.
 
     Raises:
       InputError: nothing is written then, unless the check of what was written fails. See
@@ -60,7 +64,11 @@ def convert(
     files = [read_source(path) for path in sources]
     unsupported.check(files)
     kind = FAMILIES[recognise(files)] if family == "auto" else by_name(family)
-    conversion = kind.convert(files)
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    for name in given:
+        if name not in kind.options:
+            raise InputError(f"--{name}: not for family {kind.name}, whose files say all")
+    conversion = kind.convert_with(files, **given)
     written = kind.name
     if part is not None:
         conversion = keep_part(conversion, part, where=", ".join(str(f.path) for f in files))

@@ -45,11 +45,13 @@ class Family(ABC):
       licence: the licence of the weights, in words.
       files: where the official layout is several files, their names; `restore` then returns
         {file name: that file's content}, and a `.npy` is written as NumPy pickles a dict.
+      options: what `convert_with` takes besides the files, each an option of the command.
     """
 
     name: str
     licence: str
     files: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @abstractmethod
     def matches(self, sources: Sequence[SourceFile]) -> bool:
@@ -58,6 +60,10 @@ class Family(ABC):
     @abstractmethod
     def convert(self, sources: Sequence[SourceFile]) -> Conversion:
         """Converts the files, or raises InputError listing every key that does not fit."""
+
+    def convert_with(self, sources: Sequence[SourceFile], **options: Any) -> Conversion:
+        """As `convert`, with what the files do not say: values of the family's `options`."""
+        return self.convert(sources)
 
     def restore(self, weights: Weights) -> dict[str, Any]:
         """The official file's content: nested dicts of NumPy arrays and plain values.

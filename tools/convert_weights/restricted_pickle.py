@@ -30,6 +30,8 @@ PLAIN = (str, bytes, int, float, bool, type(None))
 def read_pickle(path: Path) -> Any:
     """The content of a pickle file: nested dicts and lists of arrays and plain values, or an array.
 
+    A list of arrays, or of lists of them, comes as a dict that counts from "0".
+
     Raises:
       InputError: a global that arrays do not need (named in the message), a truncated file, or
         other content.
@@ -71,7 +73,10 @@ def read_npy(path: Path) -> Any:
 def _load(file: BinaryIO, path: Path) -> Any:
     start = file.tell()
     try:
-        _check_opcodes(file)
+        # A map gives no more than there is, where a file is allocated first.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            mapped.seek(start)
+            check_opcodes(mapped)
         file.seek(start)
         content = _Building(path).build(_stand_in_unpickler(path)(file).load(), "")
     except InputError:
@@ -81,6 +86,8 @@ def _load(file: BinaryIO, path: Path) -> Any:
     # A damaged pickle can raise nearly anything from inside the C reader.
     except Exception as error:
         raise file_error(error, f"{path}: not a readable pickle of arrays") from error
+    if isinstance(content, list | tuple) and content and all(map(_holds_arrays, content)):
+        content = {str(i): value for i, value in enumerate(content)}
     if not isinstance(content, dict | np.ndarray):
         raise InputError(
             f"{path}: holds a {type(content).__name__}, expected a dict of arrays or an array"
@@ -88,17 +95,20 @@ def _load(file: BinaryIO, path: Path) -> Any:
     return content
 
 
-def _check_opcodes(file: BinaryIO) -> None:
+def _holds_arrays(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(map(_holds_arrays, value))
+    return isinstance(value, np.ndarray)
+
+
+def check_opcodes(content: bytes | mmap.mmap) -> None:
     """Raises ValueError where a pickle would take far more memory than it has bytes.
 
     The C reader allocates a length or a place in its memo before it looks at what follows.
     """
-    # A map gives no more than there is, where a file is allocated first.
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        content.seek(file.tell())
-        for opcode, argument, at in pickletools.genops(content):  # type: ignore[arg-type]
-            if opcode.name in PUTS and argument > at:
-                raise ValueError(f"object {argument:,} is named at byte {at:,}")
+    for opcode, argument, at in pickletools.genops(content):  # type: ignore[arg-type]
+        if opcode.name in PUTS and argument > at:
+            raise ValueError(f"object {argument:,} is named at byte {at:,}")
 
 
 def _latin1(text: str, encoding: str) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from interestyle_jax.checksum import file_sha256
 from interestyle_jax.errors import InputError
 
-from . import foreign_file, safetensors_file, torch_file
+from . import foreign_file, safetensors_file, torch_file, torchscript_file
 from .progress import bytes_bar
 from .restricted_pickle import read_npy, read_pickle
 
@@ -79,7 +79,8 @@ def merge(sources: Sequence[SourceFile]) -> dict[str, np.ndarray]:
 
 
 def read_source(path: str | Path) -> SourceFile:
-    """Reads a PyTorch file (`torch.load(weights_only=True)`), safetensors, a pickle, or a `.npy`.
+    """Reads a PyTorch file (`torch.load(weights_only=True)`, or the tensors of a TorchScript
+    archive), safetensors, a pickle, or a `.npy`.
 
     Raises:
       InputError: missing, empty, truncated or foreign file (with what it is), a forbidden global,
@@ -112,6 +113,8 @@ def _reader(path: Path) -> Callable[[Path], Any]:
     is_safetensors = safetensors_file.starts_one(start, path.stat().st_size)
     if is_safetensors or path.suffix == ".safetensors":
         return safetensors_file.read
+    if torchscript_file.is_torchscript(path):
+        return torchscript_file.read
     is_torch = torch_file.is_torch(path, start)
     return torch_file.read if is_torch or path.suffix in (".pt", ".pth") else read_pickle
 

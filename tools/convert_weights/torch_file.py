@@ -78,7 +78,7 @@ def read(path: Path) -> Any:
     torch = import_torch(f"{path}: reading it")
     mappable = False
     if is_archive(path):
-        mappable = _check_archive(path)
+        mappable = check_archive(path)
     elif _first_bytes(path, len(ZIP_MAGIC)) == ZIP_MAGIC:
         # An archive's table of contents is its end.
         raise InputError(f"{path}: {UNREADABLE}: {CUT_OFF}")
@@ -166,7 +166,7 @@ def _first_bytes(path: Path, count: int) -> bytes:
         return file.read(count)
 
 
-def _check_archive(path: Path) -> bool:
+def check_archive(path: Path) -> bool:
     """Whether the entries lie in the file as they are, and so can be mapped.
 
     Raises:
@@ -188,10 +188,6 @@ def _check_archive(path: Path) -> bool:
         raise InputError(
             f"{path}: is a zip archive of other things than a checkpoint ({', '.join(names[:3])}), "
             "expected one of torch.save; unpack it and give what is inside"
-        )
-    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
-        raise InputError(
-            f"{path}: holds a TorchScript program, expected tensors: torch.save its state_dict()"
         )
     if inflates:
         raise InputError(

@@ -21,7 +21,8 @@ def check(sources: Sequence[SourceFile]) -> None:
     arrays = {key: value for source in sources for key, value in source.arrays().items()}
     opts = next((s.content["opts"] for s in sources if "opts" in s.content), None)
     stated = opts.get("encoder_type") if isinstance(opts, Mapping) else None
-    what = _encoder(arrays, stated) or _generator(arrays) or _ada(arrays) or _bare(arrays)
+    faults = (_clip(arrays), _encoder(arrays, stated), _generator(arrays), _ada(arrays))
+    what = next((fault for fault in faults if fault is not None), None) or _bare(arrays)
     if what is not None:
         raise InputError(f"{', '.join(str(s.path) for s in sources)}: {what}")
 
@@ -101,6 +102,25 @@ def _fault(
             f"is a generator of images that are not square (a map of {shape[0]} x {shape[1]}), "
             "expected square ones"
         )
+    return None
+
+
+def _clip(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Networks of images and texts that are no CLIP, or have other towers."""
+    own = {key.removeprefix("state_dict/") for key in arrays}
+    if not any(k.startswith(("visual.", "vision_model.", "image_encoder.")) for k in own):
+        return None
+    if "logit_bias" in own:
+        return "is a SigLIP network (logit_bias), expected a CLIP"
+    if any(key.startswith("text_decoder.") for key in own):
+        return "is a CoCa network (text_decoder), expected a CLIP"
+    if any(key.startswith(("visual.trunk.", "image_encoder.")) for key in own):
+        return (
+            "its image tower is of timm or Apple (SigLIP, EVA, ConvNeXt, MobileCLIP), expected "
+            "CLIP's own vision transformer or ResNet"
+        )
+    if any(key.startswith("text.transformer.encoder.") for key in own):
+        return "its text tower is of transformers (RoBERTa and others), expected CLIP's own"
     return None
 
 

@@ -107,7 +107,7 @@ def _run(weights: Weights, part: str, content: Mapping[str, Any]) -> str:
     if reference is not None:
         method, examples = reference.method, (jax.ShapeDtypeStruct(reference.shape, np.float32),)
     rng = np.random.default_rng(0)
-    inputs = [(0.5 * rng.standard_normal(x.shape)).astype(x.dtype) for x in examples]
+    inputs = jax.tree.map(lambda x: (0.5 * rng.standard_normal(x.shape)).astype(x.dtype), examples)
     run = jax.jit(lambda variables, *inputs: module.apply(variables, *inputs, method=method))
     outputs = jax.tree.leaves(run(variables, *inputs))
     if not all(np.isfinite(x).all() for x in outputs):

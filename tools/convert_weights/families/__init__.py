@@ -4,6 +4,7 @@ from interestyle_jax.errors import InputError
 
 from ..conversion import Family
 from . import (
+    clip,
     face_embedders,
     graphonomy,
     interfacegan,
@@ -12,6 +13,8 @@ from . import (
     moco,
     mtcnn,
     resnet34,
+    styleclip_global,
+    styleclip_mapper,
     stylegan2,
     stylegan2_ada,
 )
@@ -29,6 +32,9 @@ FAMILIES = {
         interfacegan,
         resnet34,
         graphonomy,
+        clip,
+        styleclip_mapper,
+        styleclip_global,
     )
     for family in module.FAMILIES
 }
