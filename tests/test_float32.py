@@ -11,7 +11,7 @@ from interestyle_jax.interest.uninterest_filter import filter_uninterest, low_pa
 from interestyle_jax.inversion.resize import resize_images
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
-from interestyle_jax.training.losses import id_crop
+from interestyle_jax.models.face_crop import id_crop
 
 SIZE = 32
 

@@ -15,9 +15,9 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.training.encoder_task import EncoderTask
-from interestyle_jax.training.losses import id_crop
 from interestyle_jax.weights import load_weights, save_weights
 
 BATCH, SIZE, COUNT = 4, 8, 3

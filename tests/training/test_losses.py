@@ -8,12 +8,12 @@ import pytest
 from interestyle_jax.errors import InputError
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.models.moco import MocoEmbedder
 from interestyle_jax.training.losses import (
     ImageLoss,
     disentanglement_loss,
     embed_with,
-    id_crop,
     total_loss,
     w_norm,
 )

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.models.moco import nearest_resize
-from interestyle_jax.training.losses import ImageLoss, embed_with, id_crop, identity
+from interestyle_jax.training.losses import ImageLoss, embed_with, identity
 from interestyle_jax.weights import load_weights
 
 pytestmark = pytest.mark.slow
