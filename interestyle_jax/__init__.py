@@ -10,6 +10,8 @@ measure distances. What the commands do is in these functions:
 - `interestyle_jax.jobs.inversions.invert_files`, `interestyle_jax.jobs.alignments.align_files` and
   `interestyle_jax.jobs.masks.write_masks` work on folders of images, resumed after a stop;
   `interestyle_jax.jobs.job.ImageJob` is a job of your own.
+- `interestyle_jax.jobs.edits.edit_files` and `interestyle_jax.jobs.mixes.mix_files` edit and mix
+  images or latents; `interestyle_jax.editing` has the edits themselves.
 - `interestyle_jax.training.train_loop.train` trains what a config says;
   `interestyle_jax.config.presets` makes configs.
 - `interestyle_jax.jobs.evaluations.evaluate` measures encoders on a data set.

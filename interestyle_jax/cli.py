@@ -10,9 +10,11 @@ from interestyle_jax.commands import (
     convert,
     data,
     directions,
+    edit,
     evaluate,
     invert,
     masks,
+    mix,
     train,
 )
 from interestyle_jax.commands.options import Parser
@@ -54,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, invert, align, evaluate, data, masks, directions, convert):
+    for command in (train, invert, edit, mix, align, evaluate, data, masks, directions, convert):
         command.add(commands)
     return parser
 

@@ -83,9 +83,27 @@ def add_landmark_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_row_options(parser: argparse._ActionsContainer, *, default: str) -> None:
+    """Which rows of `w_plus` a command changes; `default` says it without these options."""
+    parser.add_argument(
+        "--rows", metavar="A-B,C", help=f"rows of w_plus that change (default {default})"
+    )
+    parser.add_argument(
+        "--bands", type=words, metavar="BAND,...", help="instead: coarse, middle, fine"
+    )
+
+
 def words(text: str) -> tuple[str, ...]:
     """Words parted by commas, for argparse."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def signed_numbers(text: str) -> tuple[float, ...]:
+    """Numbers parted by commas, for argparse."""
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected numbers such as -3,0,3") from None
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -193,7 +193,7 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         "generator": direction.generator,
         "extra": dict(direction.extra),
     }
-    arrays = {"array": direction.array, "metadata": np.array(json.dumps(metadata))}
+    arrays: dict[str, Any] = {"array": direction.array, "metadata": np.array(json.dumps(metadata))}
     if direction.origin is not None:
         arrays["origin"] = direction.origin
     with whole_file(path) as file:

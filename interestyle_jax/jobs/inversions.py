@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.refinement import pool_to
-from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
-from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
+from interestyle_jax.inversion.resize import crop_to_shape
+from interestyle_jax.jobs.aligned_faces import Alignment, tell_of_several
+from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
 from interestyle_jax.jobs.run import run_job
@@ -25,8 +26,6 @@ from interestyle_jax.weights import digest
 
 GRID_ROWS = 16
 OWN_FILES = ("grid.png", "latents.npz", "report.json")
-# Faces are aligned to the generator's resolution, but not below what encoders see.
-SMALLEST_ALIGNED = 256
 BATCH_SIZE = 8
 # zlib's default takes twice as long for a tenth less.
 PNG_LEVEL = 2
@@ -86,32 +85,19 @@ def invert_files(
     files = ImageFiles(source)
     pasted = alignment is not None and alignment.paste_back
     files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
-    faces = None
-    if alignment is not None:
-        shape = model.input_shape
-        if shape[0] != shape[1]:
-            raise InputError(f"--align: the weights see {shape[0]} x {shape[1]} pixels, no squares")
-        faces = Faces(alignment, size=max(model.resolution, SMALLEST_ALIGNED))
     job = InversionJob(
         model,
         files,
         source,
         num_iterations=model.iterations(num_iterations),
         batch_size=batch_size,
-        faces=faces,
+        inputs=EncoderInputs(model, alignment),
     )
     if max_skipped is None:
         max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
     return run_job(
         job, files, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
     )
-
-
-class _Input(NamedTuple):
-    """float32 [*shape, 3] in [-1, 1], and the face that it shows."""
-
-    image: np.ndarray
-    face: AlignedFace | None
 
 
 class InversionJob(ImageJob):
@@ -128,15 +114,11 @@ class InversionJob(ImageJob):
         *,
         num_iterations: int,
         batch_size: int | None,
-        faces: Faces | None,
+        inputs: EncoderInputs,
     ):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
-        self._model, self._files, self._faces, self._num_iterations = (
-            model,
-            files,
-            faces,
-            num_iterations,
-        )
+        self._model, self._files, self._num_iterations = model, files, num_iterations
+        self._inputs, self._faces, self._pasted = inputs, inputs.faces, inputs.pasted
         self.batch_size = choose_batch_size(
             batch_size,
             per_device=BATCH_SIZE,
@@ -145,39 +127,30 @@ class InversionJob(ImageJob):
         )
         w_plus = jax.eval_shape(model.mean_latent)
         self.latents_shape = (num_iterations, *w_plus.shape[1:])
-        self._pasted = faces is not None and faces.alignment.paste_back
+        self.generator = model.generator_fingerprint
         self.options = {
             "input": str(Path(source).absolute()),
             "weights": digest(model.directory),
             "steps": num_iterations,
             "dtype": model.dtype,
-            "alignment": None if faces is None else faces.alignment.options(),
+            "alignment": None if self._faces is None else self._faces.alignment.options(),
         }
 
     def outputs(self, name: str) -> tuple[str, ...]:
         """NAME.png and NAME_pasted.png."""
         return (f"{name}.png", f"{name}_pasted.png") if self._pasted else (f"{name}.png",)
 
-    def load(self, item: Item) -> _Input:
+    def load(self, item: Item) -> EncoderInput:
         """The image as the encoder sees it."""
-        face = None if self._faces is None else self._faces.align(item.source)
-        pixels = read_image(item.source) if face is None else face.image
-        image = encoder_input(pixels, self._model.input_shape)
-        needs_face = self._pasted and self._faces.alignment.mask is not None
-        if face is not None and not needs_face:
-            face = face._replace(image=None)
-        return _Input(image, face)
+        return self._inputs.load(item)
 
-    def compute(self, rows: Sequence[_Input | None]) -> dict[str, jax.Array]:
+    def compute(self, rows: Sequence[EncoderInput | None]) -> dict[str, jax.Array]:
         """Starts the inversion of a batch."""
-        images = np.zeros((self.batch_size, *self._model.input_shape, 3), np.float32)
-        for image, row in zip(images, rows, strict=True):
-            if row is not None:
-                image[:] = row.image
+        images = self._inputs.batch(rows, self.batch_size)
         inversion = self._model.invert(images, self._num_iterations, return_images="last")
         return _to_save(inversion.w_plus, inversion.images)
 
-    def save(self, item: Item, loaded: _Input, row: dict[str, np.ndarray]) -> Result:
+    def save(self, item: Item, loaded: EncoderInput, row: dict[str, np.ndarray]) -> Result:
         """The files of an image.
 
         Raises:

@@ -111,6 +111,7 @@ class ImageJob:
       report_options: what the report alone depends on, as JSON; may change between calls.
       batch_size: images a call of `compute`.
       latents_shape: shape of `Result.latents`, or None.
+      generator: fingerprint of the generator that they belong to, or None.
       own_files: paths below the output folder of what `finish` writes.
       report_file: the report's path there, one of them.
       compares: whether there are `inspect` and `compare`.
@@ -121,6 +122,7 @@ class ImageJob:
     report_options: Mapping[str, Any] = MappingProxyType({})
     batch_size: int = 1
     latents_shape: tuple[int, ...] | None = None
+    generator: str | None = None
     own_files: tuple[str, ...] = ("report.json",)
     report_file: str = "report.json"
     compares: bool = False

@@ -1,8 +1,9 @@
 """Latents on their way to disk: rows appended while a job runs, then one file, or one a shard.
 
 A job appends rows of float32 to a hidden file of its own; where they lie is noted in its progress.
-The end is `latents.npz` (`names`, `w_plus` [n, N, L, D]), or, above LARGEST_JOINED bytes,
-`latents-00000-of-00007.npz` and so on, of the same content. Nothing is in memory but a row.
+The end is `latents.npz` (`names`, `w_plus` [n, N, L, D], and `generator`, the fingerprint of the
+generator they belong to), or, above LARGEST_JOINED bytes, `latents-00000-of-00007.npz` and so on,
+of the same content. Files of earlier versions have no `generator`. Nothing is in memory but a row.
 """
 
 import contextlib
@@ -90,6 +91,8 @@ class LatentFile:
     Attributes:
       names: the images' names, in order.
       paths: the files they lie in.
+      generator: fingerprint of the generator they belong to (`weights.generator_fingerprint`), or
+        None where the files do not say.
     """
 
     def __init__(self, path: str | Path):
@@ -103,10 +106,14 @@ class LatentFile:
         if not self.paths:
             raise InputError(f"{path}: holds no {JOINED}")
         parts = [_map_npz(file) for file in self.paths]
-        self._parts = [w_plus for _, w_plus in parts]
+        self._parts = [w_plus for _, w_plus, _ in parts]
+        generators = {generator for _, _, generator in parts}
+        if len(generators) > 1:
+            raise InputError(f"{path}: its latents belong to several generators")
+        self.generator: str | None = generators.pop()
         if len({part.shape[1:] for part in self._parts}) > 1:
             raise InputError(f"{path}: its latents have several shapes")
-        self.names: list[str] = [name for names, _ in parts for name in names.tolist()]
+        self.names: list[str] = [name for names, _, _ in parts for name in names.tolist()]
         self._firsts = np.cumsum([0, *(len(part) for part in self._parts)])
         self._index = {name: i for i, name in enumerate(self.names)}
 
@@ -126,7 +133,12 @@ class LatentFile:
 
 
 def write_latents(
-    folder: Path, names: Sequence[str], read: Callable[[str], np.ndarray], shape: Sequence[int]
+    folder: Path,
+    names: Sequence[str],
+    read: Callable[[str], np.ndarray],
+    shape: Sequence[int],
+    *,
+    generator: str | None = None,
 ) -> LatentFile:
     """Writes the latents of `names` in order, then deletes what they were gathered from.
 
@@ -135,6 +147,7 @@ def write_latents(
       names: the images.
       read: name -> float32 of `shape`; may read the files that are replaced.
       shape: (N, L, D).
+      generator: fingerprint of the generator they belong to, or None.
 
     Returns:
       The new file or files.
@@ -158,7 +171,7 @@ def write_latents(
     with contextlib.ExitStack() as files:
         for name, own in parts.items():
             file = files.enter_context(whole_file(folder / name))
-            _write_npz(file, own, (read(image) for image in own), shape)
+            _write_npz(file, own, (read(image) for image in own), shape, generator)
     for path in old:
         if path.name not in parts:
             path.unlink(missing_ok=True)
@@ -169,12 +182,20 @@ def write_latents(
 
 
 def _write_npz(
-    file, names: Sequence[str], rows: Iterable[np.ndarray], shape: Sequence[int]
+    file,
+    names: Sequence[str],
+    rows: Iterable[np.ndarray],
+    shape: Sequence[int],
+    generator: str | None,
 ) -> None:
-    """As `np.savez(file, names=..., w_plus=...)`, a row at a time."""
+    """As `np.savez(file, names=..., generator=..., w_plus=...)`, a row at a time."""
+    texts = {"names.npy": np.array(names, np.str_)}
+    if generator is not None:
+        texts["generator.npy"] = np.array(generator)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open(zipfile.ZipInfo("names.npy"), "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, np.array(names, np.str_), allow_pickle=False)
+        for name, text in texts.items():
+            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, text, allow_pickle=False)
         with archive.open(zipfile.ZipInfo("w_plus.npy"), "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), *shape)}
             np.lib.format.write_array_header_1_0(member, header)
@@ -182,11 +203,13 @@ def _write_npz(
                 member.write(np.ascontiguousarray(row, "<f4").data)
 
 
-def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Names [n] and w_plus [n, N, L, D] of an .npz file, the latter mapped where it is stored."""
+def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """Names [n], w_plus [n, N, L, D], mapped where it is stored, and generator of an .npz file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open that it has opened itself.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = file["names"]
+            generator = file["generator"] if "generator" in file.files else None
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo("w_plus.npy")
         if info.compress_type != zipfile.ZIP_STORED:
@@ -205,7 +228,9 @@ def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: names {list(names.shape)} and w_plus {list(w_plus.shape)}, expected [n] and "
             "[n, N, L, D]"
         )
-    return names, w_plus
+    if generator is not None and (generator.shape != () or generator.dtype.kind != "U"):
+        raise InputError(f"{path}: generator is {generator.dtype}, expected a text")
+    return names, w_plus, None if generator is None else str(generator)
 
 
 def _map_member(path: Path, info: zipfile.ZipInfo) -> np.ndarray:

@@ -208,7 +208,11 @@ class _Run:
         if self.job.latents_shape:
             names = [self.source[index].name for index in done]
             joined = latent_files.write_latents(
-                self.out, names, self.state.read_latents, self.job.latents_shape
+                self.out,
+                names,
+                self.state.read_latents,
+                self.job.latents_shape,
+                generator=self.job.generator,
             )
         report = self.job.finish(
             self.out,

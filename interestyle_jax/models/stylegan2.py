@@ -6,7 +6,7 @@ Source: StyleGAN2 (Karras et al. 2020), config F; rosinality `model.py` `Generat
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -251,7 +251,7 @@ class Generator(nn.Module):
             raise ValueError(
                 f"w_plus: expected [B, {self.num_styles}, {self.w_dim}], got {w_plus.shape}"
             )
-        modules = [self.conv_4, self.rgb_4]
+        modules: list[Any] = [self.conv_4, self.rgb_4]
         for block in zip(self.up_convs, self.convs, self.rgbs, strict=True):
             modules += block
         return tuple(

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Num, Shaped, UInt8
+from jaxtyping import Float, Num, Shaped, UInt8
 from PIL import Image
 from scipy import ndimage
 
@@ -55,7 +55,7 @@ def paste_back(
     fold = min(max(math.ceil(size / quad_side(quad)), 1), size)
     planes = [_framed(image[..., c]) for c in range(3)]
     if mask is not None:
-        planes.append(_framed(_soft_mask(_as_float(mask, size), feather * size)))
+        planes.append(_framed(soft_mask(_as_float(mask, size), feather * size)))
     matrix = quad_matrix(quad)
     inverse = np.linalg.inv(matrix[:, :2])
     left, top = np.maximum(np.ceil(quad.min(0)), 0).astype(int)
@@ -77,6 +77,17 @@ def paste_back(
         blend = np.rint(old + (new - old) * weight[..., None]).astype(np.uint8)
         result[window] = np.where(weight[..., None] > 0, blend, photo[window])
     return result
+
+
+def soft_mask(mask: Float[np.ndarray, "H W"], width: float) -> Float[np.ndarray, "H W"]:
+    """A mask [H, W] in [0, 1] with a soft edge: 0 stays 0, the rest rises over `width` pixels."""
+    # The image's own edge is the shape's to soften: the mask continues beyond it.
+    margin = math.ceil(width) + 1
+    around = np.pad(mask > 0, margin, "edge")
+    if around.all():
+        return mask
+    distance = ndimage.distance_transform_edt(around)[margin:-margin, margin:-margin]
+    return mask * _rise(distance, width)
 
 
 def _framed(plane: np.ndarray) -> Image.Image:
@@ -113,17 +124,6 @@ def _rise(distance: np.ndarray, width: float) -> np.ndarray:
         return (distance >= 0).astype(np.float32)
     t = np.clip(distance / width, 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
-
-
-def _soft_mask(mask: np.ndarray, width: float) -> np.ndarray:
-    """[S, S] in [0, 1]: 0 stays 0, and the weight rises over `width` pixels inside of it."""
-    # The image's own edge is the shape's to soften: the mask continues beyond it.
-    margin = math.ceil(width) + 1
-    around = np.pad(mask > 0, margin, "edge")
-    if around.all():
-        return mask
-    distance = ndimage.distance_transform_edt(around)[margin:-margin, margin:-margin]
-    return mask * _rise(distance, width)
 
 
 def _as_float(mask: np.ndarray, size: int) -> np.ndarray:

@@ -54,6 +54,7 @@ def test_large_latents_become_shards_and_back(written, monkeypatch):
         np.testing.assert_array_equal(latents[image], value)
 
     again = write_latents(folder, ["p6", "p1"], latents.__getitem__, SHAPE)
+    assert again.generator is None
     assert [path.name for path in folder.iterdir()] == ["latents.npz"]
     np.testing.assert_array_equal(again["p6"], values["p6"])
 
@@ -84,3 +85,28 @@ def test_latents_that_are_not_there(written):
     with pytest.raises(InputError, match="which holds no latents"):
         rows_of(folder, "../" + name, SHAPE)
     assert rows_of(folder, ".latents-0000000000000000.rows", SHAPE) is None
+
+
+def test_latents_say_whose_they_are(written):
+    folder, name, values, rows = written
+    mapped = rows_of(folder, name, SHAPE)
+    latents = write_latents(
+        folder, list(values), lambda image: mapped[rows[image]], SHAPE, generator="0123"
+    )
+    assert latents.generator == LatentFile(folder / "latents.npz").generator == "0123"
+    with np.load(folder / "latents.npz", allow_pickle=False) as file:
+        assert str(file["generator"]) == "0123" and len(file["w_plus"]) == 7
+    own = folder / "own.npz"
+    np.savez(own, names=np.array(["a"]), w_plus=np.ones((1, *SHAPE)), generator=np.ones(2))
+    with pytest.raises(InputError, match="own.npz: generator is float64, expected a text"):
+        LatentFile(own)
+    for i, generator in enumerate(("0", "1")):
+        np.savez(
+            folder / f"latents-0000{i}-of-00002.npz",
+            names=np.array([f"a{i}"]),
+            w_plus=np.ones((1, *SHAPE)),
+            generator=np.array(generator),
+        )
+    (folder / "latents.npz").unlink()
+    with pytest.raises(InputError, match="its latents belong to several generators"):
+        LatentFile(folder)

@@ -1,0 +1,349 @@
+"""The job of `edit` and `mix`: images or latents in, an image for each of some columns out."""
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interestyle_jax.data.images import encode_png, read_image, save_image
+from interestyle_jax.data.pixels import to_float, to_uint8
+from interestyle_jax.editing.edits import Edit, apply_edits
+from interestyle_jax.editing.style_space import join_styles
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation import grids
+from interestyle_jax.evaluation.identity import Identity, similarity
+from interestyle_jax.inversion.inverter import Model
+from interestyle_jax.inversion.resize import crop_to_shape, resize_saved
+from interestyle_jax.jobs.aligned_faces import tell_of_several
+from interestyle_jax.jobs.edit_inputs import EditInputs
+from interestyle_jax.jobs.encoder_inputs import EncoderInput
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
+from interestyle_jax.jobs.kept_region import KeptRegion, at_size, join
+from interestyle_jax.parallel.sharding import batch_sharding, replicated
+from interestyle_jax.weights import digest
+
+SHEET_ROWS, SHEET_COLUMNS = 16, 32
+OWN_FILES = ("sheet.png", "latents.npz", "report.json")
+BATCH_SIZE = 8
+PNG_LEVEL = 2
+# Faces are found in images of at most this side: what official encoders see.
+MEASURED_SIZE = 256
+FACE = (112, 112, 3)
+
+
+class Column(NamedTuple):
+    """What is done to every image to get one of its results.
+
+    Attributes:
+      label: in file names, NAME_LABEL.png, and in the report.
+      title: in the sheet.
+      edits: in order, see `editing.edits.apply_edits`.
+      strengths: one an edit.
+    """
+
+    label: str
+    title: str
+    edits: tuple[Edit, ...]
+    strengths: tuple[float, ...]
+
+
+def result_endings(columns: Sequence[Column], *, pasted: bool) -> tuple[str, ...]:
+    """What follows an image's name in the names of its results, without .png."""
+    ends = ("", "_pasted") if pasted else ("",)
+    return tuple(f"_{column.label}{end}" for column in columns for end in ends)
+
+
+class _Loaded(NamedTuple):
+    """An image and its face, or a latent [L, D]."""
+
+    image: EncoderInput | None
+    w_plus: np.ndarray | None
+
+
+class EditJob(ImageJob):
+    """Images or latents to edited images; see `jobs.edits` and `jobs.mixes`."""
+
+    command = "edit"
+    own_files = OWN_FILES
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: EditInputs,
+        columns: Sequence[Column],
+        *,
+        keep: KeptRegion | None,
+        identity: Identity | None,
+        batch_size: int | None,
+        options: dict[str, Any],
+        facts: dict[str, Any],
+    ):
+        """Declares the columns of `inputs`.
+
+        Args:
+          model: has the generator.
+          inputs: images, which are inverted first, or latents.
+          columns: at least one; those of the same kinds of edits are one program.
+          keep: the region that may change, or None.
+          identity: measures the ID similarity, or None.
+          batch_size: as `choose_batch_size`.
+          options: what results depend on besides these.
+          facts: what the report says besides.
+        """
+        self._model, self._inputs, self._columns = model, inputs, columns
+        self._images, self._keep, self._identity = inputs.images, keep, identity
+        self._facts = facts
+        self._pasted = inputs.images is not None and inputs.images.pasted
+        edits = [edit for column in columns for edit in column.edits]
+        self._in_s = any(edit.space == "style" for edit in edits)
+        self._drawing = _Drawing(
+            generator=model.network("generator"),
+            crop=model.input_shape if "encoder" in model.variables else None,
+            measured=_measured_shape(model) if identity is not None else None,
+        )
+        # Placed once: no call sends them again.
+        given = [(c.edits, tuple(map(np.float32, c.strengths))) for c in columns]
+        place = None if model.mesh is None else replicated(model.mesh)
+        self._placed = jax.device_put(given, place)
+        self._draws_original = inputs.images is None and bool(keep or identity)
+        self.compares = identity is not None
+        self.batch_size = choose_batch_size(
+            batch_size,
+            per_device=BATCH_SIZE,
+            num_devices=model.num_devices,
+            num_images=len(inputs.items),
+        )
+        self.latents_shape = (len(columns), *model.latents_shape)
+        self.generator = model.generator_fingerprint
+        self.options = {
+            **inputs.options,
+            **options,
+            "weights": digest(model.directory),
+            "dtype": model.dtype,
+            "keep": None if keep is None else keep.keep.options(),
+        }
+
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """NAME_LABEL.png, NAME_LABEL_pasted.png, NAME_styles.npz."""
+        endings = result_endings(self._columns, pasted=self._pasted)
+        files = tuple(f"{name}{ending}.png" for ending in endings)
+        return (*files, f"{name}_styles.npz") if self._in_s else files
+
+    def load(self, item: Item) -> _Loaded:
+        """The image as the encoder sees it, or the latent."""
+        if self._images is None:
+            return _Loaded(None, self._inputs.read(item))
+        return _Loaded(self._images.load(item), None)
+
+    def compute(self, rows: Sequence[_Loaded | None]) -> dict[str, Any]:
+        """Starts the inversion of a batch where it has images, and its edits."""
+        result: dict[str, Any] = {}
+        if self._images is not None:
+            loaded = [None if row is None else row.image for row in rows]
+            batch = self._images.batch(loaded, self.batch_size)
+            inversion = self._model.invert(batch, self._inputs.num_iterations, return_images="none")
+            w_plus = inversion.w_plus[-1]
+            if self.compares:
+                result["reference"] = to_uint8(batch)
+        else:
+            host = np.zeros((self.batch_size, *self._model.latents_shape), np.float32)
+            for latent, row in zip(host, rows, strict=True):
+                if row is not None:
+                    latent[:] = row.w_plus
+            mesh = self._model.mesh
+            w_plus = jax.device_put(host, None if mesh is None else batch_sharding(mesh))
+        variables = self._model.variables["generator"]
+        if self._draws_original:
+            original = _edit_and_draw(variables, (), (), w_plus, drawing=self._drawing)
+            result["original"] = original["image"]
+            if "measured" in original:
+                result["reference"] = original["measured"]
+        columns = [
+            _edit_and_draw(variables, edits, strengths, w_plus, drawing=self._drawing)
+            for edits, strengths in self._placed
+        ]
+        return result | _stack(columns)
+
+    def inspect(self, row: dict[str, np.ndarray]) -> list[np.ndarray | None]:
+        """The faces of the original and of each edited image."""
+        assert self._identity is not None
+        return [self._identity.faces(row["reference"], edited) for edited in row["measured"]]
+
+    def compare(self, rows: Sequence[list[np.ndarray | None] | None]) -> dict[str, Any]:
+        """Starts the embedding of the faces."""
+        assert self._identity is not None
+        pairs = np.zeros((len(rows), len(self._columns), 2, *FACE), np.float32)
+        found = np.zeros(pairs.shape[:2], bool)
+        for i, row in enumerate(rows):
+            for k, pair in enumerate(row or ()):
+                if pair is not None:
+                    pairs[i, k], found[i, k] = pair, True
+        columns = [self._identity.embed(pairs[:, k]) for k in range(len(self._columns))]
+        return {"embeddings": jnp.stack(columns, axis=1), "has_faces": found}
+
+    def save(self, item: Item, loaded: _Loaded, row: dict[str, np.ndarray]) -> Result:
+        """The files of an image.
+
+        Raises:
+          InputError: an edited image is not finite, or there is no mask of the image.
+        """
+        if not row["is_finite"].all():
+            wrong = self._columns[int(np.argmin(row["is_finite"]))].title
+            raise InputError(f"{item.source}: edited by {wrong} it is not finite")
+        files: dict[str, bytes] = {}
+        facts: dict[str, Any] = {}
+        face = None if loaded.image is None else loaded.image.face
+        if face is not None:
+            facts = {"quad": face.quad.round(3).tolist(), "num_faces": face.num_faces}
+        edited: Any = row["image"]
+        if self._keep is not None:
+            edited = self._kept(item, loaded, row)
+        for column, image in zip(self._columns, edited, strict=True):
+            stem = f"{item.name}_{column.label}"
+            files[f"{stem}.png"] = encode_png(image, compress_level=PNG_LEVEL)
+            if self._pasted:
+                pasted = self._images.faces.paste(item.source, face, image)
+                files[f"{stem}_pasted.png"] = encode_png(pasted, compress_level=PNG_LEVEL)
+        if self._in_s:
+            files[f"{item.name}_styles.npz"] = _npz(styles=row["styles"])
+        if self.compares:
+            pairs = zip(row["embeddings"], row["has_faces"], strict=True)
+            facts["id_similarity"] = [similarity(e) if known else None for e, known in pairs]
+        return Result(files, facts, row["w_plus"])
+
+    def _kept(self, item: Item, loaded: _Loaded, row: dict[str, np.ndarray]) -> list[np.ndarray]:
+        shape = row["image"].shape[1:3]
+        pixels = row["original"] if loaded.image is None else loaded.image.pixels
+        mask = self._keep.mask(pixels, shape, name=item.name)
+        original = at_size(pixels, shape)
+        return [join(original, image, mask) for image in row["image"]]
+
+    def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
+        """Draws `sheet.png`."""
+        rows = self._sheet_rows(out, finished)
+        if rows:
+            self._draw_sheet(out, rows)
+        records = list(finished.records)
+        report = {
+            **self._facts,
+            "columns": [column.label for column in self._columns],
+            "keep": self.options["keep"],
+            "weights": str(self._model.directory),
+            "generator": self.generator,
+            "dtype": self._model.dtype,
+            "resolution": self._model.resolution,
+            "w_plus_shape": list(finished.latents.shape),
+            "latents": [path.name for path in finished.latents.paths],
+            "sheet_rows": len(rows),
+            "batch_size": self.batch_size,
+            "num_devices": self._model.num_devices,
+            "seconds_per_image": finished.seconds_per_image,
+            "id_similarity": self._mean_similarity(records) if self.compares else None,
+        }
+        if self._images is not None and self._images.faces is not None:
+            num_faces = {record["file"]: record["num_faces"] for record in records}
+            tell_of_several(num_faces)
+            report["alignment"] = {
+                **self._images.faces.alignment.options(),
+                "size": self._images.faces.size,
+                "num_faces": num_faces,
+                "quads": {r["name"]: r["quad"] for r in records},
+            }
+        return report
+
+    def _draw_sheet(self, out: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
+        """Writes the sheet of `_sheet_rows`."""
+        first = [] if self._images is None else ["input"]
+        titles = [*first, *(column.title for column in self._shown)]
+        sheet = grids.draw_grid(
+            [images for _, images in rows], titles, row_labels=[name for name, _ in rows]
+        )
+        save_image(out / "sheet.png", sheet)
+
+    @property
+    def _shown(self) -> Sequence[Column]:
+        return self._columns[:SHEET_COLUMNS]
+
+    def _sheet_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
+        """Names and images of the first, read from files, so that a stop loses none."""
+        rows: list[tuple[str, list[np.ndarray]]] = []
+        for record in finished.records:
+            if len(rows) == SHEET_ROWS:
+                break
+            name, images = record["name"], []
+            if self._images is not None:
+                try:
+                    images.append(self._images.load(Item(0, name, Path(record["file"]))).image)
+                except InputError:
+                    # The image is gone, its results are not.
+                    continue
+            files = (out / f"{name}_{column.label}.png" for column in self._shown)
+            rows.append((name, [*images, *(to_float(read_image(file)) for file in files)]))
+        return rows
+
+    def _mean_similarity(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Means over the images in which both faces were found, and how many these are."""
+        table: dict[str, Any] = {}
+        for k, column in enumerate(self._columns):
+            known = [r["id_similarity"][k] for r in records]
+            known = [value for value in known if value is not None]
+            mean = math.fsum(known) / len(known) if known else None
+            table[column.label] = {"mean": mean, "num_images": len(known)}
+        return table
+
+
+class _Drawing(NamedTuple):
+    """How images are drawn: the generator, what encoders crop, the size that is measured."""
+
+    generator: Any
+    crop: tuple[int, int] | None
+    measured: tuple[int, int] | None
+
+
+def _measured_shape(model: Model) -> tuple[int, int]:
+    if "encoder" in model.variables:
+        return model.input_shape
+    return (min(model.resolution, MEASURED_SIZE),) * 2
+
+
+@functools.partial(jax.jit, static_argnames="drawing")
+def _edit_and_draw(variables, edits, strengths, w_plus, *, drawing):
+    """Rows first: images [B, H, W, 3] as uint8, w_plus, is_finite, and what else is saved."""
+    generator = drawing.generator
+
+    def styles_of(w_plus):
+        return generator.apply(variables, w_plus, method="styles")
+
+    edited = apply_edits(edits, w_plus, strengths, styles=styles_of)
+    result = {"w_plus": edited.w_plus}
+    if edited.styles is None:
+        images = generator.apply(variables, edited.w_plus, "const", method="synthesize")
+    else:
+        images = generator.apply(variables, edited.styles, "const", method="synthesize_from_styles")
+        result["styles"] = join_styles(edited.styles, generator.style_layers)
+    if drawing.crop is not None:
+        images = crop_to_shape(images, drawing.crop)
+    finite = jnp.isfinite(images).all((1, 2, 3)) & jnp.isfinite(edited.w_plus).all((1, 2))
+    result |= {"image": to_uint8(images), "is_finite": finite}
+    if drawing.measured is not None:
+        result["measured"] = resize_saved(result["image"], drawing.measured)
+    return result
+
+
+@jax.jit
+def _stack(columns):
+    """Columns behind rows: [B, ...] each -> [B, S, ...]."""
+    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)
+
+
+def _npz(**arrays: Any) -> bytes:
+    """The content of an .npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()

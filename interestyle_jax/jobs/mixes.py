@@ -1,0 +1,228 @@
+"""The work of `interestyle mix`: rows of `w_plus` of one image, the others of another (Fig. 9)."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from interestyle_jax.data.images import save_image
+from interestyle_jax.editing.bands import BANDS, band_rows, describe_rows, mixing_edit, parse_rows
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation import grids
+from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.inversion.resize import crop_to_shape
+from interestyle_jax.jobs.aligned_faces import Alignment
+from interestyle_jax.jobs.edit_inputs import EditInputs, open_inputs, read_all
+from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.shard import WHOLE, Shard
+from interestyle_jax.parallel.sharding import local_mesh
+
+MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
+# Every one is a column of every content.
+MOST_STYLES = 64
+
+
+def mix_files(
+    weights: str,
+    out: str | Path,
+    *,
+    styles: str,
+    source: str | Path | None = None,
+    latents: str | Path | None = None,
+    style_source: str | Path | None = None,
+    style_latents: str | Path | None = None,
+    shares: Sequence[float] = (1.0,),
+    other_generator: bool = False,
+    num_iterations: int | None = None,
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    alignment: Alignment | None = None,
+    max_skipped: float | None = None,
+    workers: int | None = None,
+    shard: Shard = WHOLE,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Draws every content with rows of every style, on all devices of this process.
+
+    Writes NAME_STYLE.png (NAME_STYLE_SHARE.png for several shares) for every content and style,
+    `sheet.png` (rows contents, columns styles, the first of them), `latents.npz` and
+    `report.json`. The same call continues after a stop, see `run_job`.
+
+    Args:
+      weights: name or directory of weights with a generator, and of images with an encoder.
+      out: folder, made where missing.
+      styles: the rows that come from the style: bands, "coarse", "middle,fine", or rows, "0-3,6".
+      source: image file or folder of the contents; or
+      latents: a `latents.npz`, or its folder, of the contents.
+      style_source: images of the styles; or
+      style_latents: their latents; neither takes every content as a style too.
+      shares: t of (1 - t) content + t style in these rows, one column a style each; 0 to 1.
+      other_generator: take latents of another generator.
+      num_iterations: N of images; None as in `Model.invert`.
+      dtype, batch_size, alignment, max_skipped, workers, shard, command: as
+        `jobs.inversions.invert_files`; an alignment is of all images.
+
+    Returns:
+      The report.
+
+    Raises:
+      InputError: not one source of contents, more than MOST_STYLES styles, shares outside of
+        [0, 1], or what the rows, the inputs, the weights or `out` lack.
+      MachineError: the disk is full or fails.
+    """
+    out = Path(out)
+    if style_source is not None and style_latents is not None:
+        raise InputError("--style-input, --style-latents: expected one of them, or none")
+    check_shares(shares)
+    model = load(weights, dtype=dtype, mesh=local_mesh())
+    rows = parse_styles(styles, model.latents_shape[0])
+    inverted: dict[str, Any] = {"alignment": alignment, "num_iterations": num_iterations}
+    # Where one side is latents, what is said of images is of the other.
+    of_contents = inverted if source is not None or style_source is None else {}
+    inputs = open_inputs(model, source, latents, other_generator=other_generator, **of_contents)
+    style_inputs = inputs
+    if style_source is not None or style_latents is not None:
+        style_inputs = open_inputs(
+            model,
+            style_source,
+            style_latents,
+            other_generator=other_generator,
+            names=("--style-input", "--style-latents"),
+            **(inverted if style_source is not None else {}),
+        )
+    style_names, w_plus = read_all(style_inputs, model, most=MOST_STYLES, name="styles")
+    columns = _columns(model, style_names, w_plus, shares, rows)
+    inputs.check_results(out, own_files=OWN_FILES, endings=result_endings(columns, pasted=False))
+    facts = {
+        "rows": describe_rows(rows),
+        "shares": list(shares),
+        "styles": style_names,
+    }
+    job = MixJob(
+        model,
+        inputs,
+        columns,
+        w_plus,
+        batch_size=batch_size,
+        options={**facts, "style_latents": hashlib.sha256(w_plus.data).hexdigest()[:16]},
+        facts=facts,
+    )
+    if max_skipped is None:
+        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
+    return run_job(
+        job,
+        inputs.items,
+        out,
+        shard=shard,
+        max_skipped=max_skipped,
+        workers=workers,
+        command=command,
+    )
+
+
+class MixJob(EditJob):
+    """Contents drawn with rows of styles."""
+
+    command = "mix"
+
+    def __init__(
+        self,
+        model: Model,
+        inputs: EditInputs,
+        columns: Sequence[Column],
+        styles: Float[np.ndarray, "n L D"],
+        **options: Any,
+    ):
+        """As `EditJob`; `styles` [n, L, D] are drawn above the sheet, each over its columns."""
+        super().__init__(model, inputs, columns, keep=None, identity=None, **options)
+        self._styles, self._num_shares = styles, len(columns) // len(styles)
+
+    def _draw_sheet(self, out: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
+        """The styles above, the contents on the left."""
+        shown = self._shown
+        drawn = [self._drawn(w_plus) for w_plus in self._styles]
+        blank = np.ones_like(drawn[0])
+        above = [drawn[k // self._num_shares] for k in range(len(shown))]
+        lines = [[blank, *above]]
+        for name, images in rows:
+            # Images begin with their input; what is mixed is its inversion.
+            lines.append([self._drawn(self._content(out, name)), *images[-len(shown) :]])
+        labels = ["content", *(column.title for column in shown)]
+        sheet = grids.draw_grid(lines, labels, row_labels=["style", *(name for name, _ in rows)])
+        save_image(out / "sheet.png", sheet)
+
+    def _content(self, out: Path, name: str) -> np.ndarray:
+        """A content's own latent [L, D]."""
+        for i in range(len(self._inputs.items)):
+            item = self._inputs.items[i]
+            if item.name == name:
+                break
+        if self._images is None:
+            return self._inputs.read(item)
+        batch = self._images.batch([self._images.load(item)], 1)
+        inversion = self._model.invert(batch, self._inputs.num_iterations, return_images="none")
+        return jax.device_get(inversion.w_plus[-1][0])
+
+    def _drawn(self, w_plus: np.ndarray) -> np.ndarray:
+        """[L, D] -> [H, W, 3] in [-1, 1]."""
+        drawn = self._model.synthesize(jax.device_put(w_plus[None]))
+        if "encoder" in self._model.variables:
+            drawn = crop_to_shape(drawn, self._model.input_shape)
+        return jax.device_get(drawn)[0]
+
+
+def parse_styles(text: str, length: int) -> tuple[int, ...]:
+    """Rows of `--styles`: bands or rows, see `editing.bands`.
+
+    Args:
+      text: "coarse", "middle,fine", "0-3,6".
+      length: L of the generator.
+
+    Raises:
+      InputError: neither, or rows or bands that the generator does not have.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if words[0].isalpha():
+        return band_rows(words, length)
+    try:
+        rows = parse_rows(text)
+    except InputError as error:
+        names = ", ".join(BANDS)
+        raise InputError(f"--styles: {text!r}, expected rows such as 0-3,6 or {names}") from error
+    if rows[-1] >= length:
+        raise InputError(f"--styles: row {rows[-1]}, this generator has the rows 0 to {length - 1}")
+    return rows
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raises InputError unless they are different numbers from 0 to 1."""
+    wrong = [share for share in shares if not (math.isfinite(share) and 0 <= share <= 1)]
+    if wrong or not shares:
+        raise InputError(f"--shares: {wrong[0] if wrong else 'none'}, expected 0 to 1")
+    labels = [f"{share:g}" for share in shares]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"--shares: {', '.join(labels)}, expected different ones")
+
+
+def _columns(
+    model: Model,
+    names: Sequence[str],
+    w_plus: np.ndarray,
+    shares: Sequence[float],
+    rows: Sequence[int],
+) -> list[Column]:
+    columns = []
+    for name, style in zip(names, w_plus, strict=True):
+        # One name for all: edits of the same kind are one program.
+        edit = mixing_edit(style[None], name="mix").on_rows(rows, model.style_layers)
+        for share in shares:
+            label = name if len(shares) == 1 else f"{name}_{share:g}"
+            title = name if len(shares) == 1 else f"{name} {share:g}"
+            columns.append(Column(label, title, (edit,), (float(share),)))
+    return columns
