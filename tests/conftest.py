@@ -30,6 +30,7 @@ EXPECTED_SKIPS = (
 )
 # Official networks at full size, up to 10 GB a test: several processes run these one by one.
 LARGE = (
+    "tests/editing/test_official_edits.py",
     "tests/inversion/test_official_loops.py",
     "tests/models/test_encoders_parity.py",
     "tests/models/test_graphonomy_parity.py",

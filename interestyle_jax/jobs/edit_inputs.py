@@ -49,6 +49,7 @@ def open_inputs(
     alignment: Alignment | None = None,
     num_iterations: int | None = None,
     other_generator: bool = False,
+    keep_pixels: bool = False,
     names: tuple[str, str] = ("--input", "--latents"),
 ) -> EditInputs:
     """Opens an image file or folder, or a `latents.npz` or its folder.
@@ -60,6 +61,7 @@ def open_inputs(
       alignment: how photographs are aligned, None takes images as they are.
       num_iterations: N; None as in `Model.invert`.
       other_generator: take latents of another generator.
+      keep_pixels: keep images in full size while they are worked on.
       names: what the two are called in messages.
 
     Raises:
@@ -75,7 +77,7 @@ def open_inputs(
         return EditInputs(found, None, None, where, found.check_results, found.read)
     assert source is not None
     model.require_inversion()
-    files, images = ImageFiles(source), EncoderInputs(model, alignment, keep_pixels=True)
+    files, images = ImageFiles(source), EncoderInputs(model, alignment, keep_pixels=keep_pixels)
     iterations = model.iterations(num_iterations)
     options: dict[str, Any] = {
         "input": str(Path(source).absolute()),

@@ -119,6 +119,7 @@ def edit_files(
         alignment=alignment,
         num_iterations=num_iterations,
         other_generator=other_generator,
+        keep_pixels=keep is not None,
     )
     pasted = alignment is not None and alignment.paste_back
     endings = result_endings(columns, pasted=pasted)
