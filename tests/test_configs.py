@@ -23,6 +23,7 @@ BASELINES = [preset for preset in ENCODER_PRESETS if preset != "interestyle"]
 # File -> arguments that are trained; what is slow has a fast twin in the tests below.
 SMOKE = {
     "avatar_attributes.py": ["smoke"],
+    "avatar_clip.py": ["smoke"],
     "avatar_generator.py": ["smoke", "adversarial,smoke"],
     "demo.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],

@@ -174,8 +174,13 @@ def default_config(task: str, preset: str) -> ConfigDict:
     Raises:
       ValueError: unknown preset.
     """
-    if task in ("distillation", "attributes"):
-        return distillation_config() if task == "distillation" else attribute_config()
+    avatar_tasks = {
+        "distillation": distillation_config,
+        "attributes": attribute_config,
+        "clip": clip_config,
+    }
+    if task in avatar_tasks:
+        return avatar_tasks[task]()
     return generator_config() if task == "generator" else encoder_config(preset)
 
 
@@ -259,6 +264,39 @@ def attribute_config() -> ConfigDict:
                 "noise": 0.2,
                 "ema_steps": 500.0,
                 "optimizer": {"name": "adamw", "learning_rate": 0.002},
+            }
+        )
+    )
+    config.data.flip = False
+    return config
+
+
+def clip_config() -> ConfigDict:
+    """Training of a small CLIP on avatars, with captions of what they show."""
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "clip",
+                "preset": "clip",
+                "style": "toon-head",
+                "clip": {
+                    "embed_dim": 64,
+                    "image_size": 64,
+                    "patch_size": 8,
+                    "vision_layers": 4,
+                    "vision_width": 128,
+                    "vision_heads": 4,
+                    "vision_mlp": 512,
+                    "text_layers": 3,
+                    "text_width": 96,
+                    "text_heads": 4,
+                    "text_mlp": 384,
+                },
+                # Standard deviation, at most, of what is added to images in [-1, 1].
+                "noise": 0.2,
+                "ema_steps": 500.0,
+                "optimizer": {"name": "adamw", "learning_rate": 0.001, "weight_decay": 0.05},
             }
         )
     )

@@ -291,12 +291,20 @@ class GanTask:
         export_generator(self.config, self.g, variables, directory, extra=extra)
 
 
-def check_size(real: Float[jax.Array, "B H W 3"], resolution: int) -> None:
-    """Raises InputError where images [B, H, W, 3] are of another size than the generator's."""
+def check_size(
+    real: Float[jax.Array, "B H W 3"],
+    resolution: int,
+    *,
+    field: str = "config.generator.resolution",
+) -> None:
+    """Raises InputError where images [B, H, W, 3] are of another size than the network's.
+
+    `field` is where the config has it.
+    """
     if real.shape[1:3] != (resolution, resolution):
         raise InputError(
             f"config.data.dir: its images are {real.shape[1]} x {real.shape[2]}, "
-            f"config.generator.resolution is {resolution}"
+            f"{field} is {resolution}"
         )
 
 

@@ -55,7 +55,11 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
         from interestyle_jax.training.attribute_task import AttributeTask
 
         return AttributeTask(config)
-    known = ("encoder", "generator", "distillation", "attributes")
+    if config.task == "clip":
+        from interestyle_jax.training.clip_task import ClipTask
+
+        return ClipTask(config)
+    known = ("encoder", "generator", "distillation", "attributes", "clip")
     raise InputError(f"config.task: expected one of {', '.join(known)}, got {config.task!r}")
 
 
