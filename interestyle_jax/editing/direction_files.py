@@ -16,7 +16,6 @@ from interestyle_jax import weights
 from interestyle_jax.editing.directions import (
     ENDING,
     Direction,
-    is_direction_file,
     load_direction,
 )
 from interestyle_jax.editing.edits import num_rows
@@ -123,7 +122,7 @@ def _read(path: Path, component: int | None, layers: Sequence[StyleLayer], w_dim
     if path.suffix in (".csv", ".txt", ".json"):
         _refuse_component(path, component)
         return _channels(path.stem, _channel_list(path), layers, source=path.name, where=path)
-    if path.suffix == ENDING or is_direction_file(path):
+    if path.suffix == ENDING:
         _refuse_component(path, component)
         return load_direction(path)
     # Torch is imported for PyTorch's files alone.

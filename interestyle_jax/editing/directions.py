@@ -6,7 +6,6 @@ A direction is never scaled: strengths belong to the array as it stands, and its
 import dataclasses
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -224,15 +223,6 @@ def load_direction(path: str | Path) -> Direction:
         return _from_file(metadata, arrays)
     except (InputError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise InputError(f"{path}: {reason(error)}") from error
-
-
-def is_direction_file(path: Path) -> bool:
-    """Whether a file looks like one of `save_direction`: an archive with `array` and `metadata`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"array.npy", "metadata.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
 
 
 def _from_file(metadata: Any, arrays: Mapping[str, np.ndarray]) -> Direction:

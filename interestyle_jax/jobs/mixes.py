@@ -154,7 +154,8 @@ class MixJob(EditJob):
             # Images begin with their input; what is mixed is its inversion.
             lines.append([self._drawn(self._content(out, name)), *images[-len(shown) :]])
         labels = ["content", *(column.title for column in shown)]
-        sheet = grids.draw_grid(lines, labels, row_labels=["style", *(name for name, _ in rows)])
+        given = f"style, rows {self._facts['rows']}"
+        sheet = grids.draw_grid(lines, labels, row_labels=[given, *(name for name, _ in rows)])
         save_image(out / "sheet.png", sheet)
 
     def _content(self, out: Path, name: str) -> np.ndarray:

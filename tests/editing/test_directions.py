@@ -281,6 +281,13 @@ def test_files_are_never_run(tmp_path):
 
 
 def test_wrong_files_are_named(tmp_path):
+    # What a zip archive names its members is read before its content.
+    path = saved(tmp_path / "names.pt", unit(1, 8))
+    content = path.read_bytes()
+    at = content.rindex(b"names/")
+    path.write_bytes(content[:at] + b"\xeb" * 5 + content[at + 5 :])
+    with pytest.raises(InputError, match="names.pt"):
+        find(path)
     with pytest.raises(InputError, match="nothing.pt: no such file, and no direction of that name"):
         find(tmp_path / "nothing.pt")
     with pytest.raises(InputError, match="a.pt: holds a dict of 'x'; expected one array"):

@@ -23,6 +23,7 @@ OUT, CANARY = "out", "canary"
 NOTICES = (
     "continuing with its default ",
     "interestyle: skipped: ",
+    "interestyle: notice: ",
     "interestyle: more are skipped, as the report says",
     ": skipped ",
     "it/s]",
@@ -154,7 +155,10 @@ def _wrong_files(case: Case, outcome: Outcome, folder: Path, before: dict[str, s
     if changed:
         broken.append(f"changed or left behind: {', '.join(changed[:5])}")
     # Images are done one by one, and a run keeps its records: both are resumed.
-    goes_on = case.argv[0] in ("train", "masks", "evaluate") or case.kind in ("image", "job")
+    goes_on = case.argv[0] in ("train", "masks", "evaluate", "edit", "mix") or case.kind in (
+        "image",
+        "job",
+    )
     goes_on &= case.argv[0] != "data"
     hidden = [n for n in own if Path(n).name.startswith(".") or "tmp" in Path(n).name]
     hidden = [n for n in hidden if n not in before and (outcome.status == 0 or not goes_on)]
@@ -192,6 +196,10 @@ def _check_whole(case: Case, folder: Path) -> None:
             assert np.isfinite(latents["w_plus"]).all()
             assert all((out / f"{name}.png").is_file() for name in latents["names"])
         assert (out / "grid.png").is_file() and (out / "report.json").is_file()
+    elif command in ("edit", "mix"):
+        with np.load(out / "latents.npz", allow_pickle=False) as latents:
+            assert len(latents["names"]) == len(latents["w_plus"]) > 0
+        assert (out / "sheet.png").is_file() and (out / "report.json").is_file()
     elif command == "evaluate":
         assert json.loads((out / "metrics.json").read_text())["num_images"] > 0
         assert (out / "table.md").is_file()

@@ -7,6 +7,7 @@ import dataclasses
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.data.images import SUFFIXES
+from interestyle_jax.editing.directions import Direction, save_direction
 from interestyle_jax.models.embedders import FaceEmbedder
 from tests.robustness.command import run_command
 
@@ -66,6 +68,8 @@ INVERT = "invert --weights=weights/inverter --steps=1 --input={} --out={}"
 EVALUATE = "evaluate --weights=weights/inverter --steps=1 --batch-size=4 --out=OUT --data={}"
 DATA = "data --images=images --masks={} --size=16 --workers=0 --max-skipped=0.5 --out=OUT"
 TRAIN = "train --config=config.py {} --workdir={}"
+EDIT = "edit --weights=weights/inverter --latents={} --strength=1 --out=OUT --direction={}"
+MIX = "mix --weights=weights/inverter --styles=coarse --out=OUT --latents={}"
 INPUTS = {
     "image": Input(
         ("images/*",),
@@ -117,6 +121,17 @@ INPUTS = {
         ("images", "weights/inverter"),
         share=2,
     ),
+    "direction": Input(
+        ("directions/*",),
+        (EDIT.format("inverted", "directions/FILE"), EDIT.format("inverted", "directions/FILE:2")),
+        ("weights/inverter", "inverted"),
+        share=2,
+    ),
+    "latents": Input(
+        ("inverted/latents.npz",),
+        (EDIT.format("inverted", "channel:1,2"), MIX.format("inverted/latents.npz")),
+        ("weights/inverter",),
+    ),
     "config": Input(
         ("config.py",),
         (TRAIN.format("--config.num_steps=0", "OUT"),),
@@ -148,7 +163,22 @@ def make_inputs(folder: Path, tiny_weights: Path) -> None:
     outcome = run_command(invert, folder, seconds=300)
     assert outcome.status == 0, outcome.stderr
     _write_checkpoints(rng, folder)
+    _write_directions(rng, folder / "directions")
     shutil.rmtree(folder / "tmp")
+
+
+def _write_directions(rng: np.random.Generator, folder: Path) -> None:
+    """Our format, and those of others."""
+    import torch
+
+    folder.mkdir()
+    array = rng.normal(size=16).astype(np.float32)
+    options: dict[str, Any] = {"rows": (0, 3), "default_range": (-2.0, 2.0), "origin": array}
+    save_direction(folder / "own.npz", Direction("own", "w", array, **options))
+    np.save(folder / "plain.npy", np.tile(array, (8, 1)))
+    torch.save(torch.from_numpy(array[None]), folder / "official.pt")
+    (folder / "channels.csv").write_text("1,2\n0,3,-0.5\n")
+    (folder / "channels.json").write_text("[[1, 2], [0, 3, -0.5]]")
 
 
 def _write_images(rng: np.random.Generator, folder: Path, masks: Path) -> None:
