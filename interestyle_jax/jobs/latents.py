@@ -98,6 +98,9 @@ class LatentFile:
     def __init__(self, path: str | Path):
         """Opens `latents.npz`, one shard, or whatever of them lies in a folder.
 
+        Also what others write, without names ("0", "1", ...): an array [n, L, D] or [L, D] in .npy
+        or in PyTorch's format (e4e's latents.pt), or stylegan2-ada's projected_w.npz.
+
         Raises:
           InputError: no latents there, damaged ones, or a shard that is missing.
         """
@@ -105,7 +108,7 @@ class LatentFile:
         self.paths = _latent_files(path) if path.is_dir() else [path]
         if not self.paths:
             raise InputError(f"{path}: holds no {JOINED}")
-        parts = [_map_npz(file) for file in self.paths]
+        parts = [_read_others(file) or _map_npz(file) for file in self.paths]
         self._parts = [w_plus for _, w_plus, _ in parts]
         generators = {generator for _, _, generator in parts}
         if len(generators) > 1:
@@ -201,6 +204,27 @@ def _write_npz(
             np.lib.format.write_array_header_1_0(member, header)
             for row in rows:
                 member.write(np.ascontiguousarray(row, "<f4").data)
+
+
+def _read_others(path: Path) -> tuple[np.ndarray, np.ndarray, None] | None:
+    """As `_map_npz`, of the files of others; None of ours."""
+    if path.suffix == ".npz":
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                array = file["w"] if file.files == ["w"] else None
+        except Exception as error:
+            raise file_error(error, f"{path}: latents cannot be read") from error
+        if array is None:
+            return None
+    else:
+        # Nothing in them is run; PyTorch is imported for its own files alone.
+        from interestyle_jax.convert_weights.source_file import BARE, read_source
+
+        array = read_source(path).content.get(BARE)
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.ndim not in (2, 3):
+        raise InputError(f"{path}: expected one array of floats, [n, L, D] or [L, D]")
+    w_plus = array.reshape(-1, 1, *array.shape[-2:])
+    return np.array([str(i) for i in range(len(w_plus))]), w_plus, None
 
 
 def _map_npz(path: Path) -> tuple[np.ndarray, np.ndarray, str | None]:

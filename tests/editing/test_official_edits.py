@@ -1,5 +1,7 @@
 """Edits of golden generators: S space as StyleCLIP's code has it, InterFaceGAN's files as e4e's."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -72,3 +74,33 @@ def test_official_directions_edit_an_official_generator(
         assert np.abs(read_image(out / f"golden_{label}.png") - saved).max() <= 1
     smile = find_direction(official / "smile.pt", model.style_layers, w_dim=512)
     assert smile.kind == "w" and smile.unit == "length"
+
+
+@pytest.mark.slow
+def test_a_photograph_is_edited_end_to_end(golden_weights, golden_dir, shared_dir, tmp_path):
+    """Aligned, inverted, edited, drawn and pasted back by an official encoder's layout at 1024."""
+    opts = {"encoder_type": "BackboneEncoder", "dataset_type": "ffhq_encode"}
+
+    def checkpoint(fill):
+        latent_avg = fill("latent_avg")["latent_avg"]
+        return {"state_dict": fill("state_dict"), "latent_avg": latent_avg, "opts": opts}
+
+    weights = golden_weights("interestyle_ffhq", {"best_model.pt": checkpoint})
+    (tmp_path / "photos").mkdir()
+    portrait = shared_dir / "portraits" / "male_01.jpg"
+    shutil.copy(portrait, tmp_path / "photos" / "me.jpg")
+    smile, out = golden_dir.parent / "official" / "smile.pt", tmp_path / "out"
+    argv = ["edit", f"--weights={weights}", f"--input={tmp_path / 'photos'}", f"--out={out}"]
+    argv += ["--steps=1", "--align", "--paste-back", f"--direction={smile}", "--strength=0,3"]
+    assert main(argv) == 0
+    latents = LatentFile(out)
+    assert latents.shape == (1, 2, 18, 512)
+    array = torch.load(smile, "cpu").numpy()
+    same, edited = latents["me"]
+    np.testing.assert_allclose(edited, same + 3 * array, atol=1e-4)
+    photo = read_image(portrait)
+    for label in ("0", "+3"):
+        assert read_image(out / f"me_{label}.png").shape == (1024, 1024, 3)
+        pasted = read_image(out / f"me_{label}_pasted.png")
+        assert pasted.shape == photo.shape and (pasted != photo).any()
+    assert (out / "sheet.png").is_file()

@@ -110,3 +110,27 @@ def test_latents_say_whose_they_are(written):
     (folder / "latents.npz").unlink()
     with pytest.raises(InputError, match="its latents belong to several generators"):
         LatentFile(folder)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "latents.pt", "projected_w.npz", "single.npy"])
+def test_latents_of_others_have_no_names(tmp_path, name):
+    """Arrays of e4e and PTI, and stylegan2-ada's projector."""
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra [convert])")
+    values = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    path = tmp_path / name
+    if name == "single.npy":
+        values = values[:1]
+        np.save(path, values[0])
+    elif name.endswith(".npy"):
+        np.save(path, values)
+    elif name.endswith(".pt"):
+        torch.save(torch.from_numpy(values), path)
+    else:
+        np.savez(path, w=values)
+    latents = LatentFile(path)
+    assert latents.names == ["0", "1"][: len(values)] and latents.generator is None
+    assert latents.shape == (len(values), 1, 3, 4)
+    np.testing.assert_array_equal(latents["0"], values[:1])
+    np.save(tmp_path / "wrong.npy", np.ones((2, 2, 3, 4)))
+    with pytest.raises(InputError, match="wrong.npy: expected one array of floats"):
+        LatentFile(tmp_path / "wrong.npy")
