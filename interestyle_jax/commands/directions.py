@@ -13,6 +13,7 @@ Makes directions that `interestyle edit` takes (docs/editing.md).
   train     from scores of random latents: InterFaceGAN's boundaries
   sefa      from the generator's weights alone
   ganspace  the principal components of many latents
+  global    what each channel of S does to CLIP's features, for edits by text (StyleCLIP)
 """
 
 
@@ -67,7 +68,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     ganspace = kinds.add_parser("ganspace", help="principal components of w")
     ganspace.add_argument("--count", type=count, default=20, help="directions (default 20)")
     _add_samples(ganspace, 100_000)
-    for kind in (train, sefa, ganspace):
+    everything = kinds.add_parser("global", help="channels of S against CLIP: StyleCLIP's fs3")
+    everything.add_argument("--clip", required=True, metavar="DIR|NAME", help="of a CLIP")
+    everything.add_argument(
+        "--num-images", type=count, default=100, metavar="N", help="a channel (default 100)"
+    )
+    everything.add_argument("--truncation-psi", type=float, default=0.7, help="default 0.7")
+    everything.add_argument("--force", action="store_true", help="replace an existing DIR")
+    _add_samples(everything, 20_000)
+    for kind in (train, sefa, ganspace, everything):
         kind.add_argument("--weights", required=True, metavar="DIR|NAME", help="of a generator")
         add_out_option(kind)
 
@@ -87,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.editing.directions import save_direction
     from interestyle_jax.output_folder import output_folder
 
+    if args.method == "global":
+        return _global(args)
     model = ij.load(args.weights)
     makers = {"train": _train, "sefa": _sefa, "ganspace": _ganspace}
     directions, files = makers[args.method](args, model)
@@ -96,6 +107,25 @@ def run(args: argparse.Namespace) -> int:
         for name, write in files.items():
             write(out / name)
     print(f"wrote {len(directions)} directions to {args.out}")
+    return 0
+
+
+def _global(args: argparse.Namespace) -> int:
+    from interestyle_jax.editing.clip import load_clip
+    from interestyle_jax.editing.styleclip.channel_measurement import measure_channels
+
+    measure_channels(
+        args.weights,
+        load_clip(args.clip),
+        args.out,
+        num_images=args.num_images,
+        num_samples=args.num_samples,
+        truncation_psi=args.truncation_psi,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        force=args.force,
+    )
+    print(f"wrote {args.out}")
     return 0
 
 

@@ -41,6 +41,33 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="A,B,...",
         help="one column each (default the ends of the direction's range and 0, else -3,0,3)",
     )
+    text = parser.add_argument_group("edits by text (StyleCLIP)")
+    text.add_argument(
+        "--text", action="append", default=[], metavar="TEXT", help='"a face with a beard"'
+    )
+    text.add_argument("--neutral", metavar="TEXT", help='without it (default "a face")')
+    text.add_argument(
+        "--clip", metavar="NAME_OR_DIR", help="weights of a CLIP (default avatar_clip)"
+    )
+    text.add_argument(
+        "--channels",
+        metavar="NAME_OR_DIR",
+        help="of `directions global`, or fs3.npy converted (default avatar_channels)",
+    )
+    text.add_argument(
+        "--beta", type=float, metavar="B", help="channels that agree less stay (default by number)"
+    )
+    text.add_argument("--num-channels", type=count, metavar="N", help="in place of --beta")
+    text.add_argument(
+        "--templates", metavar="FILE", help="sentences with {} for the texts; imagenet: CLIP's own"
+    )
+    text.add_argument(
+        "--mapper",
+        action="append",
+        default=[],
+        metavar="NAME_OR_DIR[:STRENGTH]",
+        help="weights of a trained mapper; StyleCLIP's strength is 0.1 (repeatable)",
+    )
     add_row_options(parser, default="the direction's own, else all")
     parser.add_argument(
         "--absolute",
@@ -88,16 +115,24 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.jobs.edits import edit_files
     from interestyle_jax.jobs.kept_region import Keep
     from interestyle_jax.jobs.shard import find_shard
+    from interestyle_jax.jobs.text_edits import mapper_edit, text_edit
 
     kept = {"masks": args.keep_masks, "weights": args.keep_masks_weights}
     kept |= {"feather": args.keep_feather}
     kept = {name: value for name, value in kept.items() if value is not None}
     if kept and args.keep is None:
         raise InputError("--keep-masks and --keep-feather need --keep")
+    names = ("neutral", "clip", "channels", "beta", "num_channels", "templates")
+    asked = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    if asked and not args.text:
+        raise InputError(f"--{min(asked).replace('_', '-')}: needs --text")
+    asked["other_generator"] = args.other_generator
+    by_text = [text_edit(text, **asked) for text in args.text]
+    by_text += [mapper_edit(given) for given in args.mapper]
     report = edit_files(
         args.weights,
         args.out,
-        edits=args.direction,
+        edits=[*args.direction, *by_text],
         source=args.input,
         latents=args.latents,
         strengths=args.strength,

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ def edit_files(
     weights: str,
     out: str | Path,
     *,
-    edits: Sequence[str | PlannedEdit],
+    edits: Sequence[str | PlannedEdit | Callable[[Model], PlannedEdit]],
     source: str | Path | None = None,
     latents: str | Path | None = None,
     strengths: Sequence[float] | None = None,
@@ -80,7 +80,8 @@ def edit_files(
       weights: name or directory of weights with a generator, and of images with an encoder.
       out: folder, made where missing.
       edits: in order. A text is a direction, "NAME_OR_FILE[:STRENGTH]", see
-        `editing.direction_files`; one with a strength of its own has it in all columns.
+        `editing.direction_files`; one with a strength of its own has it in all columns. Edits that
+        a text asks for are made by `jobs.text_edits`.
       source: image file or folder; or
       latents: a `latents.npz` or the folder of one, of which the last iteration is edited.
       strengths: one a column; None: the ends of the first direction's range, and 0.
@@ -174,7 +175,7 @@ def _columns(planned: Sequence[PlannedEdit], strengths: Sequence[float]) -> list
 
 def plan_edits(
     model: Model,
-    edits: Sequence[str | PlannedEdit],
+    edits: Sequence[str | PlannedEdit | Callable[[Model], PlannedEdit]],
     *,
     rows: Sequence[int] | None = None,
     absolute: bool = False,
@@ -184,18 +185,19 @@ def plan_edits(
 
     Args:
       model: has the generator.
-      edits: directions as texts, see `edit_files`, or planned already.
+      edits: directions as texts, see `edit_files`, or planned already, or once the model is there.
       rows, absolute, other_generator: as `edit_files`; `rows` limits planned edits too.
 
     Raises:
       InputError: no edits, or what `find_direction` raises.
     """
     if not edits:
-        raise InputError("--direction: none, expected at least one")
+        raise InputError("--direction: none, expected at least one (or --text, --mapper)")
     layers, w_dim = model.style_layers, model.latents_shape[1]
     own = None if other_generator else model.generator_fingerprint
     planned = []
     for given in edits:
+        given = given(model) if callable(given) else given
         if isinstance(given, PlannedEdit):
             edit = given.edit if rows is None else given.edit.on_rows(rows, layers)
             facts = given.facts | {"rows": None if rows is None else describe_rows(rows)}

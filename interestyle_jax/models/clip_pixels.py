@@ -30,13 +30,13 @@ def clip_pixels(
       std: likewise.
     """
     batch, height, width, _ = images.shape
-    scale = size / min(height, width)
-    shape = tuple(max(size, round(side * scale)) for side in (height, width))
+    short = min(height, width)
+    shape = tuple(size * side // short for side in (height, width))
     x = jnp.clip(images.astype(jnp.float32), -1, 1)
     if shape != (height, width):
         x = jax.image.resize(x, (batch, *shape, 3), "cubic", antialias=True)
         x = jnp.clip(x, -1, 1)
-    top, left = ((side - size) // 2 for side in shape)
+    top, left = (round((side - size) / 2) for side in shape)
     x = x[:, top : top + size, left : left + size]
     return ((x + 1) / 2 - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 

@@ -188,7 +188,9 @@ def test_the_effect_of_channels(numbers, recipes):
 def test_directions_for_a_text(rows, beta, effects, numbers, recipes, goldenfill):
     stored, generator = numbers["global"], Generator()
     found, direction = effects(rows, generator)
-    edit = gd.global_edit(found, direction, generator.style_layers, name="text", beta=beta)
+    made = gd.global_direction(found, direction, generator.style_layers, name="text", beta=beta)
+    edit = made.edit(generator.style_layers)
+    assert made.extra["num_channels"] == stored[f"rows{rows}/num_channels"]
     flat = np.concatenate(edit.variables).astype(np.float64)
     (kept,) = np.nonzero(flat)
     assert len(kept) == stored[f"rows{rows}/num_channels"]
@@ -199,11 +201,10 @@ def test_directions_for_a_text(rows, beta, effects, numbers, recipes, goldenfill
     styles = tuple(jnp.asarray(recipes("global", f"input:global:s{i}")) for i in range(26))
     codes = [np.concatenate(edit(styles, alpha), axis=1) for alpha in (4.1, -3.0)]
     check(goldenfill, np.stack(codes, axis=1), stored, f"rows{rows}/codes")
-    same = gd.global_edit(
+    same = gd.global_direction(
         found, direction, generator.style_layers, name="text", num_channels=len(kept)
     )
-    for a, b in zip(same.variables, edit.variables, strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(same.array, made.array)
 
 
 def test_the_learning_rate(numbers):
@@ -217,7 +218,8 @@ def test_an_edit_of_a_256_generator(golden_weights, effects, numbers, recipes, g
     layout = {"g.pt": lambda fill: {"g_ema": fill("g_ema"), **fill("latent_avg")}}
     model = ij.load(golden_weights("rosinality_256", layout))
     found, direction = effects(5760, Generator(resolution=256))
-    edit = gd.global_edit(found, direction, model.style_layers, name="text", beta=0.1)
+    made = gd.global_direction(found, direction, model.style_layers, name="text", beta=0.1)
+    edit = made.edit(model.style_layers)
     flat = np.concatenate(edit.variables)
     np.testing.assert_array_equal(np.nonzero(flat)[0], stored["g256/nonzero_index"])
     np.testing.assert_allclose(flat[flat != 0], stored["g256/nonzero_value"], rtol=1e-5)

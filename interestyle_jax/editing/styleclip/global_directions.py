@@ -9,13 +9,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.editing.clip import Clip
-from interestyle_jax.editing.edits import Edit
+from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.style_space import counted_layers
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.stylegan2 import StyleLayer
@@ -36,11 +34,15 @@ class ChannelEffects:
         behind the last row (the official file may end at 128 pixels) are never changed.
       s_std: standard deviations of S, [C] a layer, ToRGB among them.
       directory: where it was read from, for messages.
+      generator: fingerprint of the generator, or None where nothing is known (official files).
+      clip: digest of the CLIP's weights, likewise.
     """
 
     fs3: Float[np.ndarray, "M E"]
     s_std: tuple[Float[np.ndarray, " C"], ...]
     directory: Path = Path()
+    generator: str | None = None
+    clip: str | None = None
 
     def check(self, layers: Sequence[StyleLayer]) -> None:
         """Raises InputError where they are of another generator, whose `style_layers` these are."""
@@ -73,7 +75,8 @@ def load_channel_effects(name_or_dir: str | Path) -> ChannelEffects:
             f"{weights.directory}: no {error.args[0]}, expected weights of styleclip_global"
         ) from error
     stds = tuple(std[f"layer_{i}"] for i in range(len(std)))
-    return ChannelEffects(fs3, stds, weights.directory)
+    made = weights.metadata["extra"].get("made_with", {})
+    return ChannelEffects(fs3, stds, weights.directory, made.get("generator"), made.get("clip"))
 
 
 def channel_effects(features: Float[np.ndarray, "M N 2 E"]) -> Float[np.ndarray, "M E"]:
@@ -178,7 +181,7 @@ def channel_changes(
     return tuple(parts)
 
 
-def global_edit(
+def global_direction(
     effects: ChannelEffects,
     direction: Float[np.ndarray, " E"],
     layers: Sequence[StyleLayer],
@@ -186,8 +189,8 @@ def global_edit(
     name: str,
     beta: float | None = None,
     num_channels: int | None = None,
-) -> Edit:
-    """The edit of S space for a text; its strength is StyleCLIP's alpha.
+) -> Direction:
+    """The direction in S space for a text; its strength is StyleCLIP's alpha.
 
     Args:
       effects: of this generator.
@@ -202,12 +205,18 @@ def global_edit(
     """
     effects.check(layers)
     found = relevance(effects.fs3, direction)
-    change = channel_changes(found, effects.s_std, layers, beta=beta, num_channels=num_channels)
-    return Edit(jax.device_put(change), _add, "style", name, default_range=ALPHA_RANGE)
-
-
-def _add(change, styles, strength):
-    return tuple(s + strength * jnp.asarray(c) for s, c in zip(styles, change, strict=True))
+    changes = channel_changes(found, effects.s_std, layers, beta=beta, num_channels=num_channels)
+    array = np.concatenate(changes)
+    return Direction(
+        name,
+        "style",
+        array,
+        unit="raw",
+        source="StyleCLIP's global direction",
+        default_range=ALPHA_RANGE,
+        generator=effects.generator,
+        extra={"num_channels": int(np.count_nonzero(array))},
+    )
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,117 @@
+"""Edits of `interestyle edit` that a text asks for: StyleCLIP's global directions and mappers."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from interestyle_jax.editing.clip import load_clip, read_templates
+from interestyle_jax.editing.direction_files import parse_direction
+from interestyle_jax.editing.styleclip.global_directions import (
+    global_direction,
+    load_channel_effects,
+    text_direction,
+)
+from interestyle_jax.editing.styleclip.mapper import load_mapper
+from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.inverter import Model
+from interestyle_jax.jobs.edits import PlannedEdit
+from interestyle_jax.models import registry
+from interestyle_jax.weights import digest, resolve_weights
+
+# Weights that ship: a CLIP of the avatars, and what the channels of their generator do to it.
+CLIP, CHANNELS = "avatar_clip", "avatar_channels"
+NEUTRAL = "a face"
+
+
+def text_edit(
+    text: str,
+    *,
+    neutral: str = NEUTRAL,
+    clip: str | Path = CLIP,
+    channels: str | Path = CHANNELS,
+    templates: str | Path | None = None,
+    beta: float | None = None,
+    num_channels: int | None = None,
+    other_generator: bool = False,
+) -> Callable[[Model], PlannedEdit]:
+    """An edit for `edits.edit_files`, planned once the generator is known.
+
+    Args:
+      text: what is asked for.
+      neutral: what is there without it.
+      clip: weights of the CLIP that `channels` were measured with.
+      channels: weights of the family "styleclip_global".
+      templates: a file of sentences with {} for the texts, "imagenet" for CLIP's own, or None.
+      beta, num_channels: see `global_directions.channel_changes`.
+      other_generator: take channels that were measured with another generator.
+    """
+    options = {
+        "neutral": neutral,
+        "clip": clip,
+        "channels": channels,
+        "templates": templates,
+        "beta": beta,
+        "num_channels": num_channels,
+        "other_generator": other_generator,
+    }
+    return functools.partial(_plan_text, text=text, **options)
+
+
+def mapper_edit(given: str) -> Callable[[Model], PlannedEdit]:
+    """As `text_edit`, of a mapper's weights, "NAME_OR_DIR[:STRENGTH]"."""
+    return functools.partial(_plan_mapper, given=given)
+
+
+def _plan_text(
+    model, *, text, neutral, clip, channels, templates, beta, num_channels, other_generator
+) -> PlannedEdit:
+    effects, reader = load_channel_effects(channels), load_clip(clip)
+    found = {"CLIP": (effects.clip, digest(reader.directory), "--clip")}
+    if not other_generator:
+        own = model.generator_fingerprint
+        found["generator"] = (effects.generator, own, "--channels, or --other-generator")
+    for what, (made_with, own, option) in found.items():
+        if made_with not in (None, own):
+            raise InputError(
+                f"{effects.directory}: was measured with {what} {made_with}, this one is {own}; "
+                f"expected another {option}"
+            )
+    sentences = None
+    if templates is not None:
+        sentences = read_templates() if str(templates) == "imagenet" else read_templates(templates)
+    direction = global_direction(
+        effects,
+        text_direction(reader, text, neutral, templates=sentences),
+        model.style_layers,
+        name=text,
+        beta=beta,
+        num_channels=num_channels,
+    )
+    facts = {
+        "name": text,
+        "text": text,
+        "neutral": neutral,
+        "channels": direction.extra["num_channels"],
+        "beta": beta,
+        "norm": round(direction.norm, 6),
+        "default_range": list(direction.default_range),
+        "clip": digest(reader.directory),
+        "sha256": hashlib.sha256(np.ascontiguousarray(direction.array).data).hexdigest()[:16],
+    }
+    return PlannedEdit(direction.edit(model.style_layers), None, facts)
+
+
+def _plan_mapper(model: Model, *, given: str) -> PlannedEdit:
+    name, strength = parse_direction(given)
+    generator = registry.build(model.metadata["architectures"]["generator"])
+    edit = load_mapper(name, generator)
+    facts = {
+        "name": edit.name,
+        "mapper": name,
+        "weights": digest(resolve_weights(name)),
+        "default_range": list(edit.default_range),
+    }
+    return PlannedEdit(edit, strength, facts)
