@@ -26,6 +26,7 @@ SMOKE = {
     "avatar_clip.py": ["smoke"],
     "avatar_generator.py": ["smoke", "adversarial,smoke"],
     "demo.py": ["smoke"],
+    "styleclip_mapper.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],
     "interestyle_ffhq.py": ["smoke"],
     "interestyle_afhq_wild.py": ["smoke"],
@@ -51,6 +52,15 @@ def avatars(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A CLIP of the avatars' words, as `avatar_clip.py` trains it, at its start."""
+    task = make_task(load("avatar_clip.py", "smoke"))
+    directory = tmp_path_factory.mktemp("clip") / "weights"
+    task.export(jax.jit(task.init)(jax.random.key(0), {}), directory, extra={})
+    return directory
+
+
 def load(name, argument):
     spec = importlib.util.spec_from_file_location(Path(name).stem, CONFIGS / name)
     module = importlib.util.module_from_spec(spec)
@@ -63,8 +73,11 @@ def test_no_config_is_left_out():
 
 
 @pytest.mark.parametrize(("name", "argument"), TRAINED)
-def test_smoke_config_trains(name, argument, avatars, tmp_path):
+def test_smoke_config_trains(name, argument, avatars, tmp_path, request):
     config = load(name, argument)
+    if config.task == "mapper":
+        config.weights.clip = str(request.getfixturevalue("clip"))
+        config.batch_size = 8
     config.num_steps = 1
     config.data.dir = str(avatars / ("16" if name == "avatar_generator.py" else "64"))
     report = train(config, tmp_path / "run", command=["test"])

@@ -178,6 +178,7 @@ def default_config(task: str, preset: str) -> ConfigDict:
         "distillation": distillation_config,
         "attributes": attribute_config,
         "clip": clip_config,
+        "mapper": mapper_config,
     }
     if task in avatar_tasks:
         return avatar_tasks[task]()
@@ -301,4 +302,31 @@ def clip_config() -> ConfigDict:
         )
     )
     config.data.flip = False
+    return config
+
+
+def mapper_config() -> ConfigDict:
+    """Training of StyleCLIP's mapper for one text, as the official code does it."""
+    config = _run()
+    config.update(
+        ConfigDict(
+            {
+                "task": "mapper",
+                "preset": "mapper",
+                # What the edit should show.
+                "text": "",
+                "levels": ("coarse", "medium", "fine"),
+                # Factor of the mapper's change.
+                "strength": 0.1,
+                # Latents to learn from, `.npy` [N, L, D] or a latents.npz; "": random samples.
+                "latents": "",
+                "truncation_psi": 0.7,
+                "weights": {"generator": "", "clip": "", "id": ""},
+                "loss": {"clip": 1.0, "latent": 0.8, "id": 0.1},
+                "optimizer": {"name": "ranger", "learning_rate": 0.5, "schedule": "constant"},
+                "num_steps": 50_000,
+                "batch_size": 2,
+            }
+        )
+    )
     return config

@@ -15,7 +15,8 @@ class Task(Protocol):
 
     Attributes:
       batch_fields: what the steps read of a sample (`data.pipeline`); images and masks arrive as
-        uint8 and are normalised inside the step.
+        uint8 and are normalised inside the step. Tasks without any read no data set: their batches
+        hold `id` alone.
       frozen: arrays that are never trained and never donated (networks and their statistics).
       initial: arrays that `init` starts from, an empty dict where everything is drawn.
       weight_digests: {field of `config.weights`: digest} of what was read; a run that is

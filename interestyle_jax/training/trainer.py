@@ -14,6 +14,7 @@ import numpy as np
 
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.locate import locate_data_set
+from interestyle_jax.data.numbered import NumberedBatches, numbered_evaluation
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import processes, sharding
@@ -25,6 +26,8 @@ from interestyle_jax.training.same_run import check_same_weights
 from interestyle_jax.training.step_window import check_finite
 from interestyle_jax.training.task import Task
 
+# Tasks that make their own samples.
+WITHOUT_DATA = ("mapper",)
 # Images in the grid of the first validation images.
 GRID_ROWS = 8
 
@@ -59,7 +62,11 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
         from interestyle_jax.training.clip_task import ClipTask
 
         return ClipTask(config)
-    known = ("encoder", "generator", "distillation", "attributes", "clip")
+    if config.task == "mapper":
+        from interestyle_jax.training.mapper_task import MapperTask
+
+        return MapperTask(config)
+    known = ("encoder", "generator", "distillation", "attributes", "clip", "mapper")
     raise InputError(f"config.task: expected one of {', '.join(known)}, got {config.task!r}")
 
 
@@ -73,17 +80,18 @@ class Trainer:
           InputError: bad config, data or checkpoint; names the field or file.
         """
         check_same_config(json.loads(config.to_json()))
-        if not config.data.dir:
-            raise InputError("config.data.dir: expected a data set's directory or name, got ''")
         self.config = config
-        self.data_dir = locate_data_set(config.data.dir)
+        reads_data = config.task not in WITHOUT_DATA
+        if reads_data and not config.data.dir:
+            raise InputError("config.data.dir: expected a data set's directory or name, got ''")
+        self.data_dir = locate_data_set(config.data.dir) if reads_data else None
         self.mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
         sharding.check_batch_size(
             self.mesh, config.batch_size, accumulate=config.get("accumulate", 1)
         )
         self.batch_sharding = sharding.batch_sharding(self.mesh)
         self.rows = sharding.local_rows(self.batch_sharding, config.batch_size)
-        self.fingerprint = fingerprint(self.data_dir)
+        self.fingerprint = fingerprint(self.data_dir) if reads_data else ""
         self.task = make_task(config)
         check_same_content(
             {"config.data.dir": self.fingerprint}
@@ -110,16 +118,19 @@ class Trainer:
             self.mesh, self.task.frozen, split=config.mesh.shard_frozen
         )
         self.frozen = sharding.put_tree(self.task.frozen, self.frozen_sharding)
-        self.data = training_batches(
-            self.data_dir,
-            config.data.train_split,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            fields=self.task.batch_fields,
-            flip=config.data.flip,
-            num_workers=config.data.workers,
-            rows=self.rows,
-        )
+        if self.data_dir is None:
+            self.data = NumberedBatches(config.batch_size, self.rows, seed=config.seed)
+        else:
+            self.data = training_batches(
+                self.data_dir,
+                config.data.train_split,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                fields=self.task.batch_fields,
+                flip=config.data.flip,
+                num_workers=config.data.workers,
+                rows=self.rows,
+            )
         restored = self.checkpoints.restore(
             jax.tree.map(
                 lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
@@ -181,6 +192,10 @@ class Trainer:
 
     def held_out_batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Validation batches, the last one padded (field `valid`)."""
+        if self.data_dir is None:
+            return numbered_evaluation(
+                self.config.batch_size, self.rows, num_samples=self.config.validation_samples
+            )
         return evaluation_batches(
             self.data_dir,
             self.config.data.validation_split,
