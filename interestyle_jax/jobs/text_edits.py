@@ -18,7 +18,6 @@ from interestyle_jax.editing.styleclip.mapper import load_mapper
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.jobs.edits import PlannedEdit
-from interestyle_jax.models import registry
 from interestyle_jax.weights import digest, resolve_weights
 
 # Weights that ship: a CLIP of the avatars, and what the channels of their generator do to it.
@@ -106,8 +105,7 @@ def _plan_text(
 
 def _plan_mapper(model: Model, *, given: str) -> PlannedEdit:
     name, strength = parse_direction(given)
-    generator = registry.build(model.metadata["architectures"]["generator"])
-    edit = load_mapper(name, generator)
+    edit = load_mapper(name, model.style_layers, w_dim=model.latents_shape[1])
     facts = {
         "name": edit.name,
         "mapper": name,

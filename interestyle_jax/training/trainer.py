@@ -15,7 +15,11 @@ import numpy as np
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.numbered import NumberedBatches, numbered_evaluation
-from interestyle_jax.data.pipeline import evaluation_batches, training_batches
+from interestyle_jax.data.pipeline import (
+    TrainingBatches,
+    evaluation_batches,
+    training_batches,
+)
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import processes, sharding
 from interestyle_jax.parallel.agreement import check_same_config, check_same_content
@@ -118,6 +122,7 @@ class Trainer:
             self.mesh, self.task.frozen, split=config.mesh.shard_frozen
         )
         self.frozen = sharding.put_tree(self.task.frozen, self.frozen_sharding)
+        self.data: NumberedBatches | TrainingBatches
         if self.data_dir is None:
             self.data = NumberedBatches(config.batch_size, self.rows, seed=config.seed)
         else:

@@ -237,10 +237,9 @@ def test_nothing_passes_a_beta_that_is_too_high():
 
 
 def test_a_mapper_is_an_edit_of_its_generator(model, weights, folder, tmp_path):
-    generator = registry.build(model.metadata["architectures"]["generator"])
     mapper = StyleMapper(num_styles=8, w_dim=16, levels=("coarse",))
     directory = drawn(mapper, "mapper", folder / "mapper", text="a smile")
-    edit = load_mapper(directory, generator)
+    edit = load_mapper(directory, model.style_layers, w_dim=16)
     assert (edit.name, edit.default_range, edit.space) == ("a smile", (0.0, 0.18), "w_plus")
     w_plus = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 16)), jnp.float32)
     edited = edit(w_plus, 0.1)
@@ -251,7 +250,7 @@ def test_a_mapper_is_an_edit_of_its_generator(model, weights, folder, tmp_path):
     assert planned.strength == 0.1
     np.testing.assert_array_equal(planned.edit(w_plus, 0.1), edited)
     with pytest.raises(InputError, match=r"another generator, rows and width \(8, 16\).*\(4, 16\)"):
-        load_mapper(directory, Generator(resolution=8, w_dim=16))
+        load_mapper(directory, Generator(resolution=8).style_layers, w_dim=16)
 
 
 @pytest.fixture(scope="module")

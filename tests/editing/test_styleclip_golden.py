@@ -81,7 +81,8 @@ def mapper(golden_manifest, goldenfill, tmp_path_factory):
             licence=family.licence,
         )
         module, variables = load_weights(directory).part("mapper")
-        return load_mapper(directory, Generator()), module, variables
+        edit = load_mapper(directory, Generator().style_layers, w_dim=512)
+        return edit, module, variables
 
     return make
 

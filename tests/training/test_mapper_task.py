@@ -90,7 +90,7 @@ def test_a_mapper_learns_its_text_and_edits(make_config, folder, tmp_path):
     assert np.all(np.isfinite([x["loss"] for x in history]))
     assert after["clip"].mean() < before["clip"].mean()
     task.export(task.exported(state), tmp_path / "weights", extra={})
-    edit = load_mapper(tmp_path / "weights", task.g)
+    edit = load_mapper(tmp_path / "weights", task.g.style_layers, w_dim=16)
     assert edit.name == "a face with a smile"
     w_plus = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 16)), jnp.float32)
     change = task.mapper.apply({"params": state.params}, w_plus)

@@ -179,11 +179,13 @@ def with_columns(table: list[Entry], clip: CLIP) -> list[Entry]:
 
 def _resnet(clip: CLIP) -> list[Entry]:
     table: list[Entry] = []
+    stages = clip.vision_layers
+    assert not isinstance(stages, int)
     for k in (1, 2, 3):
         table += convolution(f"visual.conv{k}", f"visual/stem_conv_{k}")
         table += batch_norm(f"visual.bn{k}", f"visual/stem_norm_{k}")
     block = 0
-    for stage, count in enumerate(clip.vision_layers, start=1):
+    for stage, count in enumerate(stages, start=1):
         for unit in range(count):
             source, target = f"visual.layer{stage}.{unit}", f"visual/block_{block}"
             for k in (1, 2, 3):

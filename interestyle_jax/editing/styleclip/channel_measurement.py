@@ -74,13 +74,15 @@ def style_statistics(
     if not 1 <= num_first <= num_samples:
         raise InputError(f"num_images: {num_first}, expected 1 to num_samples ({num_samples})")
     generator = registry.build(model.metadata["architectures"]["generator"])
-    total, squares, first = 0.0, 0.0, []
+    total: Any = 0.0
+    squares: Any = 0.0
+    first = []
     for i, start in enumerate(range(0, num_samples, batch_size)):
         z = jax.random.normal(jax.random.fold_in(key, i), (batch_size, generator.z_dim))
         w = model.map(z, truncation_psi=truncation_psi)
         w_plus = jnp.repeat(w[:, None], generator.num_styles, axis=1)
-        flat = join_styles(model.styles(w_plus), model.style_layers)
-        flat = np.asarray(flat, np.float64)[: num_samples - start]
+        joined = join_styles(model.styles(w_plus), model.style_layers)
+        flat = np.asarray(joined, np.float64)[: num_samples - start]
         total, squares = total + flat.sum(axis=0), squares + np.square(flat).sum(axis=0)
         if start < num_first:
             first.append(flat[: num_first - start])
@@ -163,7 +165,7 @@ def measure_channels(
             parts.write(i, effects)
             report(f"{out}: {start + len(own)} of {len(channels)} channels")
         found.append(effects)
-    split = [split_styles(x, layers) for x in (statistics.mean, statistics.std)]
+    split = [split_styles(jnp.asarray(x), layers) for x in (statistics.mean, statistics.std)]
     trees = [
         {f"layer_{i}": np.asarray(x, np.float32) for i, x in enumerate(part)} for part in split
     ]

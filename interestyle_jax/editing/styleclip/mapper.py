@@ -1,16 +1,16 @@
 """A trained mapper as an edit: w + strength mapper(w); StyleCLIP's strength is 0.1."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from interestyle_jax.editing.edits import Edit
+from interestyle_jax.editing.edits import Edit, num_rows
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.styleclip_mapper import StyleMapper, StyleSpaceMapper
-from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.models.stylegan2 import StyleLayer
 from interestyle_jax.weights import load_weights, resolve_weights
 
 PART = "mapper"
@@ -18,12 +18,13 @@ STRENGTH = 0.1
 RANGE = (0.0, 0.18)
 
 
-def load_mapper(name_or_dir: str | Path, generator: Generator) -> Edit:
+def load_mapper(name_or_dir: str | Path, layers: Sequence[StyleLayer], *, w_dim: int) -> Edit:
     """The edit of a mapper's weight directory.
 
     Args:
       name_or_dir: what the converter or a training of a mapper wrote.
-      generator: whose latents are edited.
+      layers: `style_layers` of the generator whose latents are edited.
+      w_dim: width of its `w`.
 
     Raises:
       InputError: no mapper there, or one for another generator.
@@ -32,10 +33,10 @@ def load_mapper(name_or_dir: str | Path, generator: Generator) -> Edit:
     mapper, variables = weights.part(PART)
     if isinstance(mapper, StyleSpaceMapper):
         found: Any = tuple(mapper.channels)
-        expected: Any = tuple(layer.channels for layer in generator.style_layers)
+        expected: Any = tuple(layer.channels for layer in layers)
         what = "styles of"
     else:
-        found, expected = (mapper.num_styles, mapper.w_dim), (generator.num_styles, generator.w_dim)
+        found, expected = (mapper.num_styles, mapper.w_dim), (num_rows(layers), w_dim)
         what = "rows and width"
     if found != expected:
         raise InputError(
