@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from interestyle_jax.config.files import field_names
-from interestyle_jax.config.presets import encoder_config, generator_config
+from interestyle_jax.config.presets import (
+    clip_config,
+    encoder_config,
+    generator_config,
+    mapper_config,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -25,9 +30,8 @@ SOURCES = sorted(
     if path.suffix in (".py", ".sh", ".sbatch")
 )
 PACKAGE = {module.name for module in pkgutil.iter_modules([str(ROOT / "interestyle_jax")])}
-FIELDS = {
-    field for config in (encoder_config(), generator_config()) for field in field_names(config)
-}
+CONFIGS = (encoder_config(), generator_config(), clip_config(), mapper_config())
+FIELDS = {field for config in CONFIGS for field in field_names(config)}
 # Modules of libraries, as prose calls them.
 LIBRARIES = {"argparse", "dataclasses", "flax", "jax", "nn", "np", "numpy", "torch"}
 # Of a user's own files: what a command writes, and any file or field.
