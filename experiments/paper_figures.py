@@ -1,6 +1,6 @@
 r"""Figures of the paper in the avatar world, from trained encoders.
 
-    python -m experiments.paper_figures --data=data/avatars --out=docs/results/paper_figures \
+    python -m experiments.paper_figures --data=data/avatars --out=reports/paper_figures \
         --weights=runs/psp/weights --weights=runs/restyle/weights --weights=avatar_interestyle \
         --raw-mask=runs/raw_mask/weights
 

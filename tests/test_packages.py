@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "interest": {"data"},
     "photos": {"models", "data"},
     "inversion": {"models", "data", "interest", "parallel"},
-    "editing": {"models", "data", "interest", "inversion", "parallel"},
+    "editing": {"photos", "models", "data", "interest", "inversion", "evaluation", "parallel"},
     "training": {"config", "models", "data", "interest", "inversion", "parallel"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
     "jobs": {"data", "interest", "photos", "inversion", "editing", "evaluation", "parallel"},

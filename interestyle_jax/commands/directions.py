@@ -170,8 +170,8 @@ def _train(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
     )
     moved = {}
     if scorer is not None:
-        fresh = training.sample_w(changed_key, model, args.num_changed, **options)
-        fresh = np.concatenate([np.asarray(batch) for batch in fresh])
+        batches = training.sample_w(changed_key, model, args.num_changed, **options)
+        fresh = np.concatenate([np.asarray(batch) for batch in batches])
         moved = training.changes(
             model, fresh, trained.directions, scorer, batch_size=args.batch_size
         )
@@ -200,10 +200,10 @@ def _conditions(words: list[str]) -> dict[str, list[str]]:
 def _sefa(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
     from interestyle_jax.editing.bands import parse_rows
     from interestyle_jax.editing.direction_training import sefa_directions
-    from interestyle_jax.models.registry import build
+    from interestyle_jax.editing.edits import num_rows
 
     # The last row draws ToRGB alone.
-    length = build(model.metadata["architectures"]["generator"]).num_styles - 1
+    length = num_rows(model.style_layers) - 1
     rows = parse_rows(args.rows) if args.rows else tuple(range(length))
     return sefa_directions(model, rows=rows, count=args.count), {}
 

@@ -120,7 +120,7 @@ def train_boundary(
 def condition(
     normal: Float[np.ndarray, " D"], others: Float[np.ndarray, "K D"]
 ) -> Float[np.ndarray, " D"]:
-    """The part of a direction, of unit length, that moves along none of the others.
+    """The part [D] of a direction [D], of unit length, that moves along none of others [K, D].
 
     Raises:
       InputError: nothing is left of it.
@@ -136,6 +136,6 @@ def condition(
 
 
 def cosines(normals: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K K"]:
-    """Cosines of the angles between directions."""
+    """Cosines [K, K] of the angles between directions [K, D]."""
     unit = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     return unit @ unit.T

@@ -35,7 +35,7 @@ def sample_w(
 
 
 def draw(model: Model, w: Float[jax.Array, "B D"]) -> Float[np.ndarray, "B R R 3"]:
-    """Images of w, the same in all rows, with the stored noise."""
+    """Images [B, R, R, 3] of w [B, D], the same in all rows, with the stored noise."""
     rows = build(model.metadata["architectures"]["generator"]).num_styles
     return np.asarray(model.synthesize(jnp.repeat(w[:, None], rows, axis=1)))
 
@@ -43,7 +43,7 @@ def draw(model: Model, w: Float[jax.Array, "B D"]) -> Float[np.ndarray, "B R R 3
 def score_w(
     model: Model, w: Float[np.ndarray, "N D"], scorer: Scorer, *, batch_size: int
 ) -> Scores:
-    """Scores of the images of w."""
+    """Scores of the images of w [N, D]: {attribute: [N]}."""
     found: list[Scores] = []
     for start in range(0, len(w), batch_size):
         part = w[start : start + batch_size]
@@ -143,8 +143,8 @@ def changes(
 ) -> dict[str, dict[str, float]]:
     """By how much each direction changes each score: {direction: {attribute: mean change}}.
 
-    The change from the low to the high end of the direction's range, halved; NaN where no image
-    of either end has a score.
+    w is [N, D]. The change from the low to the high end of the direction's range, halved; NaN where
+    no image of either end has a score.
     """
     found = {}
     for direction in directions:

@@ -39,16 +39,17 @@ def principal_components(batches: Iterable[Float[np.ndarray, "B D"]], *, count: 
     Raises:
       InputError: fewer latents than components, or more components than w has numbers.
     """
-    total, products, seen = np.zeros(()), np.zeros(()), 0
+    total = products = start = np.zeros(0)
+    seen = 0
     for batch in batches:
-        # About the first latents' mean, so that nothing is lost where w lies far from 0.
         w = np.asarray(batch, np.float64)
         if seen == 0:
-            start = w.mean(0)
+            # Sums are about the first latents' mean: nothing is lost where w lies far from 0.
+            start, dims = w.mean(0), w.shape[1]
+            total, products = np.zeros(dims), np.zeros((dims, dims))
         w = w - start
         total, products, seen = total + w.sum(0), products + w.T @ w, seen + len(w)
-    if seen == 0 or not 1 <= count <= min(seen - 1, total.shape[0]):
-        most = 0 if seen == 0 else min(seen - 1, total.shape[0])
+    if not 1 <= count <= (most := max(0, min(seen - 1, len(total)))):
         raise InputError(f"--count: expected 1 to {most}, for {seen} latents, got {count}")
     mean = total / seen
     covariance = (products - seen * np.outer(mean, mean)) / (seen - 1)

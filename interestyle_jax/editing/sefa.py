@@ -60,7 +60,7 @@ def sefa(
 
 
 def signed(directions: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K D"]:
-    """Each direction or its negative, so that its largest number is positive.
+    """Each of directions [K, D] or its negative, so that its largest number is positive.
 
     An eigenvector's sign is the linear algebra library's choice.
     """

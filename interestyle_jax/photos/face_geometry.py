@@ -56,8 +56,8 @@ def face_geometry(face: Face) -> dict[str, float]:
         "yaw": float((nose - cheeks.mean(0)) @ right / half_width),
         "pitch": float((nose - height.mean(0)) @ down / half_height),
         "roll": float(np.degrees(np.arctan2(right[1], right[0]))),
-        "mouth_open": between(_INNER_LIPS) / apart,
-        "smile_width": between(_MOUTH_CORNERS) / apart,
+        "mouth_open": float(between(_INNER_LIPS) / apart),
+        "smile_width": float(between(_MOUTH_CORNERS) / apart),
         "eyes_open": float(np.mean(lids)),
         "brow_height": float(np.mean(brows) / apart),
     }

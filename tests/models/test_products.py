@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from interestyle_jax.models import registry
+from interestyle_jax.models.attributes import AttributeNetwork
 from interestyle_jax.models.clip import CLIP
 from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
@@ -47,6 +48,7 @@ NETWORKS = [
     LPIPS("vgg"),
     FaceEmbedder(**TRUNK, input_size=16),
     MocoEmbedder(units=(1, 1), width=4, input_size=32),
+    AttributeNetwork(8, (("hair", ("none", "long")),), ("tilt",), ("face",), widths=(8, 8)),
     PNet(),
     RNet(),
     ONet(),

@@ -13,7 +13,7 @@ Z_DIM, WIDTH = 64, 512
 
 
 def run(layers, read, constant, z, *, dtype):
-    """As `stylegan2.Mapping` runs layers whose stored values have a type."""
+    """As `models.stylegan2.Mapping` runs layers whose stored values have a type."""
     x = (z / np.sqrt(np.square(z).mean(1, keepdims=True))).astype(np.float32)
     for kernel, bias in layers:
         stored = stored_scale(kernel)
