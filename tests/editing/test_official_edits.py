@@ -2,6 +2,7 @@
 
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,12 @@ from interestyle_jax.editing.style_space import join_styles, num_channels
 from interestyle_jax.jobs.latents import LatentFile
 
 FORWARD = {"rel_l2": 1e-5, "rel_max": 3e-5}
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Eight devices would each draw at 1024, in 14 GB together."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
 def assert_close(got, want, *, rel_l2, rel_max):
@@ -50,7 +57,7 @@ def test_styles_and_their_edit_are_the_official_ones(golden_case, golden_weights
 
 @pytest.mark.slow
 def test_official_directions_edit_an_official_generator(
-    golden_case, golden_weights, golden_dir, tmp_path
+    golden_case, golden_weights, golden_dir, tmp_path, one_device
 ):
     """`interestyle edit` on a 1024 generator: w_plus + strength * direction, drawn."""
     _, inputs = golden_case("stylegan2_synth_1024")
@@ -77,7 +84,9 @@ def test_official_directions_edit_an_official_generator(
 
 
 @pytest.mark.slow
-def test_a_photograph_is_edited_end_to_end(golden_weights, golden_dir, shared_dir, tmp_path):
+def test_a_photograph_is_edited_end_to_end(
+    golden_weights, golden_dir, shared_dir, tmp_path, one_device
+):
     """Aligned, inverted, edited, drawn and pasted back by an official encoder's layout at 1024."""
     opts = {"encoder_type": "BackboneEncoder", "dataset_type": "ffhq_encode"}
 
