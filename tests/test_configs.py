@@ -160,7 +160,7 @@ def test_commands_of_the_docstring_are_those_of_the_command_line(name):
         trains += any(w.startswith(("launch/", "experiments.")) or w == "train" for w in command)
         if command[0] == "interestyle":
             args, rest = build_parser().parse_known_args(command[1:])
-            assert args.command in ("convert", "train", "data", "masks", "evaluate")
+            assert args.command in ("convert", "train", "data", "masks", "evaluate", "edit")
             assert all(word.startswith("--config.") for word in rest), rest
     assert trains
 

@@ -305,7 +305,7 @@ def test_registry_describes_and_builds():
     assert json.loads(json.dumps(registry.describe(module))) == registry.describe(module)
     encoder = registry.build({"type": "BackboneEncoder", "units": [1, 1], "widths": [4, 4, 8]})
     assert encoder.units == (1, 1)
-    with pytest.raises(ValueError, match="expected one of BackboneEncoder, .*LPIPS"):
+    with pytest.raises(ValueError, match="expected one of AttributeNetwork, .*LPIPS"):
         registry.build({"type": "Diffusion"})
     with pytest.raises(ValueError, match="LPIPS has no field depth, expected some of network"):
         registry.build({"type": "LPIPS", "depth": 3})

@@ -13,7 +13,7 @@ import pytest
 from interestyle_jax import cli
 from tests.robustness import cases, damage
 from tests.robustness.stand_ins import put_in_place
-from tests.robustness.whole_inputs import CHECKPOINTS, INPUTS
+from tests.robustness.whole_inputs import INPUTS
 
 LINE = "interestyle: error: a: is damaged"
 
@@ -23,7 +23,10 @@ def test_whole_inputs_are_read(kind, whole_inputs, folder, monkeypatch):
     put_in_place(monkeypatch, networks=INPUTS[kind].networks)
     # What may be damaged and what else is needed is all that a command sees.
     for command in dict.fromkeys(INPUTS[kind].commands):
-        names = CHECKPOINTS if kind == "checkpoint" else ("plain_png.png",)
+        folders = {"checkpoint": "checkpoints", "direction": "directions"}
+        names = ["plain_png.png"]
+        if kind in folders:
+            names = sorted(path.name for path in (whole_inputs / folders[kind]).iterdir())
         for name in names if "FILE" in command else ("",):
             shutil.rmtree(folder, ignore_errors=True)
             cases.lay_out(kind, whole_inputs, folder)

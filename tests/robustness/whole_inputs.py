@@ -123,7 +123,10 @@ INPUTS = {
     ),
     "direction": Input(
         ("directions/*",),
-        (EDIT.format("inverted", "directions/FILE"), EDIT.format("inverted", "directions/FILE:2")),
+        (
+            EDIT.format("inverted", "directions/FILE"),
+            EDIT.format("inverted", "directions/FILE:2 --direction=channel:1,2"),
+        ),
         ("weights/inverter", "inverted"),
         share=2,
     ),
