@@ -70,6 +70,7 @@ def test_what_differs_is_red():
     np.testing.assert_array_equal(shown[0], images[0, 0])
 
 
+@pytest.mark.slow
 def test_the_script(data, reader, tmp_path):
     arguments = [f"--data={data}", "--weights=avatar_interestyle", "--name=IntereStyle"]
     arguments += ["--batch-size=4", "--rows=2", f"--out={tmp_path / 'out'}"]
