@@ -22,6 +22,7 @@ from interestyle_jax.models.attributes import AttributeNetwork, Read
 from interestyle_jax.models.registry import describe
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.gan_task import check_size
+from interestyle_jax.training.supervised import add_noise, cosine_schedule, moving_average
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -72,9 +73,8 @@ class AttributeTask:
         self.frozen: PyTree = {}
         self.initial: PyTree = {}
         self.weight_digests: dict[str, str] = {}
-        rate, steps = config.optimizer.learning_rate, config.num_steps
-        warm = min(100, steps // 2)
-        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1))
+        rate = config.optimizer.learning_rate
+        schedule = cosine_schedule(rate, config.num_steps, warmup=100)
         self.optimizer = optax.adamw(schedule, weight_decay=1e-4)
 
     def init(self, key: PRNGKeyArray, initial: PyTree) -> AttributeState:
@@ -139,9 +139,7 @@ class AttributeTask:
         """See `Task.train_step`; images get some noise, as a generator's are not exact."""
         del frozen, phase
         images = self._images(batch)
-        strength_key, noise_key = jax.random.split(key)
-        strength = self.config.noise * jax.random.uniform(strength_key, (len(images), 1, 1, 1))
-        images = images + strength * jax.random.normal(noise_key, images.shape)
+        images = add_noise(key, images, most=self.config.noise)
 
         def objective(params):
             metrics = self._losses(gathered(params), images, batch)
@@ -151,8 +149,7 @@ class AttributeTask:
         grads, metrics = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        decay = 1 - 1 / jnp.minimum(1 + 0.1 * state.step, self.config.ema_steps)
-        ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, params)
+        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
         state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
         return state, metrics
 

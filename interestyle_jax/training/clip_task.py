@@ -24,6 +24,7 @@ from interestyle_jax.models.products import matmul
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.gan_task import check_size
+from interestyle_jax.training.supervised import add_noise, cosine_schedule, moving_average
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -73,9 +74,8 @@ class ClipTask:
         self.frozen: PyTree = {}
         self.initial: PyTree = {}
         self.weight_digests: dict[str, str] = {}
-        rate, steps = config.optimizer.learning_rate, config.num_steps
-        warm = min(200, steps // 2)
-        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1))
+        rate = config.optimizer.learning_rate
+        schedule = cosine_schedule(rate, config.num_steps, warmup=200)
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(1.0),
             optax.adamw(
@@ -142,9 +142,8 @@ class ClipTask:
         """See `Task.train_step`; images get some noise, as a generator's are not exact."""
         del frozen, phase
         images = self._images(batch)
-        caption_key, strength_key, noise_key = jax.random.split(key, 3)
-        strength = self.config.noise * jax.random.uniform(strength_key, (len(images), 1, 1, 1))
-        images = images + strength * jax.random.normal(noise_key, images.shape)
+        caption_key, noise_key = jax.random.split(key)
+        images = add_noise(noise_key, images, most=self.config.noise)
 
         def objective(params):
             metrics = self._losses(caption_key, gathered(params), images, batch["factors"])
@@ -156,8 +155,7 @@ class ClipTask:
         params = optax.apply_updates(state.params, updates)
         scale = jnp.clip(params["logit_scale"], 0.0, LARGEST_SCALE)
         params = {**params, "logit_scale": scale}
-        decay = 1 - 1 / jnp.minimum(1 + 0.1 * state.step, self.config.ema_steps)
-        ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, params)
+        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
         state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
         return state, {**metrics, "scale": jnp.exp(scale)}
 

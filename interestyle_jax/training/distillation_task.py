@@ -28,6 +28,7 @@ from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import check_size, export_generator
+from interestyle_jax.training.supervised import cosine_schedule, moving_average
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -93,7 +94,9 @@ class DistillationTask:
         self.optimizer = optax.multi_transform(
             {
                 name: optax.adam(
-                    _schedule(r, config.num_steps), b1=config.optimizer.b1, b2=config.optimizer.b2
+                    cosine_schedule(r, config.num_steps, warmup=100, end=r / 50),
+                    b1=config.optimizer.b1,
+                    b2=config.optimizer.b2,
                 )
                 for name, r in rates.items()
             },
@@ -200,9 +203,7 @@ class DistillationTask:
         grads, metrics = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # The mean over the last steps at first, then over the last `ema_steps`.
-        decay = 1 - 1 / jnp.minimum(1 + 0.1 * state.step, self.config.ema_steps)
-        ema = jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, params)
+        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
         state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
         return state, metrics
 
@@ -235,9 +236,3 @@ class DistillationTask:
         """See `Task.export`: the moving average's generator, with w_avg over samples."""
         variables = {"params": self._generator(state.ema), "noise": state.noise}
         export_generator(self.config, self.g, variables, directory, extra=extra)
-
-
-def _schedule(rate: float, steps: int) -> optax.Schedule:
-    """From 0 to `rate` within 100 steps, then along a cosine to nearly 0 at the last."""
-    warm = min(100, steps // 2)
-    return optax.warmup_cosine_decay_schedule(0.0, rate, warm, max(steps, warm + 1), rate / 50)

@@ -1,0 +1,29 @@
+"""What tasks with a plain loss share: rate over the steps, moving average, noise on images."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int, PRNGKeyArray
+
+
+def cosine_schedule(rate: float, steps: int, *, warmup: int, end: float = 0.0) -> optax.Schedule:
+    """From 0 to `rate` within `warmup` steps, half of all at most, then by a cosine to `end`."""
+    warmup = min(warmup, steps // 2)
+    return optax.warmup_cosine_decay_schedule(0.0, rate, warmup, max(steps, warmup + 1), end)
+
+
+def moving_average(average: Any, params: Any, step: Int[jax.Array, ""], *, steps: float) -> Any:
+    """The average of arrays [...] after a step: of the last ones at first, then of `steps`."""
+    decay = 1 - 1 / jnp.minimum(1 + 0.1 * step, steps)
+    return jax.tree.map(lambda a, b: b + decay * (a - b), average, params)
+
+
+def add_noise(
+    key: PRNGKeyArray, images: Float[jax.Array, "B H W 3"], *, most: float
+) -> Float[jax.Array, "B H W 3"]:
+    """Images [B, H, W, 3] with normal noise, each of its own deviation between 0 and `most`."""
+    strength_key, noise_key = jax.random.split(key)
+    strength = most * jax.random.uniform(strength_key, (len(images), 1, 1, 1))
+    return images + strength * jax.random.normal(noise_key, images.shape)
