@@ -185,16 +185,23 @@ def golden_weights(golden_manifest, goldenfill, tmp_path_factory):
     made = {}
 
     def make(name, layouts=None):
-        if name in made:
-            return made[name]
-        folder = tmp_path_factory.mktemp(name)
         sections = golden_manifest(name)
+        layouts = layouts or {"weights.pth": lambda fill: fill("state_dict")}
+
+        def entries(section, start):
+            return [e for e in sections[section] if e[0].startswith(start)]
+
+        def keys(section, start=""):
+            return {key: key for key, *_ in entries(section, start)}
 
         def fill(section, start=""):
-            entries = [e for e in sections[section] if e[0].startswith(start)]
-            return goldenfill.fill_all(entries)
+            return goldenfill.fill_all(entries(section, start))
 
-        layouts = layouts or {"weights.pth": lambda fill: fill("state_dict")}
+        # Two tests may lay the same manifest out differently.
+        asked = name, repr({file: layout(keys) for file, layout in layouts.items()})
+        if asked in made:
+            return made[asked]
+        folder = tmp_path_factory.mktemp(name)
         for file, layout in layouts.items():
             content = layout(fill)
             if file.endswith(".npy"):
@@ -209,8 +216,8 @@ def golden_weights(golden_manifest, goldenfill, tmp_path_factory):
         print(convert([folder / file for file in layouts], folder / "weights"))
         for file in layouts:
             (folder / file).unlink()
-        made[name] = folder / "weights"
-        return made[name]
+        made[asked] = folder / "weights"
+        return made[asked]
 
     yield make
     # pytest keeps its folders of several runs; these would be gigabytes.
