@@ -239,10 +239,14 @@ def distillation_config() -> ConfigDict:
                 "weights": {"lpips": "lpips_alex"},
                 "loss": {"l1": 2.0, "lpips": 0.5},
                 # The embedding's learning rate as a share of the synthesis network's.
-                "embedding_rate": 3.0,
+                "embedding_rate": 1.5,
                 # Steps that the moving average looks back.
                 "ema_steps": 500.0,
-                "optimizer": {"name": "adam", "learning_rate": 0.003, "b1": 0.9, "b2": 0.99},
+                # The second rate is of biases and what else is no matrix.
+                "optimizer": {
+                    "learning_rate": 0.02,
+                    "adam_learning_rate": 0.003,
+                },
             }
         )
     )

@@ -28,7 +28,7 @@ from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import check_size, export_generator
-from interestyle_jax.training.supervised import cosine_schedule, moving_average
+from interestyle_jax.training.supervised import cosine_schedule, moving_average, muon
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -86,20 +86,14 @@ class DistillationTask:
             self.lpips, variables = weights.part("lpips")
             self.frozen = {"lpips": variables}
             self.weight_digests = {"lpips": fingerprint_arrays(variables)}
-        rate = config.optimizer.learning_rate
-        rates = {
-            "synthesis": rate,
-            "embedding": rate * config.embedding_rate,
-        }
+
+        def falling(rate):
+            return cosine_schedule(rate, config.num_steps, warmup=100, end=rate / 50)
+
+        rate, others = config.optimizer.learning_rate, config.optimizer.adam_learning_rate
+        rates = {"synthesis": 1.0, "embedding": config.embedding_rate}
         self.optimizer = optax.multi_transform(
-            {
-                name: optax.adam(
-                    cosine_schedule(r, config.num_steps, warmup=100, end=r / 50),
-                    b1=config.optimizer.b1,
-                    b2=config.optimizer.b2,
-                )
-                for name, r in rates.items()
-            },
+            {name: muon(falling(x * rate), falling(x * others)) for name, x in rates.items()},
             lambda params: {name: name for name in params},
         )
 
