@@ -25,6 +25,7 @@ import numpy as np
 
 from interestyle_jax.commands.options import Parser
 from interestyle_jax.config.files import read_config
+from interestyle_jax.data.data_set import present_fields
 from interestyle_jax.data.pipeline import training_batches
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
@@ -201,7 +202,9 @@ def _images(
             config.data.train_split,
             batch_size=config.batch_size,
             seed=config.seed,
-            fields=task.batch_fields,
+            fields=present_fields(
+                config.data.dir, task.batch_fields, optional=task.optional_fields
+            ),
             flip=config.data.flip,
             num_workers=config.data.workers,
         ) as batches:

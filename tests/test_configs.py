@@ -7,9 +7,11 @@ import shlex
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
+from PIL import Image
 
-from interestyle_jax.cli import build_parser
+from interestyle_jax.cli import build_parser, main
 from interestyle_jax.config.presets import ENCODER_PRESETS, encoder_config
 from interestyle_jax.config.table_2 import ROWS
 from interestyle_jax.data.avatar_builder import write_avatars
@@ -86,6 +88,27 @@ def test_smoke_config_trains(name, argument, avatars, tmp_path, request):
     assert (tmp_path / "run" / "weights" / "metadata.json").is_file()
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["step"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["psp", "restyle_e4e"])
+def test_whole_image_presets_train_without_masks(preset, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(16):
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    command = ["data", f"--images={folder}", "--masks=none", f"--out={tmp_path / 'set'}"]
+    assert main([*command, "--size=64", "--validation=8", "--test=0", "--workers=0"]) == 0
+    config = load("baseline_ffhq.py", f"{preset},smoke")
+    config.num_steps = 1
+    config.data.dir = str(tmp_path / "set")
+    assert train(config, tmp_path / "run", command=["test"])["status"] == "completed"
+    config = load("interestyle_ffhq.py", "smoke")
+    config.data.dir = str(tmp_path / "set")
+    with pytest.raises(InputError, match="has no field 'interest_mask'"):
+        train(config, tmp_path / "other", command=["test"])
 
 
 # Parameters of the official encoders: IR-SE50 or ResNet34 below heads for 18 or 16 rows.

@@ -11,6 +11,13 @@ NOISES = ("const", "random")
 REMATS = ("none", "block", "iteration")
 
 
+def needs_masks(config: ml_collections.ConfigDict) -> bool:
+    """Whether the method of an encoder's config reads interest masks: its loss or its input."""
+    method = config.method
+    filters = method.filter_region == "uninterest" and any(method.filter_radii)
+    return bool(method.interest_loss or method.disentangle_weight or filters)
+
+
 def check_encoder_config(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for the first field that has no meaning."""
     if config.remat not in REMATS:

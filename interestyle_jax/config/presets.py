@@ -202,6 +202,8 @@ def generator_config() -> ConfigDict:
                 },
                 "discriminator": {"channel_base": 32768, "channel_max": 512},
                 "gan": {
+                    # Of the data set: "clean" avatars, or any "image" such as photographs.
+                    "field": "clean",
                     "r1_gamma": 10.0,
                     "r1_every": 16,
                     "path_length_weight": 2.0,

@@ -52,6 +52,20 @@ def open_data_set(directory: str | Path) -> tfds.core.DatasetBuilder:
     return builder
 
 
+def present_fields(
+    data_dir: str | Path, fields: Sequence[str], *, optional: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """These fields, without those of `optional` that a data set does not have.
+
+    Raises:
+      InputError: as `open_data_set`, where there are optional ones.
+    """
+    if not optional:
+        return tuple(fields)
+    features = open_data_set(data_dir).info.features
+    return tuple(field for field in fields if field not in optional or field in features)
+
+
 class Examples:
     """Random access to the asked fields of one split, as {field: uint8 array or value}.
 

@@ -55,6 +55,7 @@ class AttributeTask:
     """`Task` for an `AttributeNetwork` on avatars."""
 
     batch_fields: tuple[str, ...] = ("clean", "factors", *REGIONS.values())
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):

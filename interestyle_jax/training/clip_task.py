@@ -47,6 +47,7 @@ class ClipTask:
     """`Task` for a CLIP on avatars (fields `clean` and `factors`)."""
 
     batch_fields: tuple[str, ...] = ("clean", "factors")
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):

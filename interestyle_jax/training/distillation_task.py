@@ -51,6 +51,7 @@ class DistillationTask:
     """`Task` for a StyleGAN2 on images with known factors (fields `clean` and `factors`)."""
 
     batch_fields: tuple[str, ...] = ("clean", "factors")
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):

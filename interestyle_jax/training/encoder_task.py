@@ -14,7 +14,7 @@ import ml_collections
 import optax
 from jaxtyping import PRNGKeyArray
 
-from interestyle_jax.config.encoder_checks import check_encoder_config
+from interestyle_jax.config.encoder_checks import check_encoder_config, needs_masks
 from interestyle_jax.data.fingerprint import fingerprint_arrays
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
@@ -63,6 +63,7 @@ class EncoderTask:
     """
 
     batch_fields: tuple[str, ...] = ("image", "interest_mask")
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -73,6 +74,7 @@ class EncoderTask:
         """
         check_encoder_config(config)
         self.config = config
+        self.optional_fields = () if needs_masks(config) else ("interest_mask",)
         self.optimizer = make_optimizer(config)
         self.networks = load_networks(config)
         self.encoder, self.generator = self.networks.encoder, self.networks.generator
@@ -109,12 +111,14 @@ class EncoderTask:
     def _prepare(self, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """I [B, H, W, 3] in [-1, 1], its dilated interest mask [B, H, W, 1], at encoder size.
 
-        Images of other proportions are squeezed, as inversion does.
+        Images of other proportions are squeezed, as inversion does. Without masks in the batch the
+        mask is the whole image.
         """
         batch = normalize(batch)
-        image, mask = (
-            resize_images(batch[field], self.networks.image_shape) for field in self.batch_fields
-        )
+        image = resize_images(batch["image"], self.networks.image_shape)
+        if "interest_mask" not in batch:
+            return image, jnp.ones((*image.shape[:-1], 1), image.dtype)
+        mask = resize_images(batch["interest_mask"], self.networks.image_shape)
         return image, dilate(mask, self.config.method.dilation_radius)
 
     def _image_loss(self, frozen: PyTree) -> ImageLoss:
@@ -271,7 +275,7 @@ class EncoderTask:
             key,
             gradients,
             state.batch_stats,
-            {name: batch[name] for name in self.batch_fields},
+            {name: batch[name] for name in self.batch_fields if name in batch},
             self.config.accumulate,
             loop=self.config.method.loop,
         )
@@ -312,7 +316,7 @@ class EncoderTask:
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: L_Image and its parts on the (dilated) interest region.
 
-        The encoder sees the sharp image in every iteration, and no mask.
+        Where the data set has no masks, on the whole image. The encoder sees the sharp image in every iteration, and no mask.
         """
         del key
         frozen = gathered(frozen)
@@ -324,12 +328,14 @@ class EncoderTask:
     def images(
         self, key: PRNGKeyArray, state: EncoderState, frozen: PyTree, batch: Batch
     ) -> jax.Array:
-        """See `Task.images`: a row an image: input, interest mask, y_1 ... y_N."""
+        """See `Task.images`: a row an image: input, interest mask if any, y_1 ... y_N."""
         del key
         frozen = gathered(frozen)
         image, mask = self._prepare(batch)
         images = self._invert(state, frozen, image).images
-        columns = [image, jnp.broadcast_to(2 * mask - 1, image.shape)]
+        columns = [image]
+        if "interest_mask" in batch:
+            columns.append(jnp.broadcast_to(2 * mask - 1, image.shape))
         columns += [pool_to(y, image.shape[1:3]) for y in images]
         return jnp.clip(jnp.stack(columns, axis=1), -1, 1)
 

@@ -54,10 +54,14 @@ def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.Gradie
     )
 
 
+FIELDS = ("clean", "image")
+
+
 class GanTask:
-    """`Task` for a StyleGAN2 on clean images (field `clean`)."""
+    """`Task` for a StyleGAN2 on the images of `config.gan.field`."""
 
     batch_fields: tuple[str, ...] = ("clean",)
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = False
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -73,6 +77,11 @@ class GanTask:
         self.g = Generator(**config.generator.to_dict())
         self.d = Discriminator(resolution=self.g.resolution, **config.discriminator.to_dict())
         gan = config.gan
+        if gan.field not in FIELDS:
+            raise InputError(
+                f"config.gan.field: expected one of {', '.join(FIELDS)}, got {gan.field!r}"
+            )
+        self.batch_fields = (gan.field,)
         for weight, every in (
             ("r1_gamma", "r1_every"),
             ("path_length_weight", "path_length_every"),
@@ -126,7 +135,7 @@ class GanTask:
         return self.g.apply(variables, w_plus, noise_key, method="synthesize")
 
     def _real(self, batch: Batch) -> jax.Array:
-        real = normalize(batch)["clean"]
+        real = normalize(batch)[self.config.gan.field]
         check_size(real, self.g.resolution)
         return real
 

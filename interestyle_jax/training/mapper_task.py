@@ -47,6 +47,7 @@ class MapperTask:
     """`Task` for a `StyleMapper`; reads no images."""
 
     batch_fields: tuple[str, ...] = ()
+    optional_fields: tuple[str, ...] = ()
     has_validation_loss = True
 
     def __init__(self, config: ml_collections.ConfigDict):

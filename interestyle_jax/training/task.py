@@ -17,6 +17,7 @@ class Task(Protocol):
       batch_fields: what the steps read of a sample (`data.pipeline`); images and masks arrive as
         uint8 and are normalised inside the step. Tasks without any read no data set: their batches
         hold `id` alone.
+      optional_fields: those of them that data sets may lack.
       frozen: arrays that are never trained and never donated (networks and their statistics).
       initial: arrays that `init` starts from, an empty dict where everything is drawn.
       weight_digests: {field of `config.weights`: digest} of what was read; a run that is
@@ -26,6 +27,7 @@ class Task(Protocol):
     """
 
     batch_fields: tuple[str, ...]
+    optional_fields: tuple[str, ...]
     frozen: PyTree
     initial: PyTree
     weight_digests: dict[str, str]

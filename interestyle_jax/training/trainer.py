@@ -12,6 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from interestyle_jax.data.data_set import present_fields
 from interestyle_jax.data.fingerprint import fingerprint
 from interestyle_jax.data.locate import locate_data_set
 from interestyle_jax.data.numbered import NumberedBatches, numbered_evaluation
@@ -101,6 +102,11 @@ class Trainer:
             {"config.data.dir": self.fingerprint}
             | {f"config.weights.{name}": x for name, x in self.task.weight_digests.items()}
         )
+        self.fields = self.task.batch_fields
+        if self.data_dir is not None:
+            self.fields = present_fields(
+                self.data_dir, self.fields, optional=self.task.optional_fields
+            )
         self.seeded = SeededTask(self.task, config.seed)
         self.run = RunDirectory(workdir, config, command, writes=processes.is_first())
         self.checkpoints = Checkpoints(
@@ -131,7 +137,7 @@ class Trainer:
                 config.data.train_split,
                 batch_size=config.batch_size,
                 seed=config.seed,
-                fields=self.task.batch_fields,
+                fields=self.fields,
                 flip=config.data.flip,
                 num_workers=config.data.workers,
                 rows=self.rows,
@@ -205,7 +211,7 @@ class Trainer:
             self.data_dir,
             self.config.data.validation_split,
             batch_size=self.config.batch_size,
-            fields=self.task.batch_fields,
+            fields=self.fields,
             num_samples=self.config.validation_samples,
             rows=self.rows,
         )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from interestyle_jax.cli import main
 from interestyle_jax.data.data_format import FORMAT
+from interestyle_jax.data.data_set import present_fields
 from interestyle_jax.data.images import read_image
 from interestyle_jax.data.pipeline import evaluation_batches, training_batches
 from interestyle_jax.errors import InputError
@@ -245,11 +246,14 @@ def test_face_masks_and_folder_of_the_masks_command(make_photos):
     assert not (found["a"]["interest_mask"] == 255).all()
 
 
-def test_images_without_masks_serve_measurements_only(folder):
+def test_images_without_masks_serve_measurements_and_whole_image_losses(folder):
     base = [a for a in arguments(folder) if not a.startswith("--masks")]
     assert main([*base, "--masks=none"]) == 0
     assert set(next(iter(records(folder / "set").values()))) == {"image", "name", "id"}
     assert Samples(folder / "set", "train").fields == ("image",)
+    fields = ("image", "interest_mask")
+    assert present_fields(folder / "set", fields, optional=("interest_mask",)) == ("image",)
+    assert present_fields(folder / "set", fields) == fields
     with pytest.raises(InputError, match="no field 'interest_mask'.*interestyle data --masks"):
         training_batches(folder / "set", "train", batch_size=2, seed=0)
 

@@ -38,6 +38,7 @@ class ProductTask:
     """A step is one matrix product, and every fourth step another one more."""
 
     batch_fields = ("clean", "interest_mask")
+    optional_fields = ()
     frozen = {"other": jnp.ones((SIZE, SIZE))}
     initial = {}
 

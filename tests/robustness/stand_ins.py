@@ -30,6 +30,7 @@ class ColourTask:
     """Learns the mean colour of the images inside their masks; see `training.task.Task`."""
 
     batch_fields = ("image", "interest_mask")
+    optional_fields = ()
     has_validation_loss = True
 
     def __init__(self):

@@ -216,6 +216,22 @@ def gaussian(image, radius):
     return ndimage.gaussian_filter(np.asarray(image), sigma, mode="nearest", radius=reach)
 
 
+def test_whole_image_losses_need_no_masks(restyle, interestyle, batch):
+    assert restyle.task.optional_fields == ("interest_mask",)
+    assert interestyle.task.optional_fields == ()
+    plain = {"image": batch["image"]}
+    _, mask = restyle.task._prepare(plain)
+    assert mask.shape == (BATCH, SIZE, SIZE, 1) and np.all(np.asarray(mask) == 1)
+    without, metrics = restyle.step(plain)
+    state, want = restyle.step(batch)
+    np.testing.assert_allclose(metrics["loss"], want["loss"], rtol=1e-6)
+    moved = jax.tree.map(jnp.subtract, without.params, restyle.state.params)
+    off = jax.tree.map(jnp.subtract, without.params, state.params)
+    assert norm(off) < 1e-3 * norm(moved)
+    grid = jax.eval_shape(restyle.task.images, KEY, state, restyle.task.frozen, plain)
+    assert grid.shape == (BATCH, 1 + COUNT, SIZE, SIZE, 3)
+
+
 def test_masks_are_dilated_before_anything_sees_them(interestyle, batch):
     _, mask = interestyle.task._prepare(batch)
     want = np.zeros((SIZE, SIZE))

@@ -96,6 +96,20 @@ def test_steps_move_both_networks_and_the_average(task):
     assert any(jax.tree.leaves(different))
 
 
+def test_photographs_are_trained_on_by_choice(task):
+    config = task.config.copy_and_resolve_references()
+    config.gan.field = "image"
+    photographs = GanTask(config)
+    assert (task.batch_fields, photographs.batch_fields) == (("clean",), ("image",))
+    state = jax.eval_shape(photographs.init, jax.random.key(0), {})
+    batch = {"image": jax.ShapeDtypeStruct((8, 8, 8, 3), np.uint8)}
+    after, _ = jax.eval_shape(photographs.train_step, jax.random.key(0), state, {}, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    config.gan.field = "interest_mask"
+    with pytest.raises(InputError, match="config.gan.field: expected one of clean, image, got"):
+        GanTask(config)
+
+
 def test_images_of_another_size_are_refused(task):
     state = jax.eval_shape(task.init, jax.random.key(0), {})
     batch = {"clean": jax.ShapeDtypeStruct((8, 16, 16, 3), np.uint8)}
