@@ -316,7 +316,8 @@ class EncoderTask:
     ) -> dict[str, jax.Array]:
         """See `Task.validate_step`: L_Image and its parts on the (dilated) interest region.
 
-        Where the data set has no masks, on the whole image. The encoder sees the sharp image in every iteration, and no mask.
+        Where the data set has no masks, on the whole image. The encoder sees the sharp image in
+        every iteration, and no mask.
         """
         del key
         frozen = gathered(frozen)
