@@ -219,9 +219,12 @@ class InversionJob(ImageJob):
             except InputError:
                 # The image is gone, its inversion is not.
                 continue
-            drawn = self._model.synthesize(jax.device_put(finished.latents[name]))
-            images = list(jax.device_get(crop_to_shape(drawn, shape)))
-            images[-1] = to_float(read_image(out / f"{name}.png"))
+            # The last one is the file.
+            before = finished.latents[name][:-1]
+            images = [to_float(read_image(out / f"{name}.png"))]
+            if len(before):
+                drawn = self._model.synthesize(jax.device_put(before))
+                images = [*jax.device_get(crop_to_shape(drawn, shape)), *images]
             small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
             rows.append((name, [image, *images, grids.error_image(image, small)]))
         return rows
