@@ -28,7 +28,8 @@ from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import check_size, export_generator
-from interestyle_jax.training.supervised import cosine_schedule, moving_average, muon
+from interestyle_jax.training.muon import muon
+from interestyle_jax.training.supervised import cosine_schedule, moving_average
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -94,7 +95,10 @@ class DistillationTask:
         rate, others = config.optimizer.learning_rate, config.optimizer.adam_learning_rate
         rates = {"synthesis": 1.0, "embedding": config.embedding_rate}
         self.optimizer = optax.multi_transform(
-            {name: muon(falling(x * rate), falling(x * others)) for name, x in rates.items()},
+            {
+                name: muon(falling(x * rate), adam_learning_rate=falling(x * others))
+                for name, x in rates.items()
+            },
             lambda params: {name: name for name in params},
         )
 

@@ -4,10 +4,12 @@ import ml_collections
 import optax
 
 from interestyle_jax.errors import InputError
+from interestyle_jax.training.muon import muon
 from interestyle_jax.training.ranger import ranger
 
-OPTIMIZERS = {"ranger": ranger, "adam": optax.adam}
+OPTIMIZERS = {"ranger": ranger, "adam": optax.adam, "muon": muon}
 # "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
+RATES = {"learning_rate", "adam_learning_rate"}
 SCHEDULES = ("constant", "cosine")
 
 
@@ -31,9 +33,8 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
             f"config.optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}"
         )
     if schedule == "cosine":
-        options["learning_rate"] = optax.cosine_decay_schedule(
-            options["learning_rate"], config.num_steps
-        )
+        for rate in RATES & options.keys():
+            options[rate] = optax.cosine_decay_schedule(options[rate], config.num_steps)
     try:
         return OPTIMIZERS[name](**options)
     except TypeError as error:

@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from jaxtyping import Float, Int, PRNGKeyArray
 
 
@@ -28,28 +27,3 @@ def add_noise(
     strength_key, noise_key = jax.random.split(key)
     strength = most * jax.random.uniform(strength_key, (len(images), 1, 1, 1))
     return images + strength * jax.random.normal(noise_key, images.shape)
-
-
-def muon(rate: optax.Schedule, adam_rate: optax.Schedule) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024) for kernels [in, out] and [H, W, in, out], Adam for the rest.
-
-    Kernels to three channels, biases and learnt inputs are Adam's. Muon's updates have the size of
-    Adam's (root mean square 0.2 of `rate`).
-    """
-
-    def dimensions(params: Any) -> Any:
-        def one(path: Any, leaf: Any) -> optax.contrib.MuonDimensionNumbers | None:
-            is_kernel = getattr(path[-1], "key", None) == "kernel" and leaf.shape[-1] > 3
-            if not is_kernel:
-                return None
-            return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
-
-        return jax.tree_util.tree_map_with_path(one, params)
-
-    return optax.contrib.muon(
-        rate,
-        muon_weight_dimension_numbers=dimensions,
-        consistent_rms=0.2,
-        adam_b2=0.99,
-        adam_learning_rate=adam_rate,
-    )
