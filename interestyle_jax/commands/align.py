@@ -7,6 +7,7 @@ from interestyle_jax.commands.options import (
     add_landmark_options,
     add_out_option,
     count,
+    run_options,
 )
 
 
@@ -29,7 +30,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.alignments import align_files
-    from interestyle_jax.jobs.shard import find_shard
 
     report = align_files(
         args.input,
@@ -37,10 +37,7 @@ def run(args: argparse.Namespace) -> int:
         size=args.size,
         landmarks=args.landmarks or "litert",
         dlib_file=args.dlib_file,
-        max_skipped=args.max_skipped,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if report["status"] != "done":
         print(f"{args.out}: aligned {report['num_images']} images, {report['num_left']} are left")

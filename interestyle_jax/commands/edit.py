@@ -8,6 +8,7 @@ from interestyle_jax.commands.options import (
     add_out_option,
     add_row_options,
     count,
+    run_options,
     signed_numbers,
 )
 from interestyle_jax.commands.photo_options import add_photo_options, alignment_of
@@ -114,7 +115,6 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.editing.bands import parse_rows
     from interestyle_jax.jobs.edits import edit_files
     from interestyle_jax.jobs.kept_region import Keep
-    from interestyle_jax.jobs.shard import find_shard
     from interestyle_jax.jobs.text_edits import mapper_edit, text_edit
 
     kept = {"masks": args.keep_masks, "weights": args.keep_masks_weights}
@@ -147,10 +147,7 @@ def run(args: argparse.Namespace) -> int:
         keep=None if args.keep is None else Keep(args.keep, **kept),
         identity=args.identity,
         face_detector=args.face_detector,
-        max_skipped=args.max_skipped,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if report["status"] != "done":
         print(f"{args.out}: edited {report['num_images']} images, {report['num_left']} are left")

@@ -8,6 +8,7 @@ from interestyle_jax.commands.options import (
     add_model_options,
     add_out_option,
     count,
+    run_options,
 )
 
 
@@ -47,7 +48,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.evaluations import evaluate
-    from interestyle_jax.jobs.shard import find_shard
 
     metrics = evaluate(
         args.weights,
@@ -62,10 +62,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         identity=args.identity,
         face_detector=args.face_detector,
-        max_skipped=args.max_skipped,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if metrics.get("status") == "part done":
         done, left = metrics["num_images"], metrics["num_left"]

@@ -7,6 +7,7 @@ from interestyle_jax.commands.options import (
     add_model_options,
     add_out_option,
     count,
+    run_options,
 )
 from interestyle_jax.commands.photo_options import add_photo_options, alignment_of
 
@@ -32,7 +33,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.inversions import invert_files
-    from interestyle_jax.jobs.shard import find_shard
 
     alignment = alignment_of(args)
     report = invert_files(
@@ -43,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         batch_size=args.batch_size,
         alignment=alignment,
-        max_skipped=args.max_skipped,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if report["status"] != "done":
         print(f"{args.out}: inverted {report['num_images']} images, {report['num_left']} are left")

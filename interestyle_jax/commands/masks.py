@@ -3,7 +3,13 @@
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import add_job_options, add_out_option, numbers, words
+from interestyle_jax.commands.options import (
+    add_job_options,
+    add_out_option,
+    numbers,
+    run_options,
+    words,
+)
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -47,7 +53,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.masks import write_masks
-    from interestyle_jax.jobs.shard import find_shard
 
     names = (
         "weights", "model", "revision", "masks", "face_masks", "labels", "order", "classes",
@@ -59,11 +64,8 @@ def run(args: argparse.Namespace) -> int:
         provider=args.provider,
         options={name: getattr(args, name) for name in names},
         tiny=args.tiny,
-        max_skipped=args.max_skipped,
         num_sheets=args.sheets,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if report["status"] != "done":
         done, left = report["num_images"], report["num_left"]

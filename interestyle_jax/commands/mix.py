@@ -8,6 +8,7 @@ from interestyle_jax.commands.options import (
     add_model_options,
     add_out_option,
     count,
+    run_options,
     signed_numbers,
 )
 from interestyle_jax.errors import InputError
@@ -64,7 +65,6 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.aligned_faces import Alignment
     from interestyle_jax.jobs.mixes import mix_files
-    from interestyle_jax.jobs.shard import find_shard
 
     given = {"landmarks": args.landmarks, "dlib_file": args.dlib_file}
     given = {name: value for name, value in given.items() if value is not None}
@@ -84,10 +84,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         batch_size=args.batch_size,
         alignment=Alignment(**given) if args.align else None,
-        max_skipped=args.max_skipped,
-        workers=args.workers,
-        shard=find_shard(args.shard),
-        command=args.argv,
+        **run_options(args),
     )
     if report["status"] != "done":
         print(f"{args.out}: mixed {report['num_images']} images, {report['num_left']} are left")

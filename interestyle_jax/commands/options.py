@@ -6,6 +6,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from interestyle_jax.jobs.job import RunOptions
 
 # "--out=~/x" and "--masks-option=weights=~/x"; shells leave the "~" of these alone.
 _HOME = re.compile(r"((?:--[\w.-]+=)?(?:[\w-]+=)?)(~.*)", re.DOTALL)
@@ -61,6 +65,18 @@ def add_job_options(
     parser.add_argument("--max-skipped", type=float, metavar="SHARE", help=skipped)
     parser.add_argument("--workers", type=natural, metavar="N", help="threads (default one a core)")
     add_shard_option(parser)
+
+
+def run_options(args: argparse.Namespace) -> "RunOptions":
+    """What the options of `add_job_options` say; raises InputError for a bad --shard."""
+    from interestyle_jax.jobs.shard import find_shard
+
+    return {
+        "max_skipped": args.max_skipped,
+        "workers": args.workers,
+        "shard": find_shard(args.shard),
+        "command": args.argv,
+    }
 
 
 def add_shard_option(parser: argparse._ActionsContainer) -> None:

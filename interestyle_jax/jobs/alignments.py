@@ -3,7 +3,7 @@
 import concurrent.futures
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -14,18 +14,15 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces, tell_of_several
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
+from interestyle_jax.jobs.job import MAX_WITHOUT_FACE, Finished, ImageJob, Item, Result, RunOptions
 from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.photos.ffhq_alignment import LARGEST, SMALLEST
 from interestyle_jax.photos.quads import quad_side
 
 # Apart from the faces: their folder may be the input of another command.
 SHEET = "overlays/sheet_000.png"
 REPORT = "alignment.json"
-# A larger share of images without a face is an error: the folder is likely another one.
-MAX_SKIPPED = 0.5
 # A thread takes up to 1.2 GB.
 MOST_WORKERS = 8
 # The sheet shows this many images, in rows of so many.
@@ -40,10 +37,7 @@ def align_files(
     size: int = 1024,
     landmarks: str = "litert",
     dlib_file: str | Path | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Aligns the face of a photograph, or of every photograph of a folder.
 
@@ -57,10 +51,7 @@ def align_files(
       size: side of the aligned images.
       landmarks: "litert" or "dlib".
       dlib_file: dlib's landmark file, for "dlib".
-      max_skipped: share of the photographs that may have no face or be unreadable; None: 0.5.
-      workers: threads; None takes a thread a core, at most 8.
-      shard: the part of this process.
-      command: the command line, for the report.
+      run: see `RunOptions`; of the photographs 0.5 may be without a face, threads are at most 8.
 
     Returns:
       The report, as in `alignment.json`.
@@ -75,15 +66,7 @@ def align_files(
     files = ImageFiles(source)
     files.check_results(Path(out), own_files=())
     faces = Faces(Alignment(landmarks=landmarks, dlib_file=dlib_file), size=size)
-    return run_job(
-        AlignmentJob(faces, source),
-        files,
-        Path(out),
-        shard=shard,
-        max_skipped=MAX_SKIPPED if max_skipped is None else max_skipped,
-        workers=workers or min(default_workers(), MOST_WORKERS),
-        command=command,
-    )
+    return run_job(AlignmentJob(faces, source), files, Path(out), **run)
 
 
 class AlignmentJob(ImageJob):
@@ -92,6 +75,9 @@ class AlignmentJob(ImageJob):
     command = "align"
     own_files = (REPORT, SHEET)
     report_file = REPORT
+    # A larger share of images without a face is an error: the folder is likely another one.
+    max_skipped = MAX_WITHOUT_FACE
+    most_workers = MOST_WORKERS
 
     def __init__(self, faces: Faces, source: str | Path):
         """Declares the alignment of the images of `source`."""

@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -18,14 +18,13 @@ from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edit_inputs import open_inputs
 from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
+from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep, KeptRegion
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.one_line import one_line
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
 
-MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
 # Of an edit without a known range.
 STRENGTHS = (-3.0, 0.0, 3.0)
 
@@ -63,10 +62,7 @@ def edit_files(
     keep: Keep | None = None,
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Edits images, or latents, at several strengths, on all devices of this process.
 
@@ -90,12 +86,11 @@ def edit_files(
       absolute: strengths are coordinates to reach, see `Direction.edit`.
       other_generator: take latents and directions that were made for another generator.
       num_iterations: N; None as in `Model.invert`.
-      dtype, batch_size, alignment, workers, shard, command: as `jobs.inversions.invert_files`.
+      dtype, batch_size, alignment, run: as `jobs.inversions.invert_files`.
       keep: the region that may change; outside it the image stays, or of latents the inversion.
       identity: weights of the ID similarity's embedder, or None. It compares each edited image
         with the input, of latents with the image of the latents as they are.
       face_detector: "mtcnn" weights, which go with `identity`.
-      max_skipped: as `invert_files`.
 
     Returns:
       The report.
@@ -146,17 +141,7 @@ def edit_files(
     )
     for line in outside:
         print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
-    if max_skipped is None:
-        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
-    return run_job(
-        job,
-        inputs.items,
-        out,
-        shard=shard,
-        max_skipped=max_skipped,
-        workers=workers,
-        command=command,
-    )
+    return run_job(job, inputs.items, out, **run)
 
 
 def _columns(planned: Sequence[PlannedEdit], strengths: Sequence[float]) -> list[Column]:

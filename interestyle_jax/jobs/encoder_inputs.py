@@ -11,7 +11,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces
-from interestyle_jax.jobs.job import Item
+from interestyle_jax.jobs.job import MAX_SKIPPED, MAX_WITHOUT_FACE, Item
 
 # Faces are aligned to the generator's resolution, but not below what encoders see.
 SMALLEST_ALIGNED = 256
@@ -37,6 +37,7 @@ class EncoderInputs:
     Attributes:
       faces: aligns and pastes back, or None where images are taken as they are.
       pasted: whether results are pasted back.
+      max_skipped: share of the images that may be skipped, where nothing else is asked for.
     """
 
     def __init__(self, model: Model, alignment: Alignment | None, *, keep_pixels: bool = False):
@@ -58,6 +59,7 @@ class EncoderInputs:
                 raise InputError(f"--align: the weights see {size}, no squares")
             self.faces = Faces(alignment, size=max(model.resolution, SMALLEST_ALIGNED))
         self.pasted = alignment is not None and alignment.paste_back
+        self.max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
 
     def load(self, item: Item) -> EncoderInput:
         """The image of a file; raises InputError where it is unreadable, or shows no face."""

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -28,10 +28,9 @@ from interestyle_jax.evaluation.results import collect_metrics, draw_figures, en
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import Inversion, Model, load
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions, choose_batch_size
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.json_file import read_json, write_json
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.parallel.sharding import batch_sharding, local_mesh, replicated
@@ -41,7 +40,6 @@ GRID_ROWS = 8
 BATCH_SIZE = 16
 # Batches of a process whose inversions are timed; others are not waited for.
 NUM_TIMED = 3
-MAX_SKIPPED = 0.01
 FACE = (112, 112, 3)
 
 
@@ -59,10 +57,7 @@ def evaluate(
     dtype: str = "float32",
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Measures encoders on a data set, on all devices of this process. Draws nothing at random.
 
@@ -92,11 +87,8 @@ def evaluate(
       dtype: type of the encoders' and generators' maps, as in `load`.
       identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
       face_detector: "mtcnn" weights, which go with `identity`.
-      max_skipped: share of the images that may be skipped, as unreadable or because an inversion
-        is not finite; None: 0.01 of a folder, none of a data set.
-      workers: threads that read and find faces, as in `run_job`.
-      shard: the part of this process.
-      command: the command line, for the report.
+      run: see `RunOptions`; of a folder's images 0.01 may be unreadable or their inversions not
+        finite, of a data set's none.
 
     Returns:
       The content of metrics.json. The mean latent's image is that of the first encoder's
@@ -129,11 +121,9 @@ def evaluate(
         },
         report_options={"names": labels, "data": str(data)},
     )
-    if max_skipped is None:
-        max_skipped = 0 if samples.is_data_set else MAX_SKIPPED
-    report = run_job(
-        job, samples, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
-    )
+    if samples.is_data_set:
+        job.max_skipped = 0.0
+    report = run_job(job, samples, out, **run)
     return read_json(out / "metrics.json") if report["status"] == "done" else report
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,8 @@ from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.jobs.aligned_faces import Alignment, tell_of_several
 from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions, choose_batch_size
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
 
@@ -29,7 +28,6 @@ OWN_FILES = ("grid.png", "latents.npz", "report.json")
 BATCH_SIZE = 8
 # zlib's default takes twice as long for a tenth less.
 PNG_LEVEL = 2
-MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
 
 
 def invert_files(
@@ -41,10 +39,7 @@ def invert_files(
     dtype: str = "float32",
     batch_size: int | None = None,
     alignment: Alignment | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Inverts an image, or every image of a folder, on all devices of this process.
 
@@ -65,11 +60,7 @@ def invert_files(
       batch_size: images a compiled call, raised to a multiple of the devices; None: 8 a device,
         and the results are the same bits on any number of devices.
       alignment: None takes images as they are.
-      max_skipped: share of the images that may be skipped as unreadable, or without a face;
-        None: 0.01, and 0.5 with an alignment.
-      workers: threads that read and write, as in `run_job`.
-      shard: the part of this process.
-      command: the command line, for the report.
+      run: see `RunOptions`; of the images 0.01 may be unreadable, 0.5 without a face.
 
     Returns:
       The report.
@@ -93,11 +84,7 @@ def invert_files(
         batch_size=batch_size,
         inputs=EncoderInputs(model, alignment),
     )
-    if max_skipped is None:
-        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
-    return run_job(
-        job, files, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
-    )
+    return run_job(job, files, out, **run)
 
 
 class InversionJob(ImageJob):
@@ -119,6 +106,7 @@ class InversionJob(ImageJob):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
         self._model, self._files, self._num_iterations = model, files, num_iterations
         self._inputs, self._faces, self._pasted = inputs, inputs.faces, inputs.pasted
+        self.max_skipped = inputs.max_skipped
         self.batch_size = choose_batch_size(
             batch_size,
             per_device=BATCH_SIZE,

@@ -4,12 +4,32 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs.latents import LatentFile
+from interestyle_jax.jobs.shard import Shard
+
+# Shares of the images that may be skipped: of a folder, and where a face has to be found.
+MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
+
+
+class RunOptions(TypedDict, total=False):
+    """How a job is run; whatever runs one takes these.
+
+    Attributes:
+      shard: the part of this process; all without it.
+      max_skipped: share of the images that may be skipped; None or without it: the job's own.
+      workers: threads that load and save; None or without it: one a core, at most the job's own.
+      command: the command line, for the report.
+    """
+
+    shard: Shard
+    max_skipped: float | None
+    workers: int | None
+    command: Sequence[str]
 
 
 class Item(NamedTuple):
@@ -115,6 +135,8 @@ class ImageJob:
       own_files: paths below the output folder of what `finish` writes.
       report_file: the report's path there, one of them.
       compares: whether there are `inspect` and `compare`.
+      max_skipped: share of the images that may be skipped, where nothing else is asked for.
+      most_workers: threads at most, where nothing else is asked for.
     """
 
     command: str
@@ -126,6 +148,8 @@ class ImageJob:
     own_files: tuple[str, ...] = ("report.json",)
     report_file: str = "report.json"
     compares: bool = False
+    max_skipped: float = MAX_SKIPPED
+    most_workers: int = 16
 
     def outputs(self, name: str) -> tuple[str, ...]:
         """Paths below the output folder that the image of this name may leave."""

@@ -5,7 +5,7 @@ import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -21,10 +21,8 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
 from interestyle_jax.interest.providers import MaskProvider, Masks, make_provider
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
-from interestyle_jax.jobs.pipeline import default_workers
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.jobs.shard import WHOLE, Shard
 
 # One network for all threads: these run on the device, or on all cores, by themselves.
 SHARED = ("segformer", "detr", "graphonomy")
@@ -40,11 +38,8 @@ def write_masks(
     provider: str,
     options: Mapping[str, Any] | None = None,
     tiny: float = 0.01,
-    max_skipped: float | None = None,
     num_sheets: int = 10,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Writes the masks of images; a second call continues where the first was stopped.
 
@@ -58,12 +53,8 @@ def write_masks(
       provider: name of a provider.
       options: the provider's options, see `make_provider`.
       tiny: share of the image below which an interest region counts as tiny.
-      max_skipped: share of the images that may go without masks, as unreadable or unpaired;
-        None: 0.01.
       num_sheets: sheets of 5 x 4 images at most, taken evenly from all; 0 for none.
-      workers: threads; None: one a core.
-      shard: the part of this process.
-      command: the command line, for the report.
+      run: see `RunOptions`; of the images 0.01 may be unreadable or unpaired.
 
     Returns:
       The report.
@@ -75,20 +66,10 @@ def write_masks(
     """
     if not 0 <= tiny <= 1:
         raise InputError(f"--tiny: {tiny}, expected a share from 0 to 1")
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers: {workers} is negative, expected 0 or more")
     out = Path(out)
     options = {k: v for k, v in (options or {}).items() if v is not None}
     job = MaskJob(provider, options, tiny=tiny, num_sheets=num_sheets)
-    report = run_job(
-        job,
-        ImageFiles(_image_files(images, out)),
-        out,
-        shard=shard,
-        max_skipped=0.01 if max_skipped is None else max_skipped,
-        workers=default_workers() if workers is None else max(1, workers),
-        command=command,
-    )
+    report = run_job(job, ImageFiles(_image_files(images, out)), out, **run)
     return report | {"new_images": report["num_new"]}
 
 

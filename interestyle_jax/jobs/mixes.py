@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -19,11 +19,10 @@ from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edit_inputs import EditInputs, open_inputs, read_all
 from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
+from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.parallel.sharding import local_mesh
 
-MAX_SKIPPED, MAX_WITHOUT_FACE = 0.01, 0.5
 # Every one is a column of every content.
 MOST_STYLES = 64
 
@@ -43,10 +42,7 @@ def mix_files(
     dtype: str = "float32",
     batch_size: int | None = None,
     alignment: Alignment | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Draws every content with rows of every style, on all devices of this process.
 
@@ -65,8 +61,8 @@ def mix_files(
       shares: t of (1 - t) content + t style in these rows, one column a style each; 0 to 1.
       other_generator: take latents of another generator.
       num_iterations: N of images; None as in `Model.invert`.
-      dtype, batch_size, alignment, max_skipped, workers, shard, command: as
-        `jobs.inversions.invert_files`; an alignment is of all images.
+      dtype, batch_size, alignment, run: as `jobs.inversions.invert_files`; an alignment is of all
+        images.
 
     Returns:
       The report.
@@ -113,17 +109,7 @@ def mix_files(
         options={**facts, "style_latents": hashlib.sha256(w_plus.data).hexdigest()[:16]},
         facts=facts,
     )
-    if max_skipped is None:
-        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
-    return run_job(
-        job,
-        inputs.items,
-        out,
-        shard=shard,
-        max_skipped=max_skipped,
-        workers=workers,
-        command=command,
-    )
+    return run_job(job, inputs.items, out, **run)
 
 
 class MixJob(EditJob):

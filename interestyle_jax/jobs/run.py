@@ -36,7 +36,7 @@ def run_job(
     out: Path,
     *,
     shard: Shard = WHOLE,
-    max_skipped: float = 0.01,
+    max_skipped: float | None = None,
     workers: int | None = None,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -49,10 +49,7 @@ def run_job(
       job: what to do.
       source: the images; all processes see the same.
       out: the output folder, which all processes share.
-      shard: the part of this process.
-      max_skipped: share of the images that may be skipped.
-      workers: threads that load and save; None: one a core.
-      command: the command line, for the report.
+      shard, max_skipped, workers, command: see `RunOptions`.
 
     Returns:
       The report, with "status" "done"; "part done" where other processes have not ended theirs.
@@ -62,11 +59,17 @@ def run_job(
         running process, or what the job raises.
       MachineError: the disk is full or fails. What is finished stays; the same call continues.
     """
+    if max_skipped is None:
+        max_skipped = job.max_skipped
+    if workers is None:
+        workers = min(default_workers(), job.most_workers)
+    if workers < 0:
+        raise InputError(f"--workers: {workers} is negative, expected 0 or more")
     if not 0 <= max_skipped <= 1:
         raise InputError(f"--max-skipped: {max_skipped:g}, expected a share from 0 to 1")
     started = time.perf_counter()
     with Progress(out, command=job.command, options=job.options, shard=shard) as progress:
-        run = _Run(job, source, progress, max_skipped, workers or default_workers())
+        run = _Run(job, source, progress, max_skipped, max(1, workers))
         if progress.is_new:
             run.state.refuse_foreign_files()
         waiting = run.state.waiting(shard)
