@@ -27,6 +27,7 @@ from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.attributes import AttributeReader
+from interestyle_jax.evaluation.boundary import face_regions, red_overlay, wrong_pixels
 from interestyle_jax.evaluation.grids import draw_grid
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.json_file import write_json
@@ -107,17 +108,6 @@ def obstacle_grid(
     return draw_grid(drawn, list(columns), row_labels=labels)
 
 
-def boundary_errors(reader: AttributeReader, images: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[n, H, W] bool: where the face that is read differs from the avatar's own."""
-    read = [reader(images[i : i + 50]).regions["face"] > 0.5 for i in range(0, len(images), 50)]
-    return np.concatenate(read) != faces
-
-
-def red(image: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """The image with the wrong pixels in red."""
-    return np.where(wrong[..., None], np.array([1.0, -0.8, -0.8], np.float32), image)
-
-
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
     parser = Parser(
@@ -154,17 +144,17 @@ def dilation_figure(
         "dilated mask": dilated,
     }
     faces = avatars["face_mask_full"]
-    wrong = {name: boundary_errors(reader, x, faces) for name, x in compared.items()}
+    wrong = {n: wrong_pixels(face_regions(reader, x), faces) for n, x in compared.items()}
     drawn, labels = [], ["input"]
     for name in compared:
         labels += [name, "difference"]
     for i in rows:
         cells = [avatars["image"][i]]
         for name, images in compared.items():
-            cells += [images[i], red(images[i], wrong[name][i])]
+            cells += [images[i], red_overlay(images[i], wrong[name][i])]
         drawn.append(cells)
     # What the reader itself gets wrong, of the avatars before a plain background.
-    wrong["drawn avatars"] = boundary_errors(reader, avatars["clean"], faces)
+    wrong["drawn avatars"] = wrong_pixels(face_regions(reader, avatars["clean"]), faces)
     shares = {k: float((x.sum((1, 2)) / faces.sum((1, 2))).mean()) for k, x in wrong.items()}
     return draw_grid(drawn, labels), shares
 

@@ -40,7 +40,27 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
     )
     parser.add_argument(
-        "--face-detector", metavar="DIR", help="MTCNN weights, needed with --identity"
+        "--face-detector",
+        metavar="DIR",
+        help='MTCNN weights, needed with --identity; "none" compares whole images',
+    )
+    parser.add_argument(
+        "--fid-weights", metavar="DIR", help="Inception-v3 (or a CLIP) for FID and KID"
+    )
+    parser.add_argument(
+        "--fid-mode",
+        default="clean",
+        choices=("pytorch-fid", "clean", "nvidia", "clip"),
+        help="which FID: they do not compare (default clean)",
+    )
+    parser.add_argument(
+        "--fid-statistics", metavar="FILE", help="real images of an earlier fid_statistics.npz"
+    )
+    parser.add_argument(
+        "--parser",
+        metavar="NAME",
+        help="finds faces for the boundary error: selfie, segformer, graphonomy=DIR, or weights "
+        "that read avatars (avatar_attributes)",
     )
     parser.set_defaults(run=run)
 
@@ -62,6 +82,10 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         identity=args.identity,
         face_detector=args.face_detector,
+        fid_weights=args.fid_weights,
+        fid_mode=args.fid_mode,
+        fid_statistics=args.fid_statistics,
+        parser=args.parser,
         **run_options(args),
     )
     if metrics.get("status") == "part done":

@@ -10,12 +10,17 @@ from jaxtyping import Float, UInt8
 
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
-from interestyle_jax.inversion.inverter import load
+from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.models import registry
+from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import align_face
 from interestyle_jax.photos.mtcnn_detector import FaceDetector
 from interestyle_jax.weights import load_weights, resolve_weights
 
+# In place of a face detector: whole images are embedded, as the identity loss does.
+NO_DETECTOR = "none"
 Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]
 
@@ -41,23 +46,30 @@ def aligned_face(
 class Identity:
     """Finds the faces of images and inversions, and compares who is in them.
 
+    Without a detector the images themselves are compared, by an embedder of any kind.
+
     Source: the official `calc_id_loss_parallel.py`.
     """
 
-    def __init__(self, detect: Detect, embed: Embed):
+    def __init__(self, detect: Detect | None, embed: Embed):
         """Takes the two networks.
 
         Args:
-          detect: a `photos.mtcnn_detector.FaceDetector`.
+          detect: a `photos.mtcnn_detector.FaceDetector`, or None.
           embed: faces [m, 112, 112, 3] in [-1, 1] -> unit vectors [m, D]; officially
-            CurricularFace.
+            CurricularFace. Without a detector it takes the images.
         """
         self._detect, self._embed = detect, embed
 
     def faces(
         self, a: UInt8[np.ndarray, "_ _ 3"], b: UInt8[np.ndarray, "_ _ 3"]
-    ) -> Float[np.ndarray, "2 112 112 3"] | None:
-        """The faces of two images, uint8 [H, W, 3]; None where either has none."""
+    ) -> Float[np.ndarray, "2 _ _ 3"] | None:
+        """The faces of two images, uint8 [H, W, 3]; None where either has none.
+
+        [2, 112, 112, 3] in [-1, 1]; without a detector the images, [2, H, W, 3].
+        """
+        if self._detect is None:
+            return to_float(np.stack([a, b]))
         faces = []
         for image in (a, b):
             face = aligned_face(self._detect, image)
@@ -66,8 +78,8 @@ class Identity:
             faces.append(face)
         return np.stack(faces)
 
-    def embed(self, faces: Float[np.ndarray, "B 2 112 112 3"]) -> Float[jax.Array, "B 2 D"]:
-        """Starts the embedding of pairs of faces: [B, 2, 112, 112, 3] -> unit vectors [B, 2, D]."""
+    def embed(self, faces: Float[np.ndarray, "B 2 _ _ 3"]) -> Float[jax.Array, "B 2 D"]:
+        """Starts the embedding of pairs of faces: [B, 2, h, w, 3] -> unit vectors [B, 2, D]."""
         embedded = self._embed(faces.reshape(-1, *faces.shape[2:]))
         return embedded.reshape(*faces.shape[:2], -1)
 
@@ -87,6 +99,10 @@ def load_identity(
 ) -> Identity | None:
     """The ID metric from two weight directories, or None where neither is given.
 
+    With the face detector "none" images are not searched for faces: a face embedder takes the
+    part that the identity loss looks at (`models.face_crop`), another embedder the whole image.
+    Such figures do not compare with those of aligned faces.
+
     Faces are embedded on all devices of the mesh; they are found on JAX's default one, whose
     networks are small.
 
@@ -100,5 +116,22 @@ def load_identity(
     embedder = load(identity, mesh=mesh)
     if "embedder" not in embedder.variables:
         raise InputError(f"{embedder.directory}: no embedder in these weights")
+    if str(face_detector) == NO_DETECTOR:
+        return Identity(None, _embed_crop(embedder))
     detector = FaceDetector(load_weights(resolve_weights(face_detector)))
     return Identity(detector, embedder.embed)
+
+
+_crop = jax.jit(id_crop, static_argnames="size")
+
+
+def _embed_crop(model: Model) -> Embed:
+    """`embed` of a model for whole images."""
+    module = registry.build(model.metadata["architectures"]["embedder"])
+
+    def embed(images):
+        if isinstance(module, FaceEmbedder):
+            images = jax.device_get(_crop(jax.device_put(images), size=module.input_size))
+        return model.embed(images)
+
+    return embed

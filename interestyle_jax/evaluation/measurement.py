@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.evaluation.metrics import latent_variance, region_distances
+from interestyle_jax.evaluation.similarity import ms_ssim, num_scales, psnr
 from interestyle_jax.inversion.distance import Distance
 from interestyle_jax.inversion.resize import Shape, resize_saved
 
@@ -40,15 +41,18 @@ class Measurement:
 
     Attributes:
       values: {name: value of each image [n]}: "interest/l2", "leakage/lpips", ...;
-        "latent_variance" [n, N]; and "id_similarity" where it is measured, NaN without a face.
+        "latent_variance" [n, N]; "psnr", "ms_ssim" (from 11 pixels on); and where they are
+        measured "id_similarity", NaN without a face, and "boundary_iou", NaN without a region.
       seconds_per_image: of the inversion alone, median over the timed batches of all processes,
         compilation excluded; None where none of their images was measured.
       examples: the first images.
+      fid: what `jobs.feature_sets` says of the inversions' features, or None.
     """
 
     values: dict[str, np.ndarray]
     seconds_per_image: float | None
     examples: Examples
+    fid: dict[str, Any] | None = None
 
     @property
     def num_images(self) -> int:
@@ -68,7 +72,7 @@ def as_measured(images: Float[jax.Array, "*B H W 3"], shape: Shape) -> Float[jax
     return to_float(small)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "pairs"))
+@functools.partial(jax.jit, static_argnames=("shape", "pairs", "plain_pairs"))
 def measure(
     lpips: Distance,
     batch: Mapping[str, Float[jax.Array, "B h w _"]],
@@ -78,6 +82,7 @@ def measure(
     clean_images: Float[jax.Array, "1 B H W 3"] | None = None,
     shape: Shape,
     pairs: bool = False,
+    plain_pairs: bool = False,
 ) -> dict[str, Any]:
     """Measures a batch and its inversions at the encoder's input size, see `as_measured`.
 
@@ -90,13 +95,16 @@ def measure(
       shape: (h, w).
       pairs: whether images and inversions come back, for the ID metric: times the interest mask
         (grey outside), as section 4.1 of the paper measures it; whole ones without masks.
+      plain_pairs: whether they come back as they are, for the boundary error.
 
     Returns:
-      {"values": {name: [B]; "latent_variance": [B, N]}, "is_finite": [B], and with `pairs` "pair":
-      uint8 [B, 2, h, w, 3]}. What is not finite has no meaning.
+      {"values": {name: [B]; "latent_variance": [B, N]}, "is_finite": [B], and with `pairs` "pair",
+      with `plain_pairs` "plain_pair": uint8 [B, 2, h, w, 3]}. What is not finite has no meaning.
     """
     last = as_measured(images[-1], shape)
-    values = _regions(batch, last, lpips)
+    values = _regions(batch, last, lpips) | {"psnr": psnr(batch["image"], last)}
+    if num_scales(*shape):
+        values["ms_ssim"] = ms_ssim(batch["image"], last)
     is_finite = jnp.isfinite(images).all((0, 2, 3, 4)) & jnp.isfinite(w_plus).all((0, 2, 3))
     if clean_images is not None:
         clean = as_measured(clean_images[-1], shape)
@@ -108,6 +116,8 @@ def measure(
     if pairs:
         mask = batch.get("interest_mask", 1.0)
         measured["pair"] = jnp.stack([to_uint8(x * mask) for x in (batch["image"], last)], axis=1)
+    if plain_pairs:
+        measured["plain_pair"] = jnp.stack([to_uint8(batch["image"]), to_uint8(last)], axis=1)
     return measured
 
 

@@ -62,7 +62,11 @@ def collect_metrics(
             "interest": _distances(values, "interest"),
             "face": _distances(values, "face"),
             "whole": _distances(values, "whole"),
+            "psnr": _mean_of_found(values.get("psnr")),
+            "ms_ssim": _mean_of_found(values.get("ms_ssim")),
             "id_similarity": _mean_of_found(values.get("id_similarity")),
+            "boundary_iou": _mean_of_found(values.get("boundary_iou")),
+            "fid": measurement.fid,
             "leakage": _distances(values, "leakage"),
             "latent_variance": [float(v) for v in values["latent_variance"].mean(0, np.float64)],
             "seconds_per_image": measurement.seconds_per_image,
@@ -76,7 +80,7 @@ def collect_metrics(
 
 
 def _mean_of_found(similarities: np.ndarray | None) -> float | None:
-    """The mean over images with a face, as the official metric has it; None without any."""
+    """The mean over images that have a value (a face, a region); None without any."""
     if similarities is None or np.isnan(similarities).all():
         return None
     return float(np.nanmean(similarities))

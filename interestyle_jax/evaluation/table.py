@@ -15,7 +15,12 @@ COLUMNS: tuple[Column, ...] = (
     ("LPIPS face", ("face", "lpips"), ".4f"),
     ("L2 whole", ("whole", "l2"), ".4f"),
     ("LPIPS whole", ("whole", "lpips"), ".4f"),
+    ("PSNR", ("psnr",), ".2f"),
+    ("MS-SSIM", ("ms_ssim",), ".3f"),
     ("ID similarity", ("id_similarity",), ".3f"),
+    ("boundary IoU", ("boundary_iou",), ".3f"),
+    ("FID", ("fid", "fid"), ".2f"),
+    ("KID x 1000", ("fid", "kid_x1000"), ".2f"),
     ("leakage L2", ("leakage", "l2"), ".4f"),
     ("leakage LPIPS", ("leakage", "lpips"), ".4f"),
     ("latent variance", ("latent_variance", -1), ".3g"),
@@ -23,12 +28,15 @@ COLUMNS: tuple[Column, ...] = (
 )
 RATIO = "LPIPS interest / mean latent's"
 LEGEND = (
-    "Lower is better, except for ID similarity. Measured as the official scripts do: inversions "
-    "as 8-bit images (clipped, rounded), resized by PIL's bilinear filter to the encoder's "
-    "input. L2 and LPIPS of a region: both images times its mask, mean over all pixels (the "
-    "paper's Table 1). Leakage: the same between the inversions of the obstructed and of the "
-    "clean image, inside the interest mask. ID similarity: over the images that show a face "
-    "before and after. Latent variance: of w_N over its layers. –: not measured."
+    "Lower is better, except for PSNR, MS-SSIM, ID similarity and boundary IoU. Measured as the "
+    "official scripts do: inversions as 8-bit images (clipped, rounded), resized by PIL's bilinear "
+    "filter to the encoder's input. L2 and LPIPS of a region: both images times its mask, mean "
+    "over all pixels (the paper's Table 1). PSNR, MS-SSIM: of the whole image. Leakage: L2 and "
+    "LPIPS between the inversions of the obstructed and of the clean image, inside the interest "
+    "mask. ID similarity: over the images that show a face before and after. Boundary IoU: of the "
+    "faces found in the inversion and in the image. FID, KID: of the inversions against the "
+    "images, in the mode that metrics.json names. Latent variance: of w_N over its layers. –: not "
+    "measured."
 )
 
 

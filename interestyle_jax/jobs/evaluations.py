@@ -15,7 +15,9 @@ import numpy as np
 
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.identity import Identity, load_identity, similarity
+from interestyle_jax.evaluation.boundary import Parse, intersection_over_union, load_parser
+from interestyle_jax.evaluation.fid import Statistics
+from interestyle_jax.evaluation.identity import NO_DETECTOR, Identity, load_identity, similarity
 from interestyle_jax.evaluation.measurement import (
     Examples,
     Measurement,
@@ -28,6 +30,13 @@ from interestyle_jax.evaluation.results import collect_metrics, draw_figures, en
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import Inversion, Model, load
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
+from interestyle_jax.jobs.feature_sets import (
+    STATISTICS,
+    FeatureSets,
+    as_text,
+    from_text,
+    load_feature_sets,
+)
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions, choose_batch_size
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
@@ -57,6 +66,10 @@ def evaluate(
     dtype: str = "float32",
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
+    fid_weights: str | Path | None = None,
+    fid_mode: str = "clean",
+    fid_statistics: str | Path | None = None,
+    parser: str | None = None,
     **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Measures encoders on a data set, on all devices of this process. Draws nothing at random.
@@ -86,7 +99,12 @@ def evaluate(
       lpips: name or directory of the LPIPS weights.
       dtype: type of the encoders' and generators' maps, as in `load`.
       identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
-      face_detector: "mtcnn" weights, which go with `identity`.
+      face_detector: "mtcnn" weights, which go with `identity`; "none" compares whole images.
+      fid_weights: Inception-v3 ("inception" weights; a CLIP for mode "clip"), or None: no FID.
+      fid_mode: one of `evaluation.fid.MODES`.
+      fid_statistics: what an earlier call wrote as `fid_statistics.npz`, of the same mode and
+        weights, to compare with; None: with the images measured here.
+      parser: finds the faces of the boundary error, see `boundary.load_parser`; None: not measured.
       run: see `RunOptions`; of a folder's images 0.01 may be unreadable or their inversions not
         finite, of a data set's none.
 
@@ -107,17 +125,22 @@ def evaluate(
     for model in models:
         model.require_inversion()
     samples = Samples(data, split, num_samples=num_samples)
+    features = load_feature_sets(fid_mode, fid_weights, fid_statistics, mesh=mesh)
     job = EvaluationJob(
         models,
         samples,
         load_distance(lpips, place=None if mesh is None else replicated(mesh)),
         load_identity(identity, face_detector, mesh=mesh),
+        features=features,
+        parse=None if parser is None else load_parser(parser),
         num_iterations=num_iterations,
         batch_size=batch_size,
         options={
             "lpips": digest(lpips),
             "identity": identity and digest(identity),
-            "face_detector": face_detector and digest(face_detector),
+            "face_detector": face_detector if _is_none(face_detector) else digest(face_detector),
+            "fid": features and features.options,
+            "parser": parser,
         },
         report_options={"names": labels, "data": str(data)},
     )
@@ -131,7 +154,10 @@ class EvaluationJob(ImageJob):
     """Images to distances, of several encoders."""
 
     command = "evaluate"
-    own_files = ("report.json", "metrics.json", "table.md", "figures/latent_variance.png")
+    own_files = (
+        *("report.json", "metrics.json", "table.md", STATISTICS),
+        "figures/latent_variance.png",
+    )
 
     def __init__(
         self,
@@ -140,6 +166,8 @@ class EvaluationJob(ImageJob):
         lpips: Lpips,
         identity: Identity | None,
         *,
+        features: FeatureSets | None,
+        parse: Parse | None,
         num_iterations: int | None,
         batch_size: int | None,
         options: Mapping[str, Any],
@@ -148,6 +176,7 @@ class EvaluationJob(ImageJob):
         """Declares the measurement of the samples, see `evaluate`; `report_options` has names."""
         self._models, self._samples = models, samples
         self._lpips, self._identity = lpips, identity
+        self._features, self._parse = features, parse
         self._num_iterations = [
             1 if m.iterations() == 1 else m.iterations(num_iterations) for m in models
         ]
@@ -161,7 +190,7 @@ class EvaluationJob(ImageJob):
             num_devices=models[0].num_devices,
             num_images=len(samples),
         )
-        self.compares = identity is not None
+        self.compares = identity is not None or parse is not None
         # What was started last, while inversions are timed.
         self._num_batches, self._started = 0, None
         self.options = {
@@ -199,27 +228,46 @@ class EvaluationJob(ImageJob):
                 inversion.images,
                 clean_images=clean,
                 shape=model.input_shape,
-                pairs=self.compares,
+                pairs=self._identity is not None,
+                plain_pairs=self._parse is not None,
             )
+            if self._features is not None:
+                last = as_measured(inversion.images[-1], model.input_shape)
+                measured["features"] = self._features.extract(last)
             self._started = measured
             encoders.append(measured | {"seconds": np.full(self.batch_size, seconds)})
         self._num_batches += 1
-        return {"encoders": encoders, "mean_latent": mean_latent}
+        computed = {"encoders": encoders, "mean_latent": mean_latent}
+        if self._features is not None:
+            computed["features"] = [self._features.extract(b["image"]) for b in batches.values()]
+        return computed
 
-    def inspect(self, row: dict[str, Any]) -> list[np.ndarray | None]:
-        """The faces of an image and its inversion, for every encoder."""
-        return [self._identity.faces(*measured["pair"]) for measured in row["encoders"]]
+    def inspect(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The faces of an image and its inversion, and their regions' IoU, for every encoder."""
+        inspected: list[dict[str, Any]] = [{} for _ in self._models]
+        for found, measured in zip(inspected, row["encoders"], strict=True):
+            if self._identity is not None:
+                found["faces"] = self._identity.faces(*measured["pair"])
+            if self._parse is not None:
+                original, region = (self._parse(image) for image in measured["plain_pair"])
+                found["iou"] = intersection_over_union(region, original)
+        return inspected
 
-    def compare(self, rows: Sequence[list[np.ndarray | None] | None]) -> dict[str, Any]:
+    def compare(self, rows: Sequence[list[dict[str, Any]] | None]) -> dict[str, Any]:
         """Starts the embedding of the faces."""
-        compared = []
+        faces, iou = [], []
         for k in range(len(self._models)):
-            found = [None if row is None else row[k] for row in rows]
-            has_face = np.array([pair is not None for pair in found])
-            nothing = np.zeros((2, *FACE), np.float32)
-            faces = np.stack([nothing if pair is None else pair for pair in found])
-            compared.append({"embeddings": self._identity.embed(faces), "has_face": has_face})
-        return {"faces": compared}
+            own = [{} if row is None else row[k] for row in rows]
+            if self._identity is not None:
+                pairs = [found.get("faces") for found in own]
+                has_face = np.array([pair is not None for pair in pairs])
+                shape = next((pair.shape for pair in pairs if pair is not None), (2, *FACE))
+                nothing = np.zeros(shape, np.float32)
+                stacked = np.stack([nothing if pair is None else pair for pair in pairs])
+                faces.append({"embeddings": self._identity.embed(stacked), "has_face": has_face})
+            values = [found.get("iou") for found in own]
+            iou.append(np.array([math.nan if v is None else v for v in values]))
+        return ({"faces": faces} if faces else {}) | {"boundary_iou": iou}
 
     def save(self, item: Item, loaded: Any, row: dict[str, Any]) -> Result:
         """What was measured of an image, as facts.
@@ -236,19 +284,29 @@ class EvaluationJob(ImageJob):
             facts = {name: value.tolist() for name, value in measured["values"].items()}
             if not math.isnan(measured["seconds"]):
                 facts["seconds"] = float(measured["seconds"])
-            if self.compares:
+            if self._identity is not None:
                 own = row["faces"][k]
                 known = own["has_face"]
                 facts["id_similarity"] = similarity(own["embeddings"]) if known else None
+            if self._parse is not None:
+                iou = float(row["boundary_iou"][k])
+                facts["boundary_iou"] = None if math.isnan(iou) else iou
             encoders.append(facts)
         mean_latent = {name: float(value) for name, value in row["mean_latent"].items()}
-        return Result({}, {"encoders": encoders, "mean_latent": mean_latent})
+        noted = {"encoders": encoders, "mean_latent": mean_latent}
+        if self._features is not None:
+            noted["features"] = {
+                "images": [as_text(x) for x in row["features"]],
+                "inversions": [as_text(m["features"]) for m in row["encoders"]],
+            }
+        return Result({}, noted)
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Writes the metrics, the table and the figures."""
         names: Sequence[str] = self.report_options["names"]
         *encoders, mean_latent = self._columns(finished)
         rows = self._first_rows(finished)
+        distances, statistics = self._compare_features(finished)
         measurements = {}
         for k, (name, values) in enumerate(zip(names, encoders, strict=True)):
             seconds = values.pop("seconds", None)
@@ -256,10 +314,13 @@ class EvaluationJob(ImageJob):
                 values=values,
                 seconds_per_image=None if seconds is None else float(np.median(seconds)),
                 examples=self._examples(k, rows),
+                fid=distances[k],
             )
         metrics = collect_metrics(self.report_options["data"], measurements, mean_latent)
         with output_folder(out) as folder:
             write_json(folder / "metrics.json", metrics)
+            if statistics is not None:
+                statistics.save(folder / STATISTICS)
             (folder / "table.md").write_text(markdown_table(metrics), encoding="utf-8")
             (folder / "figures").mkdir()
             draw_figures(measurements, folder / "figures")
@@ -321,6 +382,23 @@ class EvaluationJob(ImageJob):
             arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_iterations)
         return found
 
+    def _compare_features(
+        self, finished: Finished
+    ) -> tuple[list[dict[str, Any] | None], Statistics | None]:
+        """FID and KID of every encoder, and the statistics of the first encoder's images."""
+        found: list[dict[str, Any] | None] = [None for _ in self._models]
+        first = None
+        if self._features is None:
+            return found, first
+        for k, model in enumerate(self._models):
+            shape = self._shapes.index(model.input_shape)
+            noted = [record["features"] for record in finished.records]
+            real = from_text(own["images"][shape] for own in noted)
+            inversions = from_text(own["inversions"][k] for own in noted)
+            found[k], statistics = self._features.compare(real, inversions)
+            first = first or statistics
+        return found, first
+
     def _first_rows(self, finished: Finished) -> list[Any]:
         """The first samples, read again: a process that ends a job may have seen none of them."""
         names = [record["name"] for record in itertools.islice(finished.records, GRID_ROWS)]
@@ -353,6 +431,11 @@ class EvaluationJob(ImageJob):
             np.concatenate(jax.device_get(images)).reshape(len(rows), -1, *shape, 3),
             np.stack(clean_images) if clean_images else None,
         )
+
+
+def _is_none(face_detector: str | Path | None) -> bool:
+    """Whether it is no weight directory."""
+    return face_detector is None or str(face_detector) == NO_DETECTOR
 
 
 _normalize = jax.jit(normalize)

@@ -15,6 +15,7 @@ from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.graphonomy import Graphonomy
+from interestyle_jax.models.inception import MIN_SIZE, Inception
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
@@ -62,6 +63,7 @@ EXAMPLES: dict[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {
     RNet: lambda m: (_example(1, 24, 24, 3),),
     ONet: lambda m: (_example(1, 48, 48, 3),),
     Graphonomy: lambda m: (_example(1, 64, 64, 3),),
+    Inception: lambda m: (_example(1, MIN_SIZE, MIN_SIZE, 3),),
     AttributeNetwork: lambda m: (_example(1, m.resolution, m.resolution, 3),),
     StyleMapper: lambda m: (_example(1, m.num_styles, m.w_dim),),
     StyleSpaceMapper: lambda m: (tuple(_example(1, count) for count in m.channels),),

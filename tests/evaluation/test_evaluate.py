@@ -96,7 +96,8 @@ def test_metrics_have_the_shape_of_the_contract(evaluated, avatars):
     assert list(metrics["encoders"]) == ["trained here", "other"]
     for encoder in metrics["encoders"].values():
         assert set(encoder) == {
-            "interest", "face", "whole", "id_similarity", "leakage", "latent_variance",
+            "interest", "face", "whole", "psnr", "ms_ssim", "id_similarity", "boundary_iou", "fid",
+            "leakage", "latent_variance",
             "seconds_per_image",
         }  # fmt: skip
         assert encoder["id_similarity"] is None

@@ -40,3 +40,12 @@ def test_similarity_is_the_cosine_of_pairs_with_faces():
     assert embeddings.shape == (2, 2, 3)
     # (1, -1, -1) and (-1, -1, 1) in [-1, 1].
     np.testing.assert_allclose([similarity(pair) for pair in embeddings], [1.0, -1 / 3], atol=1e-6)
+
+
+def test_without_a_detector_whole_images_are_compared():
+    red, blue = (np.zeros((8, 8, 3), np.uint8) for _ in range(2))
+    red[...], blue[...] = (255, 0, 0), (0, 0, 255)
+    identity = Identity(None, lambda images: images.mean((1, 2)) / np.sqrt(np.float32(3)))
+    pair = identity.faces(red, blue)
+    assert pair.shape == (2, 8, 8, 3)
+    assert abs(similarity(identity.embed(pair[None])[0]) + 1 / 3) < 1e-6

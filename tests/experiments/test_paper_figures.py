@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.paper_figures import boundary_errors, chosen, crop, main, red
+from experiments.paper_figures import chosen, crop, main
 from interestyle_jax.config.presets import attribute_config
 from interestyle_jax.data.avatar_builder import write_avatars
+from interestyle_jax.evaluation.boundary import (
+    face_regions,
+    intersection_over_union,
+    red_overlay,
+    wrong_pixels,
+)
 from interestyle_jax.training.attribute_task import AttributeTask
 
 
@@ -63,9 +69,11 @@ def test_what_differs_is_red():
     images[0, 1] = 1
     faces = np.zeros((1, 4, 4), bool)
     faces[0, 1, :2] = True
-    wrong = boundary_errors(Reader(), images, faces)
+    wrong = wrong_pixels(face_regions(Reader(), images), faces)
     assert wrong.sum() == 2 and wrong[0, 1, 2:].all()
-    shown = red(images[0], wrong[0])
+    assert intersection_over_union(faces[0], faces[0] ^ wrong[0]) == 0.5
+    assert intersection_over_union(np.zeros_like(faces[0]), np.zeros_like(faces[0])) is None
+    shown = red_overlay(images[0], wrong[0])
     np.testing.assert_allclose(shown[1, 3], [1, -0.8, -0.8])
     np.testing.assert_array_equal(shown[0], images[0, 0])
 

@@ -16,9 +16,12 @@ import interestyle_jax as ij
 from interestyle_jax.cli import main
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.fid import kid
+from interestyle_jax.evaluation.frechet import feature_frechet_distance
 from interestyle_jax.evaluation.identity import Identity
 from interestyle_jax.jobs import evaluations
 from interestyle_jax.jobs.evaluations import evaluate
+from interestyle_jax.jobs.feature_sets import FeatureSets, from_text
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.jobs.shard import Shard
@@ -332,3 +335,63 @@ def test_inversions_that_are_not_finite_are_refused(measure, tiny_weights, tmp_p
     with pytest.raises(InputError, match="its inversion by .*weights is not finite"):
         measure(tmp_path / "out", weights=[tmp_path / "weights"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def tiny_clip(tmp_path_factory):
+    module = registry.build(
+        {
+            "type": "CLIP",
+            "embed_dim": 4,
+            "image_size": 16,
+            "patch_size": 8,
+            "vision_layers": 1,
+            "vision_width": 64,
+            "vision_heads": 1,
+            "vision_mlp": 8,
+            "text_layers": 1,
+            "text_width": 64,
+            "text_heads": 1,
+            "text_mlp": 8,
+            "context_length": 5,
+            "token_ids": [0, 1, 2],
+        }  # fmt: skip
+    )
+    variables = jax.jit(lambda key: registry.init(key, module))(jax.random.key(0))
+    return save_weights(
+        tmp_path_factory.mktemp("clip") / "clip",
+        {"clip": variables},
+        family="clip",
+        architectures={"clip": registry.describe(module)},
+        licence="none",
+    )
+
+
+def test_feature_distances_and_regions_join_over_parts(
+    measure, tiny_clip, tmp_path, no_figures, monkeypatch
+):
+    monkeypatch.setattr(evaluations, "load_parser", lambda name: lambda image: image[..., 0] > 127)
+    options = {"fid_weights": tiny_clip, "fid_mode": "clip", "parser": "red"}
+    metrics = measure(tmp_path / "whole", **options)
+    found = metrics["encoders"]["inverter"]
+    assert found["fid"]["mode"] == "clip" and found["fid"]["num_reference"] == COUNT
+    noted = [line["features"] for line in lines(tmp_path / "whole")]
+    sets = [from_text(x["images"][0] for x in noted), from_text(x["inversions"][0] for x in noted)]
+    want = feature_frechet_distance(*sets)
+    assert want > 0 and found["fid"]["fid"] == pytest.approx(want, rel=1e-6)
+    assert found["fid"]["kid_x1000"] == pytest.approx(1000 * kid(*sets)[0])
+    assert 0 < found["boundary_iou"] < 1
+    shares = [x["encoders"][0]["boundary_iou"] for x in lines(tmp_path / "whole")]
+    assert found["boundary_iou"] == pytest.approx(np.mean([x for x in shares if x is not None]))
+    assert "| FID |" in (tmp_path / "whole" / "table.md").read_text().replace("  ", " ")
+
+    statistics = tmp_path / "whole" / "fid_statistics.npz"
+    measure(tmp_path / "parts", shard=Shard(1, 2), **options)
+    parts = measure(tmp_path / "parts", shard=Shard(0, 2), **options)
+    assert without_times(parts) == without_times(metrics)
+    again = measure(tmp_path / "again", fid_statistics=statistics, num_samples=8, **options)
+    assert again["encoders"]["inverter"]["fid"]["num_reference"] == COUNT
+    with pytest.raises(InputError, match="statistics of mode clip, expected clean"):
+        FeatureSets("clean", tiny_clip, statistics=statistics)
+    with pytest.raises(InputError, match="expected the network's weights"):
+        measure(tmp_path / "bad", fid_statistics=statistics)

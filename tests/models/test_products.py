@@ -11,6 +11,7 @@ from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder, ResNetBackboneEncoder
 from interestyle_jax.models.graphonomy import Graphonomy
+from interestyle_jax.models.inception import Inception
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
@@ -48,6 +49,7 @@ NETWORKS = [
     LPIPS("vgg"),
     FaceEmbedder(**TRUNK, input_size=16),
     MocoEmbedder(units=(1, 1), width=4, input_size=32),
+    Inception(divisor=64, blocks=("Mixed_7c",)),
     AttributeNetwork(8, (("hair", ("none", "long")),), ("tilt",), ("face",), widths=(8, 8)),
     PNet(),
     RNet(),

@@ -13,6 +13,7 @@ from interestyle_jax.models.discriminator import Discriminator
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.encoders import BackboneEncoder
 from interestyle_jax.models.graphonomy import Graphonomy
+from interestyle_jax.models.inception import Inception
 from interestyle_jax.models.latent_discriminator import LatentDiscriminator
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.moco import MocoEmbedder
@@ -89,6 +90,7 @@ CASES = {
     "mtcnn": Case(
         {"pnet": PNet((2, 3, 4)), "rnet": RNet((2, 3, 4, 5)), "onet": ONet((2, 3, 4, 5, 6))}
     ),
+    "inception": Case({"inception": Inception(16)}),
     "interfacegan": Case({}, {"direction": (1, 18, 8)}),
     "lpips_alex": Case({"lpips": LPIPS("alex")}),
     "lpips_vgg": Case({"lpips": LPIPS("vgg")}),
