@@ -21,7 +21,7 @@ def get_config(words: str = "distilled"):
     training, size = choice_and_size(words, TRAININGS, "distilled", "configs/avatar_generator.py")
     config = distillation_config() if training == "distilled" else generator_config()
     config.batch_size = 16
-    config.num_steps = 12_000
+    config.num_steps = 6_000
     config.checkpoint_every = 500
     config.image_every = 250
     config.validation_samples = 64
