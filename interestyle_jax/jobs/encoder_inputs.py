@@ -9,7 +9,7 @@ from jaxtyping import Float
 from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
-from interestyle_jax.inversion.resize import encoder_input
+from interestyle_jax.inversion.resize import Shape, encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces
 from interestyle_jax.jobs.job import MAX_SKIPPED, MAX_WITHOUT_FACE, Item
 
@@ -35,27 +35,36 @@ class EncoderInputs:
     """Loads images for a model's encoder; for any number of threads.
 
     Attributes:
+      shape: height and width of the images.
       faces: aligns and pastes back, or None where images are taken as they are.
       pasted: whether results are pasted back.
       max_skipped: share of the images that may be skipped, where nothing else is asked for.
     """
 
-    def __init__(self, model: Model, alignment: Alignment | None, *, keep_pixels: bool = False):
+    def __init__(
+        self,
+        model: Model,
+        alignment: Alignment | None,
+        *,
+        keep_pixels: bool = False,
+        shape: Shape | None = None,
+    ):
         """Loads what finds faces.
 
         Args:
-          model: has an encoder.
+          model: has an encoder, or where `shape` is given a generator alone.
           alignment: None takes images as they are.
           keep_pixels: keep the image in full size.
+          shape: height and width of the images; None: those of the encoder's input.
 
         Raises:
           InputError: an alignment that does not fit, or an encoder of images that are no squares.
         """
-        self._shape, self._keep = model.input_shape, keep_pixels
+        self.shape, self._keep = model.input_shape if shape is None else shape, keep_pixels
         self.faces: Faces | None = None
         if alignment is not None:
-            if self._shape[0] != self._shape[1]:
-                size = f"{self._shape[0]} x {self._shape[1]} pixels"
+            if self.shape[0] != self.shape[1]:
+                size = f"{self.shape[0]} x {self.shape[1]} pixels"
                 raise InputError(f"--align: the weights see {size}, no squares")
             self.faces = Faces(alignment, size=max(model.resolution, SMALLEST_ALIGNED))
         self.pasted = alignment is not None and alignment.paste_back
@@ -65,7 +74,7 @@ class EncoderInputs:
         """The image of a file; raises InputError where it is unreadable, or shows no face."""
         face = None if self.faces is None else self.faces.align(item.source)
         pixels = read_image(item.source) if face is None else face.image
-        image = encoder_input(pixels, self._shape)
+        image = encoder_input(pixels, self.shape)
         needs_face = self.pasted and self.faces is not None and self.faces.alignment.mask
         if face is not None and not needs_face:
             face = face._replace(image=None)
@@ -75,7 +84,7 @@ class EncoderInputs:
         self, rows: Sequence[EncoderInput | None], batch_size: int
     ) -> Float[np.ndarray, "B h w 3"]:
         """The images of a batch, float32 [B, *shape, 3]; zeros in rows without one."""
-        images = np.zeros((batch_size, *self._shape, 3), np.float32)
+        images = np.zeros((batch_size, *self.shape, 3), np.float32)
         for image, row in zip(images, rows, strict=True):
             if row is not None:
                 image[:] = row.image

@@ -1,6 +1,6 @@
 """The job behind `interestyle invert`: image files in, inversions and latents out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,7 +18,15 @@ from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.jobs.aligned_faces import Alignment, tell_of_several
 from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions, choose_batch_size
+from interestyle_jax.jobs.job import (
+    Finished,
+    ImageJob,
+    Item,
+    Result,
+    RunOptions,
+    Source,
+    choose_batch_size,
+)
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
@@ -96,20 +104,22 @@ class InversionJob(ImageJob):
     def __init__(
         self,
         model: Model,
-        files: ImageFiles,
+        files: Source,
         source: str | Path,
         *,
         num_iterations: int,
         batch_size: int | None,
         inputs: EncoderInputs,
+        per_device: int = BATCH_SIZE,
     ):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
-        self._model, self._files, self._num_iterations = model, files, num_iterations
+        self._model, self._num_iterations = model, num_iterations
+        self._labels = [grids.iteration_label(i + 1) for i in range(num_iterations)]
         self._inputs, self._faces, self._pasted = inputs, inputs.faces, inputs.pasted
         self.max_skipped = inputs.max_skipped
         self.batch_size = choose_batch_size(
             batch_size,
-            per_device=BATCH_SIZE,
+            per_device=per_device,
             num_devices=model.num_devices,
             num_images=len(files),
         )
@@ -160,18 +170,17 @@ class InversionJob(ImageJob):
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws `grid.png`."""
-        labels = [grids.iteration_label(i + 1) for i in range(self._num_iterations)]
         rows = self._grid_rows(out, finished)
         names = [name for name, _ in rows]
         if rows:
             grid = grids.draw_grid(
-                [row for _, row in rows], ["input", *labels, "error"], row_labels=names
+                [row for _, row in rows], ["input", *self._labels, "error"], row_labels=names
             )
             save_image(out / "grid.png", grid)
         report = {
             "num_iterations": self._num_iterations,
             "weights": str(self._model.directory),
-            "input_shape": list(self._model.input_shape),
+            "input_shape": list(self._inputs.shape),
             "dtype": self._model.dtype,
             "resolution": self._model.resolution,
             "w_plus_shape": list(finished.latents.shape),
@@ -194,16 +203,20 @@ class InversionJob(ImageJob):
             }
         return report
 
+    def _shown(self, record: Mapping[str, Any]) -> np.ndarray:
+        """An image as it was inverted, by its line; raises InputError where it is gone."""
+        return self._inputs.load(Item(0, record["name"], Path(record["file"]))).image
+
     def _grid_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
         """Names and images of the first inputs; drawn from latents, so that a stop loses none."""
         rows = []
-        shape = self._model.input_shape
+        shape = self._inputs.shape
         for record in finished.records:
             if len(rows) == GRID_ROWS:
                 break
-            name, file = record["name"], Path(record["file"])
+            name = record["name"]
             try:
-                image = self.load(Item(0, name, file)).image
+                image = self._shown(record)
             except InputError:
                 # The image is gone, its inversion is not.
                 continue

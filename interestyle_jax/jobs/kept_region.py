@@ -12,7 +12,12 @@ from PIL import Image
 
 from interestyle_jax.data.images import resize_image
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers import PROVIDERS, make_provider, provider_options
+from interestyle_jax.interest.providers import (
+    PROVIDERS,
+    MaskProvider,
+    make_provider,
+    provider_options,
+)
 from interestyle_jax.interest.providers.masks import label_indices, pick
 from interestyle_jax.photos.paste_back import soft_mask
 
@@ -58,7 +63,7 @@ class KeptRegion:
         if not 0 <= keep.feather <= 0.5:
             raise InputError(f"--keep-feather: {keep.feather}, expected a share from 0 to 0.5")
         self.keep = keep
-        self._provider = _provider(keep)
+        self._provider = find_provider(keep.masks, keep.weights)
         self._one_at_a_time = threading.Lock()
         self._labels = None
         if keep.region not in REGIONS:
@@ -108,16 +113,28 @@ def at_size(
     return pixels if pixels.shape[:2] == shape else resize_image(pixels, shape)
 
 
-def _provider(keep: Keep):
-    if keep.masks not in PROVIDERS:
-        if not Path(keep.masks).is_dir():
+def find_provider(
+    masks: str, weights: str | Path | None, *, option: str = "--keep-masks"
+) -> MaskProvider:
+    """The provider of that name, or one of the masks in a folder.
+
+    Args:
+      masks: a name of PROVIDERS, or a folder.
+      weights: the provider's weights or model, or None for its own.
+      option: what `masks` is called in messages; `weights` has "-weights" behind it.
+
+    Raises:
+      InputError: neither, or what the provider lacks.
+    """
+    if masks not in PROVIDERS:
+        if not Path(masks).is_dir():
             names = ", ".join(PROVIDERS)
-            raise InputError(f"--keep-masks: '{keep.masks}', expected a folder or one of {names}")
-        return make_provider("folder", masks=keep.masks)
-    if keep.weights is None:
-        return make_provider(keep.masks)
-    known = provider_options(keep.masks)
-    option = next((name for name in ("weights", "model") if name in known), None)
-    if option is None:
-        raise InputError(f"--keep-masks-weights: '{keep.masks}' takes no weights")
-    return make_provider(keep.masks, **{option: keep.weights})
+            raise InputError(f"{option}: '{masks}', expected a folder or one of {names}")
+        return make_provider("folder", masks=masks)
+    if weights is None:
+        return make_provider(masks)
+    known = provider_options(masks)
+    name = next((name for name in ("weights", "model") if name in known), None)
+    if name is None:
+        raise InputError(f"{option}-weights: '{masks}' takes no weights")
+    return make_provider(masks, **{name: weights})

@@ -94,3 +94,9 @@ class LatentItems:
         if not np.isfinite(w_plus).all():
             raise InputError(f"{item.source}: its latent is not finite")
         return w_plus
+
+    def find(self, name: str) -> Float[np.ndarray, "L D"]:
+        """w_plus [L, D] of an image's name; raises InputError where there is none."""
+        if name not in self._latents:
+            raise InputError(f"{self.path}: has no latent of {name}")
+        return self.read(Item(0, name, f"{self.path}: {name}"))

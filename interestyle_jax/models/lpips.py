@@ -30,6 +30,12 @@ LAYERS = {
     ),
 }  # fmt: skip
 POOL_WINDOW = {"alex": 3, "vgg": 2}
+# VGG16's convolutions by the names that papers use, in the order of their indices.
+VGG_NAMES = tuple(
+    f"conv{block}_{i}"
+    for block, count in enumerate((2, 2, 3, 3, 3), 1)
+    for i in range(1, count + 1)
+)
 # Indices of the convolutions whose ReLU outputs are compared.
 TAPS = {"alex": (0, 1, 2, 3, 4), "vgg": (1, 3, 6, 9, 12)}
 # Smallest image side for which every pooled map keeps at least one position.
@@ -89,11 +95,14 @@ class LPIPS(nn.Module):
             for k, width in enumerate(tap_widths(self.network))
         ]
 
-    def features(self, x: Float[jax.Array, "B H W 3"]) -> list[Float[jax.Array, "B _ _ _"]]:
+    def features(
+        self, x: Float[jax.Array, "B H W 3"], *, taps: Sequence[int] | None = None
+    ) -> list[Float[jax.Array, "B _ _ _"]]:
         """The compared ReLU maps, not normalised.
 
         Args:
           x: [B, H, W, 3] in [-1, 1].
+          taps: indices of the convolutions whose ReLU maps come back, in order; None: TAPS.
 
         Returns:
           A list of [B, h, w, C], the shallowest first.
@@ -107,6 +116,7 @@ class LPIPS(nn.Module):
                 f"with H and W at least {MIN_SIZE[self.network]}"
             )
         x = (x - jnp.asarray(INPUT_MEAN, x.dtype)) / jnp.asarray(INPUT_STD, x.dtype)
+        taps = TAPS[self.network] if taps is None else taps
         window = POOL_WINDOW[self.network]
         maps = []
         index = 0
@@ -115,8 +125,11 @@ class LPIPS(nn.Module):
                 x = nn.max_pool(x, (window, window), strides=(2, 2))
                 continue
             x = nn.relu(self.conv[index](x))
-            if index in TAPS[self.network]:
+            if index in taps:
                 maps.append(x)
+            # What lies behind the last map is not needed.
+            if index == max(taps):
+                break
             index += 1
         return maps
 

@@ -10,7 +10,7 @@ import pytest
 import interestyle_jax as ij
 from interestyle_jax.editing.styleclip import global_directions as gd
 from interestyle_jax.editing.styleclip.mapper import load_mapper
-from interestyle_jax.editing.styleclip.optimisation import learning_rates
+from interestyle_jax.inversion.optimisation.schedule import learning_rates
 from interestyle_jax.models.clip_pixels import area_pixels
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import load_weights, save_weights

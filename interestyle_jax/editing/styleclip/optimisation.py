@@ -3,7 +3,6 @@
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,13 +14,11 @@ from jaxtyping import Float
 from interestyle_jax.editing.clip import Clip, generated_features
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
+from interestyle_jax.inversion.optimisation.schedule import learning_rates
 from interestyle_jax.models import registry
 from interestyle_jax.models.embedders import FaceEmbedder
 from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.models.products import einsum
-
-# Shares of the steps in which the rate rises at the start, and falls at the end.
-RAMP_UP, RAMP_DOWN = 0.05, 0.25
 
 
 class Optimised(NamedTuple):
@@ -36,14 +33,6 @@ class Optimised(NamedTuple):
     w_plus: jax.Array
     loss: np.ndarray
     clip_loss: np.ndarray
-
-
-def learning_rates(steps: int, *, rate: float = 0.1) -> Float[np.ndarray, " N"]:
-    """The rate of every step, [steps]: linear from 0, `rate`, then along a cosine towards 0."""
-    t = np.arange(steps) / max(steps, 1)
-    down = np.minimum(1.0, (1.0 - t) / RAMP_DOWN)
-    down = 0.5 - 0.5 * np.cos(down * math.pi)
-    return rate * down * np.minimum(1.0, t / RAMP_UP)
 
 
 def optimise_latents(
