@@ -80,6 +80,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="take latents and directions that were made for another generator",
     )
+    parser.add_argument(
+        "--tuned",
+        metavar="DIR",
+        help="folder of `invert --method=pti`: each latent is drawn by its own generator",
+    )
     add_model_options(parser)
     parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
     add_job_options(parser)
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         bands=args.bands,
         absolute=args.absolute,
         other_generator=args.other_generator,
+        tuned=args.tuned,
         num_iterations=args.steps,
         dtype=args.dtype,
         batch_size=args.batch_size,

@@ -2,6 +2,7 @@
 
 import argparse
 
+from interestyle_jax.commands.optimisation_options import add_optimisation_options, given_options
 from interestyle_jax.commands.options import (
     add_job_options,
     add_model_options,
@@ -9,7 +10,6 @@ from interestyle_jax.commands.options import (
     count,
     run_options,
 )
-from interestyle_jax.commands.optimisation_options import add_optimisation_options, given_options
 from interestyle_jax.commands.photo_options import add_photo_options, alignment_of
 from interestyle_jax.errors import InputError
 

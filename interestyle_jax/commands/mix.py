@@ -50,6 +50,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="take latents that were made with another generator",
     )
+    parser.add_argument(
+        "--tuned",
+        metavar="DIR",
+        help="folder of `invert --method=pti`: each latent is drawn by its own generator",
+    )
+    parser.add_argument("--style-tuned", metavar="DIR", help="the same of --style-latents")
     add_model_options(parser)
     parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
     add_job_options(parser)
@@ -80,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
         style_latents=args.style_latents,
         shares=args.shares,
         other_generator=args.other_generator,
+        tuned=args.tuned,
+        style_tuned=args.style_tuned,
         num_iterations=args.steps,
         dtype=args.dtype,
         batch_size=args.batch_size,

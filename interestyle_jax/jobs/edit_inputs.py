@@ -16,6 +16,7 @@ from interestyle_jax.jobs.encoder_inputs import EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.job import Item, Source
 from interestyle_jax.jobs.latent_items import LatentItems
+from interestyle_jax.jobs.tuned_generators import TunedGenerators
 
 BATCH_SIZE = 8
 
@@ -85,6 +86,28 @@ def open_inputs(
         "alignment": None if alignment is None else alignment.options(),
     }
     return EditInputs(files, images, iterations, options, files.check_results, _no_latent)
+
+
+def open_tuned(
+    folder: str | Path | None, model: Model, inputs: EditInputs, *, other_generator: bool
+) -> TunedGenerators | None:
+    """The generators of latents' own, or None.
+
+    Args:
+      folder: see `TunedGenerators`, or None.
+      model: has the generator that they differ from.
+      inputs: latents.
+      other_generator: see `TunedGenerators`.
+
+    Raises:
+      InputError: inputs that are images, or as `TunedGenerators`.
+    """
+    if folder is None:
+        return None
+    if inputs.images is not None:
+        raise InputError("--tuned: goes with --latents, of the same `interestyle invert`")
+    names = [inputs.items[i].name for i in range(len(inputs.items))]
+    return TunedGenerators(folder, model, names, other_generator=other_generator)
 
 
 def read_all(

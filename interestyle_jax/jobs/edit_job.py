@@ -1,6 +1,5 @@
 """The job of `edit` and `mix`: images or latents in, an image for each of some columns out."""
 
-import functools
 import io
 import math
 from collections.abc import Sequence
@@ -13,18 +12,19 @@ import numpy as np
 
 from interestyle_jax.data.images import encode_png, read_image, save_image
 from interestyle_jax.data.pixels import to_float, to_uint8
-from interestyle_jax.editing.edits import Edit, apply_edits
-from interestyle_jax.editing.style_space import join_styles
+from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.identity import Identity, similarity
+from interestyle_jax.inversion.generator_differences import Difference, stack_differences
 from interestyle_jax.inversion.inverter import Model
-from interestyle_jax.inversion.resize import crop_to_shape, resize_saved
 from interestyle_jax.jobs.aligned_faces import tell_of_several
+from interestyle_jax.jobs.edit_drawing import Drawing, draw_each, edit_and_draw, stack
 from interestyle_jax.jobs.edit_inputs import EditInputs
 from interestyle_jax.jobs.encoder_inputs import EncoderInput
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
 from interestyle_jax.jobs.kept_region import KeptRegion, at_size, join
+from interestyle_jax.jobs.tuned_generators import TunedGenerators
 from interestyle_jax.parallel.sharding import batch_sharding, replicated
 from interestyle_jax.weights import digest
 
@@ -60,10 +60,11 @@ def result_endings(columns: Sequence[Column], *, pasted: bool) -> tuple[str, ...
 
 
 class _Loaded(NamedTuple):
-    """An image and its face, or a latent [L, D]."""
+    """An image and its face, or a latent [L, D] and what its generator differs in."""
 
     image: EncoderInput | None
     w_plus: np.ndarray | None
+    change: Difference | None = None
 
 
 class EditJob(ImageJob):
@@ -83,6 +84,7 @@ class EditJob(ImageJob):
         batch_size: int | None,
         options: dict[str, Any],
         facts: dict[str, Any],
+        tuned: TunedGenerators | None = None,
     ):
         """Declares the columns of `inputs`.
 
@@ -95,14 +97,15 @@ class EditJob(ImageJob):
           batch_size: as `choose_batch_size`.
           options: what results depend on besides these.
           facts: what the report says besides.
+          tuned: generators of the latents' own, or None.
         """
         self._model, self._inputs, self._columns = model, inputs, columns
         self._images, self._keep, self._identity = inputs.images, keep, identity
-        self._facts = facts
+        self._facts, self._tuned = facts, tuned
         self._pasted = inputs.images is not None and inputs.images.pasted
         edits = [edit for column in columns for edit in column.edits]
         self._in_s = any(edit.space == "style" for edit in edits)
-        self._drawing = _Drawing(
+        self._drawing = Drawing(
             generator=model.network("generator"),
             crop=model.input_shape if "encoder" in model.variables else None,
             measured=_measured_shape(model) if identity is not None else None,
@@ -127,6 +130,7 @@ class EditJob(ImageJob):
             "weights": digest(model.directory),
             "dtype": model.dtype,
             "keep": None if keep is None else keep.keep.options(),
+            "tuned": None if tuned is None else str(tuned.folder),
         }
 
     def outputs(self, name: str) -> tuple[str, ...]:
@@ -138,7 +142,8 @@ class EditJob(ImageJob):
     def load(self, item: Item) -> _Loaded:
         """The image as the encoder sees it, or the latent."""
         if self._images is None:
-            return _Loaded(None, self._inputs.read(item))
+            change = None if self._tuned is None else self._tuned.find(item.name)
+            return _Loaded(None, self._inputs.read(item), change)
         return _Loaded(self._images.load(item), None)
 
     def compute(self, rows: Sequence[_Loaded | None]) -> dict[str, Any]:
@@ -158,17 +163,34 @@ class EditJob(ImageJob):
                     latent[:] = row.w_plus
             mesh = self._model.mesh
             w_plus = jax.device_put(host, None if mesh is None else batch_sharding(mesh))
-        variables = self._model.variables["generator"]
+        changes = [None if row is None else row.change for row in rows]
         if self._draws_original:
-            original = _edit_and_draw(variables, (), (), w_plus, drawing=self._drawing)
+            original = self._draw((), (), w_plus, changes)
             result["original"] = original["image"]
             if "measured" in original:
                 result["reference"] = original["measured"]
         columns = [
-            _edit_and_draw(variables, edits, strengths, w_plus, drawing=self._drawing)
-            for edits, strengths in self._placed
+            self._draw(edits, strengths, w_plus, self._changes(changes, k))
+            for k, (edits, strengths) in enumerate(self._placed)
         ]
-        return result | _stack(columns)
+        return result | stack(columns)
+
+    def _changes(
+        self, changes: Sequence[Difference | None], column: int
+    ) -> Sequence[Difference | None]:
+        """What the generators of a batch differ in, in a column."""
+        del column
+        return changes
+
+    def _draw(self, edits, strengths, w_plus, changes) -> dict[str, Any]:
+        variables, mesh = self._model.variables["generator"], self._model.mesh
+        if self._tuned is None:
+            return edit_and_draw(variables, edits, strengths, w_plus, drawing=self._drawing)
+        stacked = stack_differences(changes)
+        stacked = jax.device_put(stacked, None if mesh is None else batch_sharding(mesh))
+        return draw_each(
+            variables, stacked, edits, strengths, w_plus, drawing=self._drawing, mesh=mesh
+        )
 
     def inspect(self, row: dict[str, np.ndarray]) -> list[np.ndarray | None]:
         """The faces of the original and of each edited image."""
@@ -298,48 +320,10 @@ class EditJob(ImageJob):
         return table
 
 
-class _Drawing(NamedTuple):
-    """How images are drawn: the generator, what encoders crop, the size that is measured."""
-
-    generator: Any
-    crop: tuple[int, int] | None
-    measured: tuple[int, int] | None
-
-
 def _measured_shape(model: Model) -> tuple[int, int]:
     if "encoder" in model.variables:
         return model.input_shape
     return (min(model.resolution, MEASURED_SIZE),) * 2
-
-
-@functools.partial(jax.jit, static_argnames="drawing")
-def _edit_and_draw(variables, edits, strengths, w_plus, *, drawing):
-    """Rows first: images [B, H, W, 3] as uint8, w_plus, is_finite, and what else is saved."""
-    generator = drawing.generator
-
-    def styles_of(w_plus):
-        return generator.apply(variables, w_plus, method="styles")
-
-    edited = apply_edits(edits, w_plus, strengths, styles=styles_of)
-    result = {"w_plus": edited.w_plus}
-    if edited.styles is None:
-        images = generator.apply(variables, edited.w_plus, "const", method="synthesize")
-    else:
-        images = generator.apply(variables, edited.styles, "const", method="synthesize_from_styles")
-        result["styles"] = join_styles(edited.styles, generator.style_layers)
-    if drawing.crop is not None:
-        images = crop_to_shape(images, drawing.crop)
-    finite = jnp.isfinite(images).all((1, 2, 3)) & jnp.isfinite(edited.w_plus).all((1, 2))
-    result |= {"image": to_uint8(images), "is_finite": finite}
-    if drawing.measured is not None:
-        result["measured"] = resize_saved(result["image"], drawing.measured)
-    return result
-
-
-@jax.jit
-def _stack(columns):
-    """Columns behind rows: [B, ...] each -> [B, S, ...]."""
-    return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *columns)
 
 
 def _npz(**arrays: Any) -> bytes:

@@ -16,7 +16,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.identity import load_identity
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.jobs.aligned_faces import Alignment
-from interestyle_jax.jobs.edit_inputs import open_inputs
+from interestyle_jax.jobs.edit_inputs import open_inputs, open_tuned
 from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep, KeptRegion
@@ -62,6 +62,7 @@ def edit_files(
     keep: Keep | None = None,
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
+    tuned: str | Path | None = None,
     **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Edits images, or latents, at several strengths, on all devices of this process.
@@ -91,6 +92,8 @@ def edit_files(
       identity: weights of the ID similarity's embedder, or None. It compares each edited image
         with the input, of latents with the image of the latents as they are.
       face_detector: "mtcnn" weights, which go with `identity`.
+      tuned: folder of an `invert --method` that gave every latent a generator of its own, see
+        `inversion.generator_differences`; None: the weights' for all.
 
     Returns:
       The report.
@@ -138,6 +141,7 @@ def edit_files(
             "face_detector": face_detector and digest(face_detector),
         },
         facts=told | {"outside_range": outside},
+        tuned=open_tuned(tuned, model, inputs, other_generator=other_generator),
     )
     for line in outside:
         print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The work of `interestyle mix`: rows of `w_plus` of one image, the others of another (Fig. 9)."""
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Sequence
@@ -14,13 +15,19 @@ from interestyle_jax.data.images import save_image
 from interestyle_jax.editing.bands import BANDS, band_rows, describe_rows, mixing_edit, parse_rows
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
+from interestyle_jax.inversion.generator_differences import (
+    Difference,
+    add_difference,
+    mix_differences,
+)
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.jobs.aligned_faces import Alignment
-from interestyle_jax.jobs.edit_inputs import EditInputs, open_inputs, read_all
+from interestyle_jax.jobs.edit_inputs import EditInputs, open_inputs, open_tuned, read_all
 from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.tuned_generators import TunedGenerators
 from interestyle_jax.parallel.sharding import local_mesh
 
 # Every one is a column of every content.
@@ -38,6 +45,8 @@ def mix_files(
     style_latents: str | Path | None = None,
     shares: Sequence[float] = (1.0,),
     other_generator: bool = False,
+    tuned: str | Path | None = None,
+    style_tuned: str | Path | None = None,
     num_iterations: int | None = None,
     dtype: str = "float32",
     batch_size: int | None = None,
@@ -60,6 +69,9 @@ def mix_files(
       style_latents: their latents; neither takes every content as a style too.
       shares: t of (1 - t) content + t style in these rows, one column a style each; 0 to 1.
       other_generator: take latents of another generator.
+      tuned: generators of the contents' own, see `edits.edit_files`; and
+      style_tuned: those of `style_latents`. In layers that read the rows, weights are mixed as the
+        latents are.
       num_iterations: N of images; None as in `Model.invert`.
       dtype, batch_size, alignment, run: as `jobs.inversions.invert_files`; an alignment is of all
         images.
@@ -92,6 +104,12 @@ def mix_files(
             names=("--style-input", "--style-latents"),
             **(inverted if style_source is not None else {}),
         )
+    if style_tuned is not None and (tuned is None or style_latents is None):
+        raise InputError("--style-tuned: needs --tuned and --style-latents")
+    own = open_tuned(tuned, model, inputs, other_generator=other_generator)
+    styles_own = own
+    if style_inputs is not inputs:
+        styles_own = open_tuned(style_tuned, model, style_inputs, other_generator=other_generator)
     style_names, w_plus = read_all(style_inputs, model, most=MOST_STYLES, name="styles")
     columns = _columns(model, style_names, w_plus, shares, rows)
     inputs.check_results(out, own_files=OWN_FILES, endings=result_endings(columns, pasted=False))
@@ -108,6 +126,11 @@ def mix_files(
         batch_size=batch_size,
         options={**facts, "style_latents": hashlib.sha256(w_plus.data).hexdigest()[:16]},
         facts=facts,
+        tuned=own,
+        style_changes=None if styles_own is None else [styles_own.find(n) for n in style_names],
+        style_tuned=None if styles_own is None else str(styles_own.folder),
+        rows=rows,
+        shares=shares,
     )
     return run_job(job, inputs.items, out, **run)
 
@@ -123,22 +146,55 @@ class MixJob(EditJob):
         inputs: EditInputs,
         columns: Sequence[Column],
         styles: Float[np.ndarray, "n L D"],
+        *,
+        style_changes: Sequence[Difference] | None,
+        style_tuned: str | None,
+        rows: Sequence[int],
+        shares: Sequence[float],
+        tuned: TunedGenerators | None,
         **options: Any,
     ):
-        """As `EditJob`; `styles` [n, L, D] are drawn above the sheet, each over its columns."""
-        super().__init__(model, inputs, columns, keep=None, identity=None, **options)
+        """As `EditJob`; `styles` [n, L, D] are drawn above the sheet, each over its columns.
+
+        Args:
+          model, inputs, columns, tuned, options: as there.
+          styles: latents.
+          style_changes: what their generators differ in, or None.
+          style_tuned: the folder of these.
+          rows, shares: what is mixed of styles, and how much in each column of one.
+        """
+        options["options"] = {**options["options"], "style_tuned": style_tuned}
+        super().__init__(model, inputs, columns, keep=None, identity=None, tuned=tuned, **options)
         self._styles, self._num_shares = styles, len(columns) // len(styles)
+        self._style_changes, self._rows, self._shares = style_changes, frozenset(rows), shares
+
+    def _changes(
+        self, changes: Sequence[Difference | None], column: int
+    ) -> Sequence[Difference | None]:
+        if self._tuned is None:
+            return changes
+        style, share = divmod(column, self._num_shares)
+        other = {} if self._style_changes is None else self._style_changes[style]
+        layers = self._model.style_layers
+        return [
+            None
+            if change is None
+            else mix_differences(change, other, self._shares[share], self._rows, layers)
+            for change in changes
+        ]
 
     def _draw_sheet(self, out: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
         """The styles above, the contents on the left."""
         shown = self._shown
-        drawn = [self._drawn(w_plus) for w_plus in self._styles]
+        changes = self._style_changes or [None] * len(self._styles)
+        drawn = [self._drawn(*pair) for pair in zip(self._styles, changes, strict=True)]
         blank = np.ones_like(drawn[0])
         above = [drawn[k // self._num_shares] for k in range(len(shown))]
         lines = [[blank, *above]]
         for name, images in rows:
             # Images begin with their input; what is mixed is its inversion.
-            lines.append([self._drawn(self._content(out, name)), *images[-len(shown) :]])
+            own = None if self._tuned is None else self._tuned.find(name)
+            lines.append([self._drawn(self._content(out, name), own), *images[-len(shown) :]])
         labels = ["content", *(column.title for column in shown)]
         given = f"style, rows {self._facts['rows']}"
         sheet = grids.draw_grid(lines, labels, row_labels=[given, *(name for name, _ in rows)])
@@ -156,9 +212,13 @@ class MixJob(EditJob):
         inversion = self._model.invert(batch, self._inputs.num_iterations, return_images="none")
         return jax.device_get(inversion.w_plus[-1][0])
 
-    def _drawn(self, w_plus: np.ndarray) -> np.ndarray:
-        """[L, D] -> [H, W, 3] in [-1, 1]."""
-        drawn = self._model.synthesize(jax.device_put(w_plus[None]))
+    def _drawn(self, w_plus: np.ndarray, change: Difference | None) -> np.ndarray:
+        """[L, D] -> [H, W, 3] in [-1, 1], by a generator that differs so."""
+        model = self._model
+        if change is not None:
+            own = add_difference(model.variables["generator"], change)
+            model = dataclasses.replace(model, variables={**model.variables, "generator": own})
+        drawn = model.synthesize(jax.device_put(w_plus[None]))
         if "encoder" in self._model.variables:
             drawn = crop_to_shape(drawn, self._model.input_shape)
         return jax.device_get(drawn)[0]

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -25,19 +25,17 @@ from interestyle_jax.inversion.optimisation.terms import Target
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.inversions import MAX_SKIPPED, MAX_WITHOUT_FACE, OWN_FILES, InversionJob
-from interestyle_jax.jobs.job import Finished, Item, Result
-from interestyle_jax.jobs.kept_region import find_provider
+from interestyle_jax.jobs.interest_masks import InterestMasks
+from interestyle_jax.jobs.inversions import OWN_FILES, InversionJob
+from interestyle_jax.jobs.job import Finished, Item, Result, RunOptions
 from interestyle_jax.jobs.latent_items import LatentItems
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
-from interestyle_jax.jobs.shard import WHOLE, Shard
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest, load_weights, resolve_weights
 
 # As of stylegan2-ada's projector.
 SEED = 303
-DATASET = "dataset"
 LOSSES = "losses"
 
 
@@ -61,10 +59,7 @@ def optimise_files(
     dtype: str = "float32",
     batch_size: int | None = None,
     alignment: Alignment | None = None,
-    max_skipped: float | None = None,
-    workers: int | None = None,
-    shard: Shard = WHOLE,
-    command: Sequence[str] = (),
+    **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
     """Inverts images by optimisation, on all devices of this process.
 
@@ -89,7 +84,7 @@ def optimise_files(
         VGG16 is, it takes VGG16's place in LPIPS terms, which the report says.
       identity: weights of a face embedder, for methods with an identity term.
       tuned_dtype: of the differences, "float16" or "float32".
-      dtype, alignment, max_skipped, workers, shard, command: as `invert_files`.
+      dtype, alignment, run: as `invert_files`.
       batch_size: images at once; None: 8 a device, 2 where weights are tuned.
 
     Returns:
@@ -116,7 +111,7 @@ def optimise_files(
     )
     latents = LatentItems(start, model) if kind == "latents" else None  # type: ignore[arg-type]
     files: Any = Samples(source, split) if (Path(source) / INFO).is_file() else ImageFiles(source)
-    masks = _Masks(interest, interest_weights, files, alignment)
+    masks = InterestMasks(interest, interest_weights, files, alignment)
     pasted = alignment is not None and alignment.paste_back
     if isinstance(files, ImageFiles):
         files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
@@ -139,11 +134,7 @@ def optimise_files(
     )
     if recipe.tunes or recipe.keeps_noise:
         _check_room(job, out, len(files))
-    if max_skipped is None:
-        max_skipped = MAX_SKIPPED if alignment is None else MAX_WITHOUT_FACE
-    return run_job(
-        job, files, out, shard=shard, max_skipped=max_skipped, workers=workers, command=command
-    )
+    return run_job(job, files, out, **run)
 
 
 class _Loaded(NamedTuple):
@@ -152,7 +143,7 @@ class _Loaded(NamedTuple):
     image: EncoderInput
     mask: np.ndarray | None
     start: np.ndarray | None
-    index: int
+    number: int
 
 
 class OptimisationJob(InversionJob):
@@ -165,7 +156,7 @@ class OptimisationJob(InversionJob):
         source: str | Path,
         *,
         latents: LatentItems | None,
-        masks: "_Masks",
+        masks: InterestMasks,
         batch_size: int | None,
         inputs: EncoderInputs,
         tuned_dtype: str,
@@ -252,7 +243,7 @@ class OptimisationJob(InversionJob):
             found = self._optimiser(
                 jax.random.key(SEED),
                 [Target(jnp.asarray(images), masks)],
-                numbers=[0 if row is None else row.index for row in rows],
+                numbers=[0 if row is None else row.number for row in rows],
                 start=start,
                 is_used=[row is not None for row in rows],
                 on_steps=bar.update,
@@ -314,41 +305,6 @@ class OptimisationJob(InversionJob):
         if not hasattr(self, "_on_host"):
             self._on_host = jax.device_get(self._model.variables["generator"])
         return self._on_host
-
-
-class _Masks:
-    """Interest masks of images, from a folder, a provider or the data set."""
-
-    def __init__(self, interest, weights, files, alignment):
-        self._given, self._weights, self._provider = interest, weights, None
-        self.wanted: bool = interest is not None
-        is_data_set = isinstance(files, Samples)
-        if interest == DATASET or (self.wanted and is_data_set):
-            if not is_data_set or interest != DATASET:
-                raise InputError(
-                    f"--interest={interest}: expected '{DATASET}' with a data set as --input, a "
-                    "folder or a provider with image files"
-                )
-            if "interest_mask" not in files.fields:
-                raise InputError(f"--interest={DATASET}: the data set has no field interest_mask")
-        elif self.wanted:
-            self._provider = find_provider(interest, weights, option="--interest")
-            if alignment is not None and self._provider.name == "folder":
-                raise InputError(
-                    "--interest: masks of a folder do not go with --align, expected a provider"
-                )
-        if weights is not None and self._provider is None:
-            raise InputError("--interest-weights: needs a provider as --interest")
-
-    def __call__(self, pixels: np.ndarray, name: str) -> np.ndarray:
-        return self._provider(pixels, name=name).interest
-
-    def options(self) -> list[str] | None:
-        """As JSON."""
-        if not self.wanted:
-            return None
-        given = self._given if not Path(self._given).is_dir() else Path(self._given).absolute()
-        return [str(given), *([] if self._weights is None else [str(self._weights)])]
 
 
 def _in_place_of_vgg(method: str, lpips: Sequence[str | Path]) -> str | None:

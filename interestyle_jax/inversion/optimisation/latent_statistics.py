@@ -1,6 +1,6 @@
 """What recipes need to know of a generator's W: its mean, its spread, its whitening."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,9 @@ def measure_whitening(model: Model, num_samples: int) -> Whitening:
     Source: Zhu et al., "Improved StyleGAN Embedding" (arXiv 2012.09036), section 3.2.
     """
     random = np.random.RandomState(SEED)
-    total, products, count = 0.0, 0.0, 0
+    total: Any = 0.0
+    products: Any = 0.0
+    count = 0
     while count < num_samples:
         size = min(BATCH_SIZE, num_samples)
         z = random.randn(size, _z_dim(model)).astype(np.float32)

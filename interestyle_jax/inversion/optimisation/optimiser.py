@@ -24,6 +24,7 @@ from interestyle_jax.inversion.optimisation.steps import (
     Schedule,
     adam_state,
     draw,
+    draw_rows,
     run_steps,
     weighs,
 )
@@ -153,7 +154,9 @@ class Optimiser:
         """Optimises a batch.
 
         Args:
-          key: of all random draws.
+          key: of all random draws. Image n of phase i has fold_in(fold_in(key, n), i), split in
+            two: the first draws noise maps, the second, folded with the step and split again,
+            latent noise and the sample of the locality.
           targets: at least one; images [B, H, W, 3] of `target_shape`, in [-1, 1].
           numbers: of the images, [B]: which draws are theirs, in whatever batch; None: their rows.
           start: latents [B, L, D] to start from; None: as the recipe says.
@@ -170,8 +173,8 @@ class Optimiser:
             raise InputError(f"{batch} images, expected a multiple of the {mesh.size} devices")
         place = None if mesh is None else batch_sharding(mesh)
         targets = jax.device_put(tuple(targets), place)
-        numbers = np.arange(batch) if numbers is None else np.asarray(numbers)
-        key = jax.device_put(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers), place)
+        which = np.arange(batch) if numbers is None else np.asarray(numbers)
+        key = jax.device_put(jax.vmap(jax.random.fold_in, (None, 0))(key, which), place)
         rows = self._first_rows(self._start(targets[0].images, start), is_used, place)
         told, phases = [], []
         for i, phase in enumerate(self.recipe.phases):
@@ -192,7 +195,14 @@ class Optimiser:
             )
             for name in names
         }
-        images = _draw(self._networks, self._variables, rows.w_plus, rows.noise, rows.params)
+        images = draw_rows(
+            self._networks,
+            self._variables,
+            rows.w_plus,
+            rows.noise,
+            rows.params,
+            mesh=self.model.mesh,
+        )
         is_finite = np.asarray(rows.is_finite & jnp.isfinite(images).all((1, 2, 3)))
         noise = rows.noise if self.recipe.keeps_noise else None
         return Optimised(
@@ -279,6 +289,8 @@ def _begin(key, phase: Phase, rows: Rows, generator: Any) -> Rows:
     if "noise" in phase.variables:
         noise = rows.noise
         if phase.fresh_noise:
+            leaves: list[Any]
+            tree: Any
             leaves, tree = jax.tree.flatten(noise)
             keys = jax.vmap(lambda k: jax.random.split(k, len(leaves)))(key)
             noise = tree.unflatten(
@@ -344,10 +356,4 @@ def _check_noise(model: Model) -> None:
         )
 
 
-_draw = jax.jit(
-    lambda networks, variables, w_plus, noise, params: draw(
-        networks, variables, w_plus, noise=noise, params=params
-    ),
-    static_argnums=0,
-)
 _prepared = jax.jit(prepare, static_argnums=(0, 2))

@@ -98,6 +98,30 @@ def draw(
     return images if networks.crop is None else crop_to_shape(images, networks.crop)
 
 
+@functools.partial(jax.jit, static_argnames=("networks", "mesh"))
+def draw_rows(
+    networks: Networks,
+    variables: Any,
+    w_plus: Float[jax.Array, "B L D"],
+    noise: Any,
+    params: Any,
+    *,
+    mesh: Mesh | None = None,
+) -> Float[jax.Array, "B H W 3"]:
+    """As `draw`, [B, L, D] -> [B, H, W, 3], each device of the mesh its own rows."""
+
+    def run(variables, w_plus, noise, params):
+        return draw(networks, variables, w_plus, noise=noise, params=params)
+
+    if mesh is not None:
+        # XLA cannot split a convolution whose kernels are the rows' own.
+        own, all_ = PartitionSpec(AXES), PartitionSpec()
+        run = jax.shard_map(
+            run, mesh=mesh, in_specs=(all_, own, own, own), out_specs=own, check_vma=False
+        )
+    return run(variables, w_plus, noise, params)
+
+
 def losses(
     key: PRNGKeyArray,
     networks: Networks,

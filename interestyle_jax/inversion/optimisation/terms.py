@@ -89,7 +89,7 @@ def image_losses(
     images: Float[jax.Array, "B H W 3"],
 ) -> dict[str, Float[jax.Array, " B"]]:
     """The image terms, not weighted, of drawn images [B, H, W, 3] against `prepare`'s. Pure."""
-    losses = {}
+    losses: dict[str, Any] = {}
     for name, target in prepared.items():
         seen = _seen(networks, variables, terms, name, images, target.get("mask"))
         value = target["value"]
