@@ -85,7 +85,7 @@ def optimise_files(
       identity: weights of a face embedder, for methods with an identity term.
       tuned_dtype: of the differences, "float16" or "float32".
       dtype, alignment, run: as `invert_files`.
-      batch_size: images at once; None: 8 a device, 2 where weights are tuned.
+      batch_size: images at once; None: 8 a device, 1 where weights are tuned.
 
     Returns:
       The report.

@@ -263,7 +263,7 @@ PRESETS: Mapping[str, Recipe] = {
                 ),
             ),
             mean_samples=600,
-            batch_size=2,
+            batch_size=1,
         ),
         Recipe(
             "hybrid",

@@ -88,13 +88,15 @@ def draw(
         images = synthesize(own["params"], noise, w_plus)
     else:
 
-        def draw_one(params, noise, w_plus):
-            rows = jax.tree.map(lambda x: x[None], (noise, w_plus))
-            return synthesize({**own["params"], **params}, *rows)[0]
+        def draw_one(row):
+            params, noise, w_plus = row
+            own_params = {**own["params"], **params}
+            return synthesize(own_params, *jax.tree.map(lambda x: x[None], (noise, w_plus)))[0]
 
-        shared = jax.tree.map(lambda x: 0 if x.shape[0] == len(w_plus) else None, noise)
-        noise = jax.tree.map(lambda x: x if x.shape[0] == len(w_plus) else x[0], noise)
-        images = jax.vmap(draw_one, in_axes=(0, shared, 0))(params, noise, w_plus)
+        batch = len(w_plus)
+        noise = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape[1:])), noise)
+        # Not vmapped: grouped convolutions are slow, and some of XLA's let NaN cross their groups.
+        images = jax.lax.map(draw_one, (params, noise, w_plus))
     return images if networks.crop is None else crop_to_shape(images, networks.crop)
 
 
@@ -130,6 +132,7 @@ def losses(
     rows: Rows,
     moving: dict[str, Any],
     targets: tuple[dict[str, Any], ...],
+    *,
     latent_noise: Any = 0.0,
 ) -> tuple[Float[jax.Array, " B"], dict[str, Float[jax.Array, " B"]]]:
     """The loss [B], and its terms [B] before their weights. Pure.
@@ -178,7 +181,7 @@ def losses(
 def _locality(key, networks, terms, variables, w_plus, params):
     """How far the tuned generator is from the original one, at a point near the pivot.
 
-    Source: `training/coaches/localitly_regulizer.py` of PTI.
+    Source: PTI (Roich et al. 2021), its space regulariser, section 3.3, and the official code.
     """
     generator = networks.generator
     z = jax.vmap(lambda k: jax.random.normal(k, (generator.z_dim,)))(key)
@@ -253,7 +256,7 @@ def _step(key, networks, phase, variables, rows, targets, at):
 
     def total(moving):
         loss, parts = losses(
-            own, networks, phase, variables, rows, moving, targets, at.latent_noise
+            own, networks, phase, variables, rows, moving, targets, latent_noise=at.latent_noise
         )
         return jnp.sum(loss), (loss, parts)
 
