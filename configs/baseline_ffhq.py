@@ -13,6 +13,9 @@ counted by XLA and not measured; the state (parameters and optimizer) is a devic
     restyle_psp   0.015 / 0.004   0.088 / 0.040   0.65   22.1           3.1 GiB
     restyle_e4e   0.021 / 0.007   0.109 / 0.054   0.51   22.6           3.1 GiB
 
+`idinvert` is IDInvert's domain-guided encoder for StyleGAN2, an adaptation: the paper's row
+is of StyleGAN1. It needs VGG16 (`weights.vgg`).
+
 Losses, batch and optimizer are the official ones. So are, for the two with e4e's losses, the
 weights of the adversarial term (0.1) and of the changes' norm (0.0002), and the stages: rows get
 changes of their own from step 20,000 on, one every 2,000 steps

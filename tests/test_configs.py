@@ -28,6 +28,7 @@ SMOKE = {
     "avatar_clip.py": ["smoke"],
     "avatar_generator.py": ["smoke", "adversarial,smoke"],
     "demo.py": ["smoke"],
+    "idinvert_avatars.py": ["smoke"],
     "styleclip_mapper.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],
     "interestyle_ffhq.py": ["smoke"],

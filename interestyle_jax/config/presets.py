@@ -22,12 +22,15 @@ ENCODER_PRESETS = {
     "restyle_e4e": {"gradient": "each", **_WHOLE_IMAGE},
     "psp": {"gradient": "last", **_WHOLE_IMAGE},
     "e4e": {"gradient": "last", **_WHOLE_IMAGE},
+    "idinvert": {"gradient": "last", **_WHOLE_IMAGE},
 }
 # Presets whose encoder sees the image alone, and runs once.
-SINGLE_PASS = ("psp", "e4e")
+SINGLE_PASS = ("psp", "e4e", "idinvert")
 # Presets with a discriminator of latents, and rows that get changes of their own one by one.
 ADVERSARIAL = ("e4e", "restyle_e4e")
 ADVERSARIAL_WEIGHTS = {"weight": 0.1, "delta_weight": 2e-4}
+# Presets with a discriminator of images, and the weight of the encoder's loss against it.
+IN_DOMAIN, IN_DOMAIN_WEIGHT = ("idinvert",), 0.08
 # Encoder of a preset over IR-SE50, and over ResNet34.
 ENCODERS = {
     "interestyle": ("BackboneEncoder", "ResNetBackboneEncoder"),
@@ -35,6 +38,7 @@ ENCODERS = {
     "restyle_e4e": ("ProgressiveBackboneEncoder", "ResNetProgressiveBackboneEncoder"),
     "psp": ("GradualStyleEncoder",),
     "e4e": ("Encoder4Editing",),
+    "idinvert": ("BackboneEncoder", "ResNetBackboneEncoder"),
 }
 NUM_ITERATIONS = 5
 
@@ -49,7 +53,8 @@ def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
       config: from `encoder_config` or `generator_config`.
       preset: "interestyle" (the paper), or a baseline of it: "restyle_psp" (whole image, a loss
         on every iteration, no filter, no disentanglement), "psp" (one pass), "restyle_e4e" and
-        "e4e" (with e4e's losses on latents); "stylegan2" for a generator's.
+        "e4e" (with e4e's losses on latents), "idinvert" (IDInvert's domain-guided encoder, one
+        pass, for StyleGAN2); "stylegan2" for a generator's.
 
     Raises:
       ValueError: a preset that the config's task does not have, or not over its trunk.
@@ -70,6 +75,7 @@ def set_preset(config: ConfigDict, preset: str) -> ConfigDict:
         on = preset in ADVERSARIAL
         for name, weight in ADVERSARIAL_WEIGHTS.items():
             config.adversary[name] = weight if on else 0.0
+        config.in_domain.weight = IN_DOMAIN_WEIGHT if preset in IN_DOMAIN else 0.0
         config.method.update(ENCODER_PRESETS[preset])
     config.preset = preset
     return config
@@ -123,6 +129,9 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     # Where the encoder starts: a trunk trained for another task, or an encoder.
                     "trunk": "",
                     "encoder": "",
+                    # Of "idinvert": VGG16 (lpips_vgg), and where the discriminator starts.
+                    "vgg": "",
+                    "discriminator": "",
                 },
                 "encoder": {"type": "BackboneEncoder", "input_channels": 6},
                 # Height and width of what the encoder sees, official cars (192, 256); (): square.
@@ -149,6 +158,18 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "r1_every": 16,
                     "pool_size": 50,
                     "official_fakes": False,
+                },
+                # IDInvert's; on where the weight is above 0 (`training.in_domain_task`).
+                "in_domain": {
+                    "weight": 0.0,
+                    # conv4_3 of VGG16, or "lpips", which `loss.lpips` weighs.
+                    "perceptual": "conv4_3",
+                    "features_weight": 5e-5,
+                    "r1_gamma": 10.0,
+                    "r1_every": 16,
+                    # Of a discriminator that starts anew.
+                    "discriminator": {"channel_base": 32768, "channel_max": 512},
+                    "optimizer": {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.99},
                 },
                 # From which step, and how often then, a row gets a change of its own.
                 "progressive": {"start": 20_000, "every": 2000},

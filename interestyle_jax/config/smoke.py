@@ -29,6 +29,9 @@ def shrink_encoder(config: ml_collections.ConfigDict) -> ml_collections.ConfigDi
     config.data.dir = "data/avatars"
     config.weights.generator = "avatar_generator"
     config.weights.id = config.weights.trunk = ""
+    config.weights.vgg = config.weights.discriminator = ""
+    config.in_domain.perceptual = "lpips"
+    config.in_domain.discriminator = {"channel_base": 256, "channel_max": 8}
     config.loss.id = 0.0
     config.compute_dtype = "float32"
     config.progressive = {"start": 1, "every": 1}

@@ -11,7 +11,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import ml_collections
-import optax
 from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.data.pipeline import normalize
@@ -21,6 +20,12 @@ from interestyle_jax.models.registry import describe
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered, shared_out
 from interestyle_jax.training import gan_losses
+from interestyle_jax.training.discriminator_update import (
+    R1,
+    lazy_adam,
+    train_discriminator,
+    update,
+)
 from interestyle_jax.training.random_streams import stream
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
@@ -41,17 +46,6 @@ class GanState(flax.struct.PyTreeNode):
     ema: PyTree
     r1: jax.Array
     mean_path_length: jax.Array
-
-
-def _lazy_adam(config: ml_collections.ConfigDict, interval: int) -> optax.GradientTransformation:
-    """Adam for `interval` updates of the loss and one of its regulariser; 0: there is none.
-
-    So many updates together have the rate and the memory of `interval` updates by the config.
-    """
-    ratio = interval / (interval + 1) if interval else 1.0
-    return optax.adam(
-        config.learning_rate * ratio, b1=config.b1**ratio, b2=config.b2**ratio, eps=1e-8
-    )
 
 
 FIELDS = ("clean", "image")
@@ -90,10 +84,10 @@ class GanTask:
                 raise InputError(f"config.gan.{weight}: expected from 0, got {gan[weight]}")
             if gan[weight] and gan[every] < 1:
                 raise InputError(f"config.gan.{every}: expected from 1, got {gan[every]}")
-        self.g_optimizer = _lazy_adam(
+        self.g_optimizer = lazy_adam(
             config.optimizer, gan.path_length_every if gan.path_length_weight else 0
         )
-        self.d_optimizer = _lazy_adam(config.optimizer, gan.r1_every if gan.r1_gamma else 0)
+        self.d_optimizer = lazy_adam(config.optimizer, gan.r1_every if gan.r1_gamma else 0)
 
     def init(self, key: PRNGKeyArray, initial: PyTree) -> GanState:
         """See `Task.init`."""
@@ -153,7 +147,7 @@ class GanTask:
         gan = self.config.gan
         due = []
         if gan.r1_gamma and step % gan.r1_every == 0:
-            due.append("r1")
+            due.append(R1)
         if gan.path_length_weight and step % gan.path_length_every == 0:
             due.append("path_length")
         return tuple(due)
@@ -189,14 +183,14 @@ class GanTask:
             return gan_losses.generator_loss(self._judge(discriminator, images))
 
         g_loss, g_grads = jax.value_and_grad(g_objective)(state.generator)
-        trained = self._update(self.g_optimizer, g_grads, (state.generator, state.generator_opt))
+        trained = update(self.g_optimizer, g_grads, (state.generator, state.generator_opt))
         mean_path_length = state.mean_path_length
         if "path_length" in phase:
             path_grads, mean_path_length = self._path_length_gradient(
                 path_key, state, trained[0], max(1, size // 2)
             )
             factor = gan.path_length_weight * gan.path_length_every
-            trained = self._update(self.g_optimizer, path_grads, trained, factor=factor)
+            trained = update(self.g_optimizer, path_grads, trained, factor=factor)
         generator, generator_opt = trained
         metrics = {"loss": g_loss} | judged | {"path_length": mean_path_length}
         state = GanState(
@@ -215,41 +209,20 @@ class GanTask:
     def _train_discriminator(self, state, real, fake, phase):
         """D's parameters and optimizer state after its update, and R1's where due; its metrics."""
         gan = self.config.gan
-
-        def objective(params):
-            real_logits, fake_logits = self._judge(params, real), self._judge(params, fake)
-            loss = gan_losses.discriminator_loss(real_logits, fake_logits)
-            return loss, (real_logits.mean(), fake_logits.mean())
-
-        (loss, (real_logit, fake_logit)), grads = jax.value_and_grad(objective, has_aux=True)(
-            state.discriminator
+        return train_discriminator(
+            self._judge,
+            self.d_optimizer,
+            (state.discriminator, state.discriminator_opt),
+            real,
+            fake,
+            r1_factor=0.5 * gan.r1_gamma * gan.r1_every if R1 in phase else None,
+            r1=state.r1,
         )
-        trained = self._update(
-            self.d_optimizer, grads, (state.discriminator, state.discriminator_opt)
-        )
-
-        def r1_objective(params):
-            return gan_losses.r1_penalty(lambda x: self._judge(params, x), real)
-
-        r1 = state.r1
-        if "r1" in phase:
-            r1, r1_grads = jax.value_and_grad(r1_objective)(trained[0])
-            factor = 0.5 * gan.r1_gamma * gan.r1_every
-            trained = self._update(self.d_optimizer, r1_grads, trained, factor=factor)
-        metrics = {"d_loss": loss, "real_logit": real_logit, "fake_logit": fake_logit, "r1": r1}
-        return *trained, metrics
 
     def _averaged(self, state, generator):
         """The moving average of G's parameters after a step that ends with `generator`."""
         decay = self._ema_decay(state.step)
         return jax.tree.map(lambda a, b: b + decay * (a - b), state.ema, generator)
-
-    def _update(self, optimizer, grads, trained, *, factor=1.0):
-        """(parameters, optimizer state) after one update by `factor` times the gradient."""
-        params, opt_state = trained
-        grads = jax.tree.map(lambda g: factor * g, grads)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state
 
     def _path_length_gradient(self, key, state, params, size):
         """Of the penalty on `size` latents at `params`, and the mean path length with theirs."""

@@ -48,6 +48,10 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
             from interestyle_jax.training.adversarial_encoder_task import AdversarialEncoderTask
 
             return AdversarialEncoderTask(config)
+        if config.in_domain.weight:
+            from interestyle_jax.training.in_domain_task import InDomainEncoderTask
+
+            return InDomainEncoderTask(config)
         from interestyle_jax.training.encoder_task import EncoderTask
 
         return EncoderTask(config)

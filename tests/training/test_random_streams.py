@@ -147,6 +147,8 @@ def encoder_task(weights, preset, **fields):
     config.method.filter_radii = (1.0,) if preset == "interestyle" else (0.0,)
     config.progressive = {"start": 1, "every": 1}
     config.adversary.pool_size = 4
+    config.in_domain.perceptual = "lpips"
+    config.in_domain.discriminator = {"channel_base": 64, "channel_max": 4}
     config.batch_size = 4
     config.update_from_flattened_dict(fields)
     return config
