@@ -13,7 +13,7 @@ from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.evaluation.identity import load_identity
 from interestyle_jax.evaluation.measurement import as_measured
 from interestyle_jax.evaluation.results import encoder_names
-from interestyle_jax.jobs import evaluations
+from interestyle_jax.jobs import evaluation_job, evaluations
 from interestyle_jax.jobs.evaluations import evaluate
 
 SIZE, COUNT, STEPS = 32, 7, 2
@@ -248,7 +248,7 @@ def test_id_similarity_is_the_mean_over_images_with_a_face(
 
     wanted = np.rint(samples["image"] * samples["interest_mask"] * 127.5 + 127.5)
     monkeypatch.setattr(evaluations, "load_identity", lambda *args, **options: Known())
-    monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
+    monkeypatch.setattr(evaluation_job, "draw_figures", lambda measurements, folder: None)
     weights = [tiny_weights / "inverter"]
     metrics = evaluate(weights, avatars, tmp_path, batch_size=4, num_iterations=STEPS)
     similarity = metrics["encoders"]["inverter"]["id_similarity"]

@@ -19,7 +19,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.fid import kid
 from interestyle_jax.evaluation.frechet import feature_frechet_distance
 from interestyle_jax.evaluation.identity import Identity
-from interestyle_jax.jobs import evaluations
+from interestyle_jax.jobs import evaluation_job, evaluations
 from interestyle_jax.jobs.evaluations import evaluate
 from interestyle_jax.jobs.feature_sets import FeatureSets, from_text
 from interestyle_jax.jobs.run import run_job
@@ -70,7 +70,7 @@ def one_device(monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Drawing takes longer than measuring images this small."""
-    monkeypatch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
+    monkeypatch.setattr(evaluation_job, "draw_figures", lambda measurements, folder: None)
 
 
 def without_times(metrics):
@@ -273,7 +273,7 @@ def test_names_and_the_number_of_images_may_change(measure, whole, tmp_path, mon
     metrics, out = whole
     shutil.copytree(out, tmp_path / "out")
     monkeypatch.setattr(
-        evaluations.EvaluationJob, "compute", lambda *args: pytest.fail("measured again")
+        evaluation_job.EvaluationJob, "compute", lambda *args: pytest.fail("measured again")
     )
     renamed = measure(tmp_path / "out", names=["a", "b"])
     assert list(renamed["encoders"]) == ["a", "b"]
@@ -281,7 +281,7 @@ def test_names_and_the_number_of_images_may_change(measure, whole, tmp_path, mon
     figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     assert {"grid_a.png", "leakage_b.png"} < figures and "grid_other.png" not in figures
     assert measure(tmp_path / "out", names=["a", "b"], num_samples=9)["num_images"] == 9
-    monkeypatch.setattr(evaluations.EvaluationJob, "finish", lambda *a: pytest.fail("again"))
+    monkeypatch.setattr(evaluation_job.EvaluationJob, "finish", lambda *a: pytest.fail("again"))
     measure(tmp_path / "out", names=["a", "b"], num_samples=9)
 
 

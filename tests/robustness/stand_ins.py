@@ -13,7 +13,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from interestyle_jax.config import presets
-from interestyle_jax.jobs import evaluations
+from interestyle_jax.jobs import evaluation_job, evaluations
 from interestyle_jax.training import trainer
 from interestyle_jax.weights import save_weights
 
@@ -91,7 +91,7 @@ def put_in_place(patch: pytest.MonkeyPatch, *, networks: bool) -> None:
         return jax.tree_util.Partial(mean_square)
 
     patch.setattr(evaluations, "load_distance", load)
-    patch.setattr(evaluations, "draw_figures", lambda measurements, folder: None)
+    patch.setattr(evaluation_job, "draw_figures", lambda measurements, folder: None)
     if not networks:
         patch.setattr(trainer, "make_task", lambda config: _colour_task())
     # A config that lost its sizes would train the official encoder: 10 GB a batch.
