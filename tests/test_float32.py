@@ -94,6 +94,7 @@ def test_metrics_are_exact(products):
         ),
         *(batch, w_plus, drawn, drawn),
     )
-    # Interest, whole and leakage: five convolutions of each image, and five heads.
-    assert len(found) == 3 * (2 * 5 + 5)
+    # Interest, whole and leakage: five convolutions of each image, and five heads. Then MS-SSIM's
+    # windows: five maps, rows and columns, at two scales.
+    assert len(found) == 3 * (2 * 5 + 5) + 5 * 2 * 2
     assert [product for product in found if not product.exact] == []
