@@ -106,6 +106,7 @@ def test_two_parts_give_what_one_process_gives(measure, whole, tmp_path):
     assert report["num_new"] == 11 and report["num_devices"] == 8
 
 
+@pytest.mark.slow
 def test_eight_devices_and_a_stopped_one_give_what_one_device_gives(
     measure, whole, tiny_weights, avatars, tmp_path, one_device
 ):
@@ -367,6 +368,7 @@ def tiny_clip(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_feature_distances_and_regions_join_over_parts(
     measure, tiny_clip, tmp_path, no_figures, monkeypatch
 ):
