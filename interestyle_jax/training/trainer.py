@@ -255,6 +255,16 @@ class Trainer:
         else:
             loss = -float(self.step)
         best_step, best_loss = best_of(loss, self.step, self.meta)
+        refused = None
+        if best_step == self.step:
+            try:
+                self.export(loss if self.task.has_validation_loss else None)
+            except InputError as error:
+                # What cannot be stored as weights must not cost the training. Weights that are
+                # there already stay the best.
+                refused = error
+                if self.meta is not None:
+                    best_step, best_loss = self.meta["best_step"], self.meta["best_loss"]
         self.meta = {
             "config": self.run.config,
             "data_fingerprint": self.fingerprint,
@@ -262,11 +272,12 @@ class Trainer:
             "best_step": best_step,
             "best_loss": best_loss,
         }
-        if best_step == self.step:
-            self.export(loss if self.task.has_validation_loss else None)
         self.checkpoints.save(
             self.step, self.state, data=self.data.get_state(), meta=self.meta, loss=loss
         )
+        if refused is not None:
+            self.checkpoints.wait()
+            raise refused
         return figures
 
     def export_if_missing(self) -> None:

@@ -206,6 +206,23 @@ def test_lost_weights_are_written_again_from_the_best_checkpoint(uninterrupted, 
     assert report == json.loads((again / "report.json").read_text())
 
 
+def test_weights_that_cannot_be_stored_cost_no_training(config, tmp_path, monkeypatch):
+    config.num_steps = 2
+
+    def refuse(self, loss):
+        raise InputError("var holds values above 65504, the largest float16")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "export", refuse)
+        with pytest.raises(InputError, match="largest float16"):
+            train(config, tmp_path / "run", command=[])
+    assert (tmp_path / "run" / "checkpoints" / "2").is_dir()
+    assert not (tmp_path / "run" / "weights").exists()
+    report = train(config, tmp_path / "run", command=[])
+    assert report["status"] == "completed" and report["last_step"] == 2
+    assert (tmp_path / "run" / "weights" / "metadata.json").exists()
+
+
 def test_one_device_and_eight_take_the_same_step(config):
     """Data parallel, and data x fsdp: loss, gradient norm, BatchNorm statistics."""
     task = make_task(config)
