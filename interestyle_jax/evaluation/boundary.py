@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.attributes import AttributeReader
 from interestyle_jax.interest.providers import make_provider
@@ -78,6 +79,6 @@ def load_parser(name_or_dir: str | Path) -> Parse:
                 f"parser: {name_or_dir} reads images of {size} x {size}, got "
                 f"{image.shape[0]} x {image.shape[1]}"
             )
-        return face_regions(reader, image[None].astype(np.float32) / 127.5 - 1)[0]
+        return face_regions(reader, to_float(image)[None])[0]
 
     return read

@@ -8,8 +8,8 @@ from interestyle_jax.training.muon import muon
 from interestyle_jax.training.ranger import ranger
 
 OPTIMIZERS = {"ranger": ranger, "adam": optax.adam, "muon": muon}
-# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
 RATES = {"learning_rate", "adam_learning_rate"}
+# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
 SCHEDULES = ("constant", "cosine")
 
 
