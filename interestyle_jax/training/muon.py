@@ -12,11 +12,13 @@ def muon(
     *,
     adam_learning_rate: optax.ScalarOrSchedule,
     b2: float = 0.99,
+    weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
     """Muon (Jordan et al. 2024) for kernels [in, out] and [H, W, in, out], Nadam for the rest.
 
     Kernels to three channels, biases, norms and learnt inputs are Nadam's. The root mean square of
-    Muon's updates is 0.2 of the learning rate, about Adam's.
+    Muon's updates is 0.2 of the learning rate, about Adam's. `weight_decay` is decoupled and for
+    Muon's kernels alone: before a batch norm nothing else bounds their size.
     """
 
     def dimensions(params: Any) -> Any:
@@ -32,6 +34,7 @@ def muon(
         learning_rate,
         muon_weight_dimension_numbers=dimensions,
         consistent_rms=0.2,
+        weight_decay=weight_decay,
         adam_b2=b2,
         adam_learning_rate=adam_learning_rate,
     )

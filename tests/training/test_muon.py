@@ -62,3 +62,15 @@ def test_both_rates_fall():
     for name in ("kernel", "bias"):
         assert sizes[0][name] > 0
         assert sizes[10][name] < 1e-6
+
+
+def test_weight_decay_is_of_muons_kernels_alone():
+    def changes(weight_decay):
+        optimizer = muon(0.1, adam_learning_rate=0.01, weight_decay=weight_decay)
+        params = {"a": {"kernel": jnp.full((4, 8), 3.0), "bias": jnp.full(8, 3.0)}}
+        grads = jax.tree.map(jnp.ones_like, params)
+        return optimizer.update(grads, optimizer.init(params), params)[0]["a"]
+
+    without, decayed = changes(0.0), changes(0.5)
+    np.testing.assert_allclose(decayed["kernel"] - without["kernel"], -0.1 * 0.5 * 3.0, rtol=1e-4)
+    np.testing.assert_array_equal(decayed["bias"], without["bias"])
