@@ -59,22 +59,23 @@ def summarize(measured: Mapping[int, Mapping[str, Any]], labels: Mapping[str, st
     for first, second in PAIRS:
         compared = {}
         for name in shown:
-            entry = _statistics(values[second][name] - values[first][name])
-            entry["order"] = _order(entry)
+            entry = statistics(values[second][name] - values[first][name])
+            entry["order"] = order(entry)
             entry["paper"] = _paper_order(first, second, name)
-            entry["finding"] = _finding(entry["order"], entry["paper"])
+            entry["finding"] = finding(entry["order"], entry["paper"])
             compared[name] = entry
         pairs.append({"from": first, "to": second, "metrics": compared})
     return {
         "seeds": list(measured),
         "labels": dict(labels),
         "mean_latent": next(iter(measured.values()))["mean_latent"],
-        "rows": {row: {name: _statistics(values[row][name]) for name in shown} for row in NAMES},
+        "rows": {row: {name: statistics(values[row][name]) for name in shown} for row in NAMES},
         "pairs": pairs,
     }
 
 
-def _statistics(values: np.ndarray) -> dict[str, Any]:
+def statistics(values: np.ndarray) -> dict[str, Any]:
+    """Of values [n] by seed: "mean", "se", "p" and "values", as `summarize` says."""
     mean, count = float(values.mean()), len(values)
     error = p = None
     if count > 1:
@@ -86,7 +87,8 @@ def _statistics(values: np.ndarray) -> dict[str, Any]:
     return {"mean": mean, "se": error, "p": p, "values": values.tolist()}
 
 
-def _order(difference: Mapping[str, Any]) -> int | None:
+def order(difference: Mapping[str, Any]) -> int | None:
+    """What a difference's statistics say: -1 improves, 1 worsens, 0 neither; None: one seed."""
     if difference["se"] is None:
         return None
     if abs(difference["mean"]) <= difference["se"]:
@@ -101,7 +103,7 @@ def _paper_order(first: str, second: str, metric: str) -> int | None:
     return int(np.sign(PAPER[second][k] - PAPER[first][k]))
 
 
-def _finding(order: int | None, paper: int | None) -> str | None:
+def finding(order: int | None, paper: int | None) -> str | None:
     """What our order says about the paper's, one of FINDINGS; None where the paper has none."""
     if paper is None:
         return None

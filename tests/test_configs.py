@@ -31,6 +31,7 @@ SMOKE = {
     "idinvert_avatars.py": ["smoke"],
     "styleclip_mapper.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],
+    "table_1_avatars.py": ["e4e,smoke", "idinvert,smoke"],
     "interestyle_ffhq.py": ["smoke"],
     "interestyle_afhq_wild.py": ["smoke"],
     "ablation_ffhq.py": ["ind,smoke"],

@@ -8,7 +8,7 @@ from interestyle_jax.errors import InputError
 
 _NAMES = (
     *("start", "interest", "interest_weights", "split", "num_steps", "learning_rate", "rows"),
-    *("locality", "lpips", "identity", "tuned_dtype"),
+    *("locality", "noise", "lpips", "identity", "tuned_dtype"),
 )
 
 
@@ -43,6 +43,13 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="pti without its locality term",
+    )
+    group.add_argument(
+        "--no-noise",
+        dest="noise",
+        action="store_const",
+        const=False,
+        help="leave the generator's noise maps as they are",
     )
     group.add_argument(
         "--lpips",

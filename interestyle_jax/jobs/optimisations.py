@@ -53,6 +53,7 @@ def optimise_files(
     learning_rate: float | None = None,
     rows: Sequence[int] | None = None,
     locality: bool = True,
+    noise: bool = True,
     lpips: Sequence[str | Path] = (),
     identity: str | Path | None = None,
     tuned_dtype: str = "float16",
@@ -79,7 +80,7 @@ def optimise_files(
         mask provider, or "dataset" for the data set's own; None: whole images.
       interest_weights: the provider's weights.
       split: of a data set.
-      num_steps, learning_rate, rows, locality: as `recipes.make_recipe`.
+      num_steps, learning_rate, rows, locality, noise: as `recipes.make_recipe`.
       lpips: weights of LPIPS networks; "lpips_alex" is always at hand, and where it is given and no
         VGG16 is, it takes VGG16's place in LPIPS terms, which the report says.
       identity: weights of a face embedder, for methods with an identity term.
@@ -107,6 +108,7 @@ def optimise_files(
         start=None if kind is None else str(kind),
         rows=None if rows is None else tuple(rows),
         locality=locality,
+        noise=noise,
         lpips_network=_in_place_of_vgg(method, lpips),
     )
     latents = LatentItems(start, model) if kind == "latents" else None  # type: ignore[arg-type]

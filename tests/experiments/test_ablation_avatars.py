@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from experiments import trainings
 from experiments.ablation_table import METRICS, NAMES, summarize
 from interestyle_jax.config.files import load_config
 from interestyle_jax.config.presets import encoder_config
@@ -146,7 +147,7 @@ def script(monkeypatch, tmp_path):
         if command == "train":
             workdir = Path(options.pop("workdir"))
             overrides = [f"--{k}={v}" for k, v in options.items() if k != "config"]
-            config = module.read_config(options["config"], overrides=overrides)
+            config = trainings.read_config(options["config"], overrides=overrides)
             (workdir / "weights").mkdir(parents=True, exist_ok=True)
             (workdir / "config.json").write_text(config.to_json())
             (workdir / "weights" / "metadata.json").write_text("{}")
@@ -167,7 +168,7 @@ def script(monkeypatch, tmp_path):
         return 0
 
     module.fails, module.fails_at, module.status = 0, "nowhere", "completed"
-    monkeypatch.setattr(module, "interestyle", interestyle)
+    monkeypatch.setattr(trainings, "interestyle", interestyle)
     return module
 
 

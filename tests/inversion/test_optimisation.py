@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.optimisation.latent_statistics import measure_whitening
-from interestyle_jax.inversion.optimisation.optimiser import Optimiser
+from interestyle_jax.inversion.optimisation.optimiser import Optimiser, has_noise
 from interestyle_jax.inversion.optimisation.recipes import (
     PRESETS,
     Phase,
@@ -264,8 +264,9 @@ def test_what_recipes_refuse(model):
         lambda path, x: x * 0 if path[-1].key == "noise_strength" else x, model.variables
     )
     silent = dataclasses.replace(model, variables=variables)
-    with pytest.raises(InputError, match="no noise to optimise"):
+    with pytest.raises(InputError, match="no noise to optimise.*--no-noise"):
         Optimiser(silent, PROJECTOR)
+    assert has_noise(model) and not has_noise(silent)
 
 
 def test_presets_have_their_sources_numbers():
@@ -289,3 +290,15 @@ def test_presets_have_their_sources_numbers():
     tuning = make_recipe("pti", start="latents", locality=False)
     assert [p.variables for p in tuning.phases] == [("generator",)]
     assert tuning.phases[0].terms.locality == 0 and tuning.phases[0].stop_lpips == 0.06
+
+
+def test_recipes_without_noise_let_the_maps_be():
+    for name, preset in PRESETS.items():
+        recipe = make_recipe(name, noise=False)
+        assert not recipe.keeps_noise and not recipe.uses("noise")
+        own = [phase for phase in preset.phases if phase.variables != ("noise",)]
+        assert len(recipe.phases) == len(own)
+        for phase, before in zip(recipe.phases, own, strict=True):
+            assert set(before.variables) - set(phase.variables) <= {"noise"}
+            assert not (phase.fresh_noise or phase.normalised_noise)
+            assert phase.latent_noise == before.latent_noise

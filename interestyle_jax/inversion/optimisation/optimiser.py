@@ -118,7 +118,11 @@ class Optimiser:
         if recipe.start == "encoder" or recipe.uses("in_domain"):
             model.require_inversion()
         if any("noise" in phase.variables for phase in recipe.phases):
-            _check_noise(model)
+            if not has_noise(model):
+                raise InputError(
+                    f"{model.directory}: this generator has no noise to optimise (all its "
+                    "strengths are 0), expected --no-noise or another --method"
+                )
         variables["w_avg"] = model.w_avg
         if recipe.uses("in_domain"):
             given["encoder"], variables["encoder"] = (
@@ -345,15 +349,11 @@ def _lpips_networks(recipe: Recipe, given: Sequence[str | Path]) -> dict[str, An
     return {name: found[name] for name in needed}
 
 
-def _check_noise(model: Model) -> None:
-    """Raises InputError where noise maps change nothing in the generator's images."""
+def has_noise(model: Model) -> bool:
+    """Whether noise maps change anything in the generator's images."""
     params = model.variables["generator"]["params"]
     strengths = [v for path, v in flatten_dict(params).items() if path[-1] == "noise_strength"]
-    if not model.variables["generator"].get("noise") or not any(map(bool, strengths)):
-        raise InputError(
-            f"{model.directory}: this generator has no noise to optimise (all its strengths are "
-            "0), expected another --method"
-        )
+    return bool(model.variables["generator"].get("noise")) and any(map(bool, strengths))
 
 
 _prepared = jax.jit(prepare, static_argnums=(0, 2))

@@ -291,6 +291,7 @@ def make_recipe(
     start: str | None = None,
     rows: tuple[int, ...] | None = None,
     locality: bool = True,
+    noise: bool = True,
     lpips_network: str | None = None,
 ) -> Recipe:
     """A preset, changed.
@@ -303,6 +304,8 @@ def make_recipe(
         encoder's or given latents pti tunes at once, they are its pivot.
       rows: of `w_plus` that move.
       locality: false leaves PTI's locality out.
+      noise: false leaves noise maps as they are stored, and phases of these alone out: for
+        generators that have none, or results that edits move as a whole.
       lpips_network: "alex" in place of VGG16 for LPIPS.
 
     Raises:
@@ -319,6 +322,8 @@ def make_recipe(
         recipe = dataclasses.replace(recipe, start="encoder" if start == "encoder" else "mean")
     if rows is not None and not any("w_plus" in phase.variables for phase in phases):
         raise InputError(f"--rows: {name} moves no rows of w_plus of their own")
+    if not noise:
+        phases = tuple(_without_noise(p) for p in phases if p.variables != ("noise",))
     share = 1.0 if num_steps is None else num_steps / phases[0].num_steps
     changed = []
     for i, phase in enumerate(phases):
@@ -334,3 +339,15 @@ def make_recipe(
             changes["rows"] = rows
         changed.append(dataclasses.replace(phase, **changes))
     return dataclasses.replace(recipe, phases=tuple(changed))
+
+
+def _without_noise(phase: Phase) -> Phase:
+    """A phase that lets noise maps be."""
+    return dataclasses.replace(
+        phase,
+        variables=tuple(name for name in phase.variables if name != "noise"),
+        terms=dataclasses.replace(phase.terms, noise=0.0),
+        fresh_noise=False,
+        normalised_noise=False,
+        drops_noise=False,
+    )
