@@ -30,6 +30,8 @@ METADATA = "metadata.json"
 VARIABLES = "variables"
 ASSETS = Path(__file__).resolve().parent / "assets"
 STORAGE_DTYPES = ("float32", "float16", "bfloat16")
+# The collection of running statistics, which keeps its own type.
+STATISTICS = "batch_stats"
 REQUIRED_KEYS = {
     "family": str,
     "architectures": dict,
@@ -92,7 +94,7 @@ def save_weights(
       source: {"file": name, "sha256": digest} of what they were converted from, or None.
       force: replace an existing weight directory.
       dtype: type in which floating-point arrays are stored ("float32", "float16", "bfloat16"),
-        or None for each array's own.
+        running statistics excepted, or None for each array's own.
       extra: anything JSON-able worth keeping, e.g. the training config and command.
 
     Returns:
@@ -108,7 +110,7 @@ def save_weights(
     check_destination(directory, force)
     tree = _storage_tree(variables, dtype, directory)
     _check_architectures(tree, architectures, directory)
-    floats = {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
+    floats = {dtype} if dtype else _floats(tree)
     metadata = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -181,6 +183,10 @@ def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
     )
 
 
+def _floats(tree: Any) -> set[str]:
+    return {str(x.dtype) for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)}
+
+
 def _storage_tree(variables: Any, dtype: str | None, directory: Path) -> dict[str, Any]:
     """Nested plain dicts of NumPy arrays, floating-point ones in the storage type."""
     if dtype is not None and dtype not in STORAGE_DTYPES:
@@ -190,7 +196,9 @@ def _storage_tree(variables: Any, dtype: str | None, directory: Path) -> dict[st
         if isinstance(value, Mapping):
             return {k: convert(v, f"{path}/{k}" if path else k) for k, v in value.items()}
         array = np.asarray(value)
-        if dtype is None or not jnp.issubdtype(array.dtype, jnp.floating):
+        # Statistics are few, and variances leave a half type's range before anything else does.
+        is_statistic = f"/{STATISTICS}/" in f"/{path}"
+        if dtype is None or is_statistic or not jnp.issubdtype(array.dtype, jnp.floating):
             return array
         if array.dtype == jnp.dtype(dtype):
             # No copy where the array lies in order already: files of a gigabyte come through here.

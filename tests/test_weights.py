@@ -108,6 +108,17 @@ def test_values_too_large_for_half_precision_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_statistics_keep_their_type_in_half_precision(tmp_path):
+    """Variances of a trained batch norm may be beyond float16."""
+    variables = {"encoder": {"batch_stats": {"var": np.float32([1e5])}}, "w_avg": np.ones(2)}
+    directory = save(tmp_path / "x", variables=variables, architectures={}, dtype="float16")
+    loaded = load_weights(directory, dtype=None)
+    assert loaded.metadata["storage_dtype"] == "float16"
+    assert loaded.variables["w_avg"].dtype == np.float16
+    found = loaded.variables["encoder"]["batch_stats"]["var"]
+    assert (found.dtype, found[0]) == (np.float32, 1e5)
+
+
 def test_arrays_sharded_over_devices_and_integers_keep_their_values(tmp_path):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
