@@ -55,5 +55,10 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
             "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "
             f"got {config.freeze_batch_norm_after}"
         )
+    if not 0 <= config.single_pass_until <= 1:
+        raise InputError(
+            "config.single_pass_until: expected a share of the steps, from 0 (none) to 1, "
+            f"got {config.single_pass_until}"
+        )
     if not 0 <= config.ema_decay < 1:
         raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")

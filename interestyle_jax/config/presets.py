@@ -181,6 +181,9 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 "compute_dtype": "float32",
                 # What the backward pass computes again: none, block or iteration.
                 "remat": "none",
+                # Share of the steps, the first ones, that run one iteration without filter and
+                # disentanglement; all others run N. 0.0: none, as in the paper.
+                "single_pass_until": 0.0,
                 # Share of the steps after which BatchNorm uses its running statistics; 1.0: never.
                 "freeze_batch_norm_after": 1.0,
             }

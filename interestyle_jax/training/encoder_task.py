@@ -37,6 +37,8 @@ from interestyle_jax.weights import save_weights
 
 # The phase of a step that leaves the BatchNorm statistics alone.
 FROZEN = "frozen_batch_norm"
+# The phase of a step of one iteration.
+SINGLE = "single_pass"
 
 
 class EncoderState(flax.struct.PyTreeNode):
@@ -177,6 +179,7 @@ class EncoderTask:
         batch: Batch,
         *,
         freeze_batch_norm: bool = False,
+        single_pass: bool = False,
     ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
         """The part of a step before the optimizer; see `EncoderLoss.gradients` for the results.
 
@@ -188,14 +191,14 @@ class EncoderTask:
           frozen: `self.frozen`.
           batch: uint8 fields `batch_fields`.
           freeze_batch_norm: normalise by `batch_stats`, as inference does, and keep them.
+          single_pass: one iteration, on the sharp image, without disentanglement.
         """
         method = self.config.method
         image, mask = self._prepare(batch)
         swap_key, key = jax.random.split(key)
         seen = swap_uninterest(swap_key, image, mask, share=method.swap)
-        inputs = filtered_inputs(
-            seen, mask, method.num_iterations, self.radii[:-1], region=method.filter_region
-        )
+        count, radii = (1, ()) if single_pass else (method.num_iterations, self.radii[:-1])
+        inputs = filtered_inputs(seen, mask, count, radii, region=method.filter_region)
         encode, options = self._encode, frozen.get("options", {})
         if freeze_batch_norm:
             encode = self._encode_frozen
@@ -205,7 +208,7 @@ class EncoderTask:
             image_loss=self._image_loss(frozen),
             gradient=method.gradient,
             loop=method.loop,
-            disentangle_weight=method.disentangle_weight,
+            disentangle_weight=0.0 if single_pass else method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
             latent_loss=self._latent_loss(frozen),
             remat=self.config.remat == "iteration",
@@ -241,13 +244,17 @@ class EncoderTask:
         return Position(batch_stats, w, image if self.feedback else None)
 
     def phase(self, step: int) -> tuple[str, ...]:
-        """See `Task.phase`: `FROZEN` from `config.freeze_batch_norm_after` of the steps on.
+        """See `Task.phase`: `SINGLE` for the first `config.single_pass_until` of the steps.
 
-        Five passes and the disentanglement pair share one running average, and inference meets no
-        blurred input; the last steps train the encoder on the statistics that inference will use.
+        The first pass is most of an inversion, and a step of it takes less than half the time.
+
+        `FROZEN` comes from `config.freeze_batch_norm_after` of the steps on. Five passes and the
+        disentanglement pair share one running average, and inference meets no blurred input; the
+        last steps train the encoder on the statistics that inference will use.
         """
-        first = self.config.freeze_batch_norm_after * self.config.num_steps
-        return (FROZEN,) if step >= first else ()
+        done = step / self.config.num_steps
+        single = (SINGLE,) if done < self.config.single_pass_until else ()
+        return (*single, FROZEN) if done >= self.config.freeze_batch_norm_after else single
 
     def train_step(
         self,
@@ -269,6 +276,7 @@ class EncoderTask:
                 frozen,
                 batch,
                 freeze_batch_norm=FROZEN in phase,
+                single_pass=SINGLE in phase,
             )
 
         grads, batch_stats, metrics = accumulate(

@@ -363,6 +363,23 @@ def test_frozen_batch_norm_trains_what_validation_measures(make_config, batch):
     assert norm(jax.tree.map(jnp.subtract, moved.batch_stats, state.batch_stats)) > 0
 
 
+def test_steps_of_a_single_pass_come_first(make_config, batch):
+    config = make_config()
+    config.single_pass_until, config.num_steps = 0.5, 4
+    config.freeze_batch_norm_after = 0.25
+    task = EncoderTask(config)
+    both = ("single_pass", "frozen_batch_norm")
+    assert [task.phase(i) for i in range(4)] == [both[:1], both, both[1:], both[1:]]
+    single = EncoderTask(make_config(num_iterations=1, filter_radii=(), disentangle_weight=0.0))
+    state = jax.jit(task.init)(jax.random.key(2), {})
+    got, metrics = jax.jit(task.train_step, static_argnames="phase")(
+        KEY, state, task.frozen, batch, phase=both[:1]
+    )
+    want, expected = jax.jit(single.train_step)(KEY, state, task.frozen, batch)
+    assert metrics.keys() == expected.keys()
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
 def test_training_goes_on_from_a_named_encoder(make_config, interestyle, tmp_path):
     directory = tmp_path / "weights"
     state = interestyle.state
@@ -402,11 +419,12 @@ def test_the_identity_term_embeds_the_official_crop(make_config, tmp_path):
     assert np.ptp(want) > 1e-4
 
 
+@pytest.mark.parametrize("field", ["freeze_batch_norm_after", "single_pass_until"])
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_share_of_steps_before_freezing_is_checked(make_config, share):
+def test_shares_of_steps_are_checked(make_config, field, share):
     config = make_config()
-    config.freeze_batch_norm_after = share
-    with pytest.raises(InputError, match="freeze_batch_norm_after.*from 0 to 1"):
+    config[field] = share
+    with pytest.raises(InputError, match=f"{field}.*from 0"):
         EncoderTask(config)
 
 
