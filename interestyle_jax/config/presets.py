@@ -290,11 +290,17 @@ def attribute_config() -> ConfigDict:
                 "preset": "attributes",
                 "style": "toon-head",
                 "resolution": 64,
-                "widths": (16, 32, 64, 96, 128),
+                "widths": (24, 48, 96, 96),
                 # Standard deviation, at most, of what is added to images in [-1, 1].
-                "noise": 0.2,
+                "noise": 0.1,
                 "ema_steps": 500.0,
-                "optimizer": {"name": "adamw", "learning_rate": 0.002},
+                "optimizer": {
+                    "name": "muon",
+                    "learning_rate": 0.02,
+                    "adam_learning_rate": 0.003,
+                    "b2": 0.99,
+                    "schedule": "cosine",
+                },
             }
         )
     )

@@ -22,7 +22,8 @@ from interestyle_jax.models.attributes import AttributeNetwork, Read
 from interestyle_jax.models.registry import describe
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.gan_task import check_size
-from interestyle_jax.training.supervised import add_noise, cosine_schedule, moving_average
+from interestyle_jax.training.optimizer import make_optimizer
+from interestyle_jax.training.supervised import add_noise, moving_average
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -62,7 +63,7 @@ class AttributeTask:
         """Builds the network.
 
         Raises:
-          InputError: mirrored images.
+          InputError: mirrored images, or a bad `config.optimizer`.
         """
         self.config = config
         if config.data.flip:
@@ -74,9 +75,7 @@ class AttributeTask:
         self.frozen: PyTree = {}
         self.initial: PyTree = {}
         self.weight_digests: dict[str, str] = {}
-        rate = config.optimizer.learning_rate
-        schedule = cosine_schedule(rate, config.num_steps, warmup=100)
-        self.optimizer = optax.adamw(schedule, weight_decay=1e-4)
+        self.optimizer = make_optimizer(config)
 
     def init(self, key: PRNGKeyArray, initial: PyTree) -> AttributeState:
         """See `Task.init`."""

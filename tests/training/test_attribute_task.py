@@ -17,8 +17,8 @@ SIZE, BATCH = 16, 16
 
 def make_config(**changes):
     config = attribute_config()
-    config.update({"resolution": SIZE, "widths": (8, 16, 16), "num_steps": 200, "noise": 0.05})
-    config.optimizer.learning_rate = 0.01
+    config.update({"resolution": SIZE, "widths": (16, 16), "num_steps": 200, "noise": 0.05})
+    config.optimizer.update({"learning_rate": 0.03, "adam_learning_rate": 0.01})
     config.update(changes)
     return config
 
