@@ -54,8 +54,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--condition",
         action="append",
         default=[],
-        metavar="NAME:OTHER,OTHER",
-        help="attributes that a direction leaves alone (repeatable)",
+        metavar="NAME:OTHER,OTHER|all",
+        help="attributes that a direction leaves alone (repeatable); all: each, all others",
+    )
+    train.add_argument(
+        "--fit",
+        default="svm",
+        metavar="svm|means",
+        help="a boundary's normal (InterFaceGAN), or the difference of means (default svm)",
+    )
+    train.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of each --attribute's direction (default from the attribute)",
     )
     train.add_argument("--truncation-psi", type=float, default=1.0, help="of samples (default 1)")
     train.add_argument(
@@ -130,22 +143,35 @@ def _global(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
+    import dataclasses
+
     import jax
     import numpy as np
 
+    from interestyle_jax.editing import direction_effects as effects
     from interestyle_jax.editing import direction_training as training
     from interestyle_jax.editing import scores as scoring
     from interestyle_jax.editing.direction_table import table
     from interestyle_jax.json_file import write_json
 
-    conditions = _conditions(args.condition)
+    on_all = "all" in args.condition
+    conditions = _conditions([word for word in args.condition if word != "all"])
     from_file = args.scores not in scoring.SCORERS
     if from_file and args.latents is None:
         raise InputError(f"--scores={args.scores}: needs --latents, a row of the file for each")
-    if len(set(map(training.file_name, args.attribute))) < len(args.attribute):
+    if len(set(map(training.file_name, args.name or args.attribute))) < len(args.attribute):
         raise InputError(f"--attribute: {args.attribute} are not all of one name each")
+    if len(args.name) not in (0, len(args.attribute)):
+        raise InputError(f"--name: {len(args.name)} for {len(args.attribute)} times --attribute")
     scorer = (
-        None if from_file else scoring.make_scorer(args.scores, args.attribute, weights=args.reader)
+        None
+        if from_file
+        else scoring.make_scorer(
+            args.scores,
+            args.attribute,
+            weights=args.reader,
+            all_names=on_all and args.fit == "means",
+        )
     )
     samples_key, changed_key = jax.random.split(jax.random.key(args.seed))
     options = {"truncation_psi": args.truncation_psi, "batch_size": args.batch_size}
@@ -159,6 +185,12 @@ def _train(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
         scores = scoring.read_scores(Path(args.scores), args.attribute, count=len(w))
     else:
         scores = training.score_w(model, w, scorer, batch_size=args.batch_size)
+    if on_all:
+        for name in args.attribute:
+            # Kinds of one attribute rule each other out.
+            own = name.partition("=")[0]
+            others = [x for x in scores if x.partition("=")[0] != own]
+            conditions[name] = list(dict.fromkeys([*conditions.get(name, []), *others]))
     trained = training.train_directions(
         w,
         scores,
@@ -167,18 +199,26 @@ def _train(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
         conditions=conditions,
         generator=model.generator_fingerprint,
         source=f"scores {args.scores} of {source}",
+        fit=args.fit,
+        names=dict(zip(args.attribute, args.name, strict=False)),
+        only=args.attribute,
     )
     moved = {}
     if scorer is not None:
         batches = training.sample_w(changed_key, model, args.num_changed, **options)
         fresh = np.concatenate([np.asarray(batch) for batch in batches])
-        moved = training.changes(
-            model, fresh, trained.directions, scorer, batch_size=args.batch_size
-        )
+        size = args.batch_size
+        if isinstance(scorer, scoring.AttributeScorer):
+            measured = effects.with_measured_ranges(
+                model, fresh, trained.directions, scorer.reader, batch_size=size
+            )
+            trained = dataclasses.replace(trained, directions=measured)
+        moved = effects.changes(model, fresh, trained.directions, scorer, batch_size=size)
     facts = {"weights": str(args.weights), "scores": args.scores, "source": source}
     report = training.report_of(trained, moved, facts)
     text = table(report)
     print(text)
+    scores = {name: scores[name] for name in args.attribute}
     files = {
         "report.json": lambda path: write_json(path, report),
         "table.md": lambda path: path.write_text(text, encoding="utf-8"),

@@ -7,6 +7,7 @@ lowest; its unit normal is the direction. Source: InterFaceGAN (Shen et al. 2020
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -133,6 +134,44 @@ def condition(
     if length < 1e-6 * np.linalg.norm(normal):
         raise InputError("--condition: the direction lies in the space of the others")
     return left / length
+
+
+def mean_difference(
+    w: Float[np.ndarray, "N D"],
+    scores: Float[np.ndarray, " N"],
+    *,
+    others: Sequence[Float[np.ndarray, " N"]] = (),
+) -> Float[np.ndarray, " D"]:
+    """How w [N, D] differs, on average, by 1 of a score: [D], not of unit length.
+
+    Where scores are 0 or 1 that is the difference of the two means, as of attribute vectors
+    (Larsen et al. 2016, section 3.3); here it is the slope of least squares, so that scores between
+    count too. A boundary's normal is the shortest way to another score, which leads through what
+    else is different there; this is the way that the samples take, and other attributes that are
+    independent of the score average out.
+
+    Args:
+      w: latents [N, D].
+      scores: [N]; latents with NaN are left out.
+      others: scores [N] whose own slopes are taken off (several regressors).
+
+    Raises:
+      InputError: scores that are all the same, or follow from the others.
+    """
+    columns = np.stack([np.asarray(x, np.float64) for x in (scores, *others)], axis=1)
+    known = np.isfinite(columns).all(axis=1)
+    columns, own = columns[known], np.asarray(w, np.float64)[known]
+    if not len(columns):
+        raise InputError("scores: none is known")
+    columns, own = columns - columns.mean(0), own - own.mean(0)
+    # What of the score the others do not tell; they may well follow from each other.
+    left = (
+        columns[:, 0]
+        - columns[:, 1:] @ np.linalg.lstsq(columns[:, 1:], columns[:, 0], rcond=1e-6)[0]
+    )
+    if np.square(left).sum() <= 1e-6 * max(np.square(columns[:, 0]).sum(), 1e-30):
+        raise InputError("scores: all known ones are equal, or follow from the --condition's")
+    return (left @ own) / np.square(left).sum()
 
 
 def cosines(normals: Float[np.ndarray, "K D"]) -> Float[np.ndarray, "K K"]:

@@ -18,6 +18,24 @@ def table(report: dict[str, Any]) -> str:
             f"{'' if remaining is None else f'{remaining:.1%}'} | {one['chosen']} | "
             f"{low:.3g} to {high:.3g} |"
         )
+    measured = [one for one in directions if "measured" in one]
+    if measured:
+        lines += [
+            "",
+            f"At the high end of the range, of {measured[0]['measured']['num_images']} samples:",
+            "",
+            "| direction | brings | reached | others changed, mean | most changed |",
+            "|---|---|---:|---:|---|",
+        ]
+    for one in measured:
+        found = one["measured"]
+        most = max(found["changed"], key=found["changed"].get)
+        share = "–" if found["reached"] is None else f"{found['reached']:.1%}"
+        mean = sum(found["changed"].values()) / len(found["changed"])
+        lines.append(
+            f"| {one['name']} | {one['attribute']} | {share} of {found['eligible']} | {mean:.1%} | "
+            f"{most}, {found['changed'][most]:.1%} |"
+        )
     names = [one["attribute"] for one in directions]
     if report["changes"]:
         rows = {one["name"]: report["changes"][one["name"]] for one in directions}

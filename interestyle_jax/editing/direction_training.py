@@ -10,7 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from interestyle_jax.editing.boundaries import Boundary, condition, cosines, train_boundary
+from interestyle_jax.editing.boundaries import (
+    Boundary,
+    condition,
+    cosines,
+    mean_difference,
+    train_boundary,
+)
 from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.ganspace import principal_components
 from interestyle_jax.editing.scores import Scorer, Scores
@@ -22,6 +28,8 @@ from interestyle_jax.models.registry import build
 # Directions are used so many standard deviations of w along them; SeFa's in its authors' range.
 DEVIATIONS = 3.0
 SEFA_RANGE = (-3.0, 3.0)
+# How a direction is found from scores, and what its file calls that.
+FITS = {"svm": "interfacegan", "means": "difference of means"}
 
 
 def sample_w(
@@ -77,8 +85,11 @@ def train_directions(
     conditions: Mapping[str, Sequence[str]],
     generator: str | None,
     source: str,
+    fit: str = "svm",
+    names: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Trained:
-    """A direction for each attribute that is scored.
+    """A direction for each attribute that is scored, or for some.
 
     Args:
       w: latents.
@@ -88,38 +99,54 @@ def train_directions(
       conditions: {attribute: other attributes that its direction is to leave alone}.
       generator: fingerprint of the generator, or None.
       source: in words.
+      fit: "svm", the boundary's normal, of unit length; or "means", how far w lies from those with
+        a score of 0 to those with 1 on average (see `mean_difference`), of that length.
+      names: {attribute: its direction's name}; None: from the attributes.
+      only: attributes that get a direction, the others are conditions alone; None: all.
 
     Raises:
-      InputError: see `train_boundary`, `condition`; or a condition that is not scored.
+      InputError: see `train_boundary`, `condition`; a condition that is not scored, or a bad fit.
     """
+    if fit not in FITS:
+        raise InputError(f"--fit: expected one of {', '.join(FITS)}, got {fit!r}")
+    attributes = list(scores if only is None else only)
+    # Conditions on means need no boundary of their own.
+    conditioned = {x for name in attributes for x in conditions.get(name, ()) if fit == "svm"}
     boundaries = {}
-    for name, values in scores.items():
+    for name in dict.fromkeys([*attributes, *sorted(conditioned & scores.keys())]):
         try:
-            boundaries[name] = train_boundary(w, values, share=share, seed=seed)
+            boundaries[name] = train_boundary(w, scores[name], share=share, seed=seed)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     directions = []
-    for name, boundary in boundaries.items():
-        others = list(conditions.get(name, ()))
+    for name in attributes:
+        boundary, others = boundaries[name], list(conditions.get(name, ()))
         for other in others:
-            if other not in boundaries or other == name:
-                known = ", ".join(x for x in boundaries if x != name)
+            if other not in scores or other == name:
+                known = ", ".join(x for x in scores if x != name)
                 raise InputError(f"--condition: {name} on {other!r}, expected some of {known}")
-        normal = boundary.normal
-        if others:
-            normal = condition(normal, np.stack([boundaries[x].normal for x in others]))
-        spread = float((np.asarray(w, np.float64) @ normal).std())
+        array, limit = boundary.normal, 1.0
+        if fit == "means":
+            try:
+                array = mean_difference(w, scores[name], others=[scores[x] for x in others])
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+        elif others:
+            array = condition(array, np.stack([boundaries[x].normal for x in others]))
+        spread = float((np.asarray(w, np.float64) @ array).std() / np.linalg.norm(array))
+        if fit == "svm":
+            limit = DEVIATIONS * spread
         directions.append(
             Direction(
-                name=file_name(name),
+                name=file_name((names or {}).get(name, name)),
                 kind="w",
-                array=normal.astype(np.float32),
-                unit="length",
+                array=array.astype(np.float32),
+                unit="length" if fit == "svm" else "raw",
                 source=source,
-                default_range=(-DEVIATIONS * spread, DEVIATIONS * spread),
+                default_range=(-limit, limit),
                 generator=generator,
                 extra={
-                    "method": "interfacegan",
+                    "method": FITS[fit],
                     "attribute": name,
                     "conditions": others,
                     "held_out_accuracy": boundary.held_out_accuracy,
@@ -129,39 +156,8 @@ def train_directions(
                 },
             )
         )
-    normals = np.stack([boundary.normal for boundary in boundaries.values()])
-    return Trained(directions, list(boundaries.values()), cosines(normals))
-
-
-def changes(
-    model: Model,
-    w: Float[np.ndarray, "N D"],
-    directions: Sequence[Direction],
-    scorer: Scorer,
-    *,
-    batch_size: int,
-) -> dict[str, dict[str, float]]:
-    """By how much each direction changes each score: {direction: {attribute: mean change}}.
-
-    w is [N, D]. The change from the low to the high end of the direction's range, halved; NaN where
-    no image of either end has a score.
-    """
-    found = {}
-    for direction in directions:
-        low, high = direction.default_range or (-1.0, 1.0)
-        scored = [
-            score_w(model, w + strength * direction.array, scorer, batch_size=batch_size)
-            for strength in (low, high)
-        ]
-        found[direction.name] = {
-            name: _mean(scored[1][name] - scored[0][name]) / 2 for name in scored[0]
-        }
-    return found
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    found = [boundaries[name] for name in attributes]
+    return Trained(directions, found, cosines(np.stack([one.normal for one in found])))
 
 
 def sefa_directions(model: Model, *, rows: Sequence[int], count: int) -> list[Direction]:

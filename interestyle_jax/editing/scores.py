@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.evaluation.attributes import AttributeReader, Attributes
 
 SCORERS = ("attributes", "landmarks")
 Scores = dict[str, np.ndarray]
@@ -25,18 +26,35 @@ class Scorer(Protocol):
 class AttributeScorer:
     """Scores of avatars, by the network that reads them (`evaluation.attributes`)."""
 
-    def __init__(self, names: Sequence[str], *, weights: str = "avatar_attributes"):
-        """Names as in `Attributes.scores`; raises InputError for unknown ones."""
-        from interestyle_jax.evaluation.attributes import AttributeReader
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        weights: str = "avatar_attributes",
+        all_names: bool = False,
+    ):
+        """Names as in `Attributes.scores`, then all others where these count too.
 
-        self._names, self._read = tuple(names), AttributeReader(weights)
-        size = self._read.resolution
-        self(np.zeros((1, size, size, 3), np.float32))
+        Raises InputError for unknown ones.
+        """
+        self._names, self.reader = tuple(names), AttributeReader(weights)
+        size = self.reader.resolution
+        empty = np.zeros((1, size, size, 3), np.float32)
+        self(empty)
+        if all_names:
+            known = attribute_names(self.reader(empty))
+            self._names = tuple(dict.fromkeys([*names, *known]))
 
     def __call__(self, images: Float[np.ndarray, "B R R 3"]) -> Scores:
         """See `Scorer`."""
-        read = self._read(images)
+        read = self.reader(images)
         return {name: np.asarray(read.scores(name), np.float64) for name in self._names}
+
+
+def attribute_names(read: Attributes) -> list[str]:
+    """Every name of `Attributes.scores`: the kinds of all attributes, and the numbers."""
+    kinds = [f"{name}={kind}" for name, chances in read.chances.items() for kind in chances]
+    return [*kinds, *read.numbers]
 
 
 class LandmarkScorer:
@@ -69,14 +87,16 @@ class LandmarkScorer:
         return dict(zip(self._names, table.T, strict=True))
 
 
-def make_scorer(name: str, attributes: Sequence[str], *, weights: str) -> Scorer:
-    """The scorer of a name of SCORERS; `weights` are those of "attributes".
+def make_scorer(
+    name: str, attributes: Sequence[str], *, weights: str, all_names: bool = False
+) -> Scorer:
+    """The scorer of a name of SCORERS; `weights` and `all_names` are those of "attributes".
 
     Raises:
       InputError: unknown scorer or attributes, or missing weights or packages.
     """
     if name == "attributes":
-        return AttributeScorer(attributes, weights=weights)
+        return AttributeScorer(attributes, weights=weights, all_names=all_names)
     if name == "landmarks":
         return LandmarkScorer(attributes)
     raise InputError(f"--scores: {name!r}, expected {', '.join(SCORERS)} or a CSV file")

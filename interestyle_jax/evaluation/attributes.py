@@ -102,3 +102,22 @@ class AttributeReader:
         numbers = dict(zip(self._network.numbers, read.numbers.T, strict=True))
         shares = 1 / (1 + np.exp(-np.moveaxis(read.regions, -1, 0).astype(np.float64)))
         return Attributes(chances, numbers, dict(zip(self._network.regions, shares, strict=True)))
+
+    def read_all(self, images: Float[np.ndarray, "N R R 3"], *, batch_size: int) -> Attributes:
+        """Reads any number of images [N, R, R, 3], in batches of one size.
+
+        Raises:
+          InputError: as `__call__`.
+        """
+        parts: list[Attributes] = []
+        for start in range(0, max(1, len(images)), batch_size):
+            part = images[start : start + batch_size]
+            missing = batch_size - len(part)
+            # Beyond the end rows of zeros, which are cut off below.
+            parts.append(self(np.pad(part, [(0, missing), *[(0, 0)] * 3])))
+
+        def joined(*values: np.ndarray) -> np.ndarray:
+            return np.concatenate(values)[: len(images)]
+
+        fields = [(part.chances, part.numbers, part.regions) for part in parts]
+        return Attributes(*jax.tree.map(joined, *fields))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interestyle_jax.editing.boundaries import condition, cosines, train_boundary
+from interestyle_jax.editing.boundaries import condition, cosines, mean_difference, train_boundary
 from interestyle_jax.errors import InputError
 
 D = 32
@@ -85,3 +85,23 @@ def test_bad_input(latents):
         train_boundary(latents[:200], scores[:200])
     with pytest.raises(InputError, match="--share: both ends reach the score 0"):
         train_boundary(latents, (scores < 100).astype(float), share=0.4)
+
+
+def test_a_difference_of_means_is_the_way_that_samples_take():
+    """Where a second attribute moves w as well, a normal avoids it and the means do not."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 2, (2, 4000)).astype(float)
+    ways = np.array([[3.0, 0, 0], [2.0, 2.0, 0]])
+    w = np.stack([a, b], axis=1) @ ways + 0.1 * rng.normal(size=(4000, 3))
+    np.testing.assert_allclose(mean_difference(w, b), ways[1], atol=0.1)
+    # Scores that go together are told apart.
+    joint = np.where(rng.random(4000) < 0.8, a, b)
+    w = np.stack([a, joint], axis=1) @ ways + 0.1 * rng.normal(size=(4000, 3))
+    assert np.abs(mean_difference(w, joint) - ways[1]).max() > 1
+    np.testing.assert_allclose(mean_difference(w, joint, others=[a]), ways[1], atol=0.05)
+    joint[::7] = np.nan
+    np.testing.assert_allclose(mean_difference(w, joint, others=[a]), ways[1], atol=0.05)
+    for others, message in ([a], "follow from"), ([], "none is known"):
+        scores = a if others else np.full(4000, np.nan)
+        with pytest.raises(InputError, match=message):
+            mean_difference(w, scores, others=others)

@@ -8,6 +8,7 @@ import pytest
 
 import interestyle_jax as ij
 from interestyle_jax.cli import main
+from interestyle_jax.editing import direction_effects as effects
 from interestyle_jax.editing import direction_training as training
 from interestyle_jax.editing.directions import load_direction
 from interestyle_jax.editing.scores import write_scores
@@ -57,7 +58,7 @@ def test_scores_do_not_depend_on_the_batches(model, sampled):
 
 
 def test_directions_change_what_was_scored(model, sampled, trained):
-    moved = training.changes(model, sampled[0][:64], trained.directions, colours, batch_size=64)
+    moved = effects.changes(model, sampled[0][:64], trained.directions, colours, batch_size=64)
     assert moved["light"]["light"] > 0.1
     assert moved["red"]["red"] > 0.05
     # Chance is a half; 240 latents of 512 numbers leave much open.
