@@ -108,9 +108,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="SHARE",
         help="width of its soft edge as a share of the image's side (default 0.05)",
     )
-    measured = parser.add_argument_group("ID similarity")
+    measured = parser.add_argument_group("what is measured")
     measured.add_argument("--identity", metavar="NAME_OR_DIR", help="embedder, e.g. CurricularFace")
     measured.add_argument("--face-detector", metavar="NAME_OR_DIR", help="MTCNN weights")
+    measured.add_argument(
+        "--attributes",
+        metavar="NAME_OR_DIR",
+        help="a reader of attributes (configs/avatar_attributes.py), for the report",
+    )
     add_photo_options(parser, result="the edit")
     parser.set_defaults(run=run)
 
@@ -153,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         keep=None if args.keep is None else Keep(args.keep, **kept),
         identity=args.identity,
         face_detector=args.face_detector,
+        attributes=args.attributes,
         **run_options(args),
     )
     if report["status"] != "done":

@@ -15,10 +15,12 @@ from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
+from interestyle_jax.evaluation.attributes import AttributeReader
 from interestyle_jax.evaluation.identity import Identity, similarity
 from interestyle_jax.inversion.generator_differences import Difference, stack_differences
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.jobs.aligned_faces import tell_of_several
+from interestyle_jax.jobs.attribute_report import attribute_report
 from interestyle_jax.jobs.edit_drawing import Drawing, draw_each, edit_and_draw, stack
 from interestyle_jax.jobs.edit_inputs import EditInputs
 from interestyle_jax.jobs.encoder_inputs import EncoderInput
@@ -85,6 +87,7 @@ class EditJob(ImageJob):
         options: dict[str, Any],
         facts: dict[str, Any],
         tuned: TunedGenerators | None = None,
+        reader: AttributeReader | None = None,
     ):
         """Declares the columns of `inputs`.
 
@@ -98,10 +101,11 @@ class EditJob(ImageJob):
           options: what results depend on besides these.
           facts: what the report says besides.
           tuned: generators of the latents' own, or None.
+          reader: says which attributes the edited images show, or None.
         """
         self._model, self._inputs, self._columns = model, inputs, columns
         self._images, self._keep, self._identity = inputs.images, keep, identity
-        self._facts, self._tuned = facts, tuned
+        self._facts, self._tuned, self._reader = facts, tuned, reader
         self._pasted = inputs.images is not None and inputs.images.pasted
         edits = [edit for column in columns for edit in column.edits]
         self._in_s = any(edit.space == "style" for edit in edits)
@@ -268,6 +272,9 @@ class EditJob(ImageJob):
             "seconds_per_image": finished.seconds_per_image,
             "id_similarity": self._mean_similarity(records) if self.compares else None,
         }
+        if self._reader is not None:
+            names, labels = [r["name"] for r in records], [c.label for c in self._columns]
+            report["attributes"] = attribute_report(self._reader, out, names, labels)
         if self._images is not None and self._images.faces is not None:
             num_faces = {record["file"]: record["num_faces"] for record in records}
             tell_of_several(num_faces)

@@ -13,6 +13,7 @@ from interestyle_jax.editing.bands import choose_rows, describe_rows
 from interestyle_jax.editing.direction_files import find_direction, parse_direction
 from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.attributes import AttributeReader
 from interestyle_jax.evaluation.identity import load_identity
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.jobs.aligned_faces import Alignment
@@ -62,6 +63,7 @@ def edit_files(
     keep: Keep | None = None,
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
+    attributes: str | Path | None = None,
     tuned: str | Path | None = None,
     **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
@@ -92,6 +94,8 @@ def edit_files(
       identity: weights of the ID similarity's embedder, or None. It compares each edited image
         with the input, of latents with the image of the latents as they are.
       face_detector: "mtcnn" weights, which go with `identity`.
+      attributes: weights of a reader of attributes (`evaluation.attributes`), for the report, or
+        None.
       tuned: folder of an `invert --method` that gave every latent a generator of its own, see
         `inversion.generator_differences`; None: the weights' for all.
 
@@ -139,9 +143,12 @@ def edit_files(
             **told,
             "identity": identity and digest(identity),
             "face_detector": face_detector and digest(face_detector),
+            # None is no fact of older results.
+            **({} if attributes is None else {"attributes": digest(attributes)}),
         },
         facts=told | {"outside_range": outside},
         tuned=open_tuned(tuned, model, inputs, other_generator=other_generator),
+        reader=None if attributes is None else AttributeReader(attributes),
     )
     for line in outside:
         print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
