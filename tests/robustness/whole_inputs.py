@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+import interestyle_jax as ij
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.data.images import SUFFIXES
 from interestyle_jax.editing.directions import Direction, save_direction
+from interestyle_jax.editing.style_space import num_channels
 from interestyle_jax.models.embedders import FaceEmbedder
+from interestyle_jax.weights import save_weights
 from tests.robustness.command import run_command
 
 CONFIG = """from interestyle_jax.config.presets import encoder_config
@@ -69,6 +72,7 @@ EVALUATE = "evaluate --weights=weights/inverter --steps=1 --batch-size=4 --out=O
 DATA = "data --images=images --masks={} --size=16 --workers=0 --max-skipped=0.5 --out=OUT"
 TRAIN = "train --config=config.py {} --workdir={}"
 EDIT = "edit --weights=weights/inverter --latents={} --strength=1 --out=OUT --direction={}"
+TEXT = "--text=hair --neutral=beard --clip=weights/clip --channels=weights/channels"
 MIX = "mix --weights=weights/inverter --styles=coarse --out=OUT --latents={}"
 INPUTS = {
     "image": Input(
@@ -142,12 +146,18 @@ INPUTS = {
         share=2,
         networks=True,
     ),
+    "text": Input(
+        ("weights/clip/**/*", "weights/channels/**/*"),
+        (f"{EDIT.format('inverted', 'channel:1,2')} {TEXT}",),
+        ("weights/inverter", "inverted"),
+    ),
 }
 
 
 CHECKPOINTS = (
     *("interestyle.pt", "interestyle_old.pth", "stylegan2.pt", "stylegan2.pkl", "stylegan2_ada.pt"),
     *("ada.pkl", "arcface.pth", "arcface.safetensors", "direction.npy", "direction.pt"),
+    "clip.pt",
 )
 
 
@@ -167,6 +177,7 @@ def make_inputs(folder: Path, tiny_weights: Path) -> None:
     assert outcome.status == 0, outcome.stderr
     _write_checkpoints(rng, folder)
     _write_directions(rng, folder / "directions")
+    _write_text_networks(rng, folder / "weights")
     shutil.rmtree(folder / "tmp")
 
 
@@ -182,6 +193,24 @@ def _write_directions(rng: np.random.Generator, folder: Path) -> None:
     torch.save(torch.from_numpy(array[None]), folder / "official.pt")
     (folder / "channels.csv").write_text("1,2\n0,3,-0.5\n")
     (folder / "channels.json").write_text("[[1, 2], [0, 3, -0.5]]")
+
+
+def _write_text_networks(rng: np.random.Generator, folder: Path) -> None:
+    """A CLIP, and what the channels of the inverter's generator do to it."""
+    from tests.editing.test_styleclip import NETWORK, drawn
+
+    drawn(NETWORK, "clip", folder / "clip")
+    layers = ij.load(folder / "inverter").style_layers
+    effects = rng.normal(size=(num_channels(layers, with_rgb=False), NETWORK.embed_dim))
+    effects /= np.linalg.norm(effects, axis=1, keepdims=True)
+    ones = {f"layer_{i}": np.ones(x.channels, np.float32) for i, x in enumerate(layers)}
+    save_weights(
+        folder / "channels",
+        {"fs3": effects.astype(np.float32), "s_mean": ones, "s_std": ones},
+        family="styleclip_global",
+        architectures={},
+        licence="none",
+    )
 
 
 def _write_images(rng: np.random.Generator, folder: Path, masks: Path) -> None:
@@ -216,6 +245,7 @@ def _write_checkpoints(rng: np.random.Generator, folder: Path) -> None:
     import torch
     from safetensors.numpy import save_file
 
+    from tests.tools.test_convert_clip import OPENAI, scripted, tiny_states
     from tests.tools.test_convert_networks import TINY, face_arrays
 
     out = folder / "checkpoints"
@@ -242,6 +272,7 @@ def _write_checkpoints(rng: np.random.Generator, folder: Path) -> None:
     direction = rng.normal(size=(1, 16)).astype(np.float32)
     np.save(out / "direction.npy", direction)
     torch.save(torch.from_numpy(direction), out / "direction.pt")
+    scripted(tiny_states()["vit_quick"], out / "clip.pt", **OPENAI)
     assert {path.name for path in out.iterdir()} == set(CHECKPOINTS)
 
 

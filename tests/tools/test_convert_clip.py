@@ -24,8 +24,7 @@ QUICK = {"activation": "quick_gelu"}
 OPENAI = {"input_resolution": 24, "context_length": 77, "vocab_size": 40}
 
 
-@pytest.fixture(scope="module")
-def states():
+def tiny_states():
     """{network: state dict in open_clip's layout}, with 40 tokens."""
     found = {}
     with np.load(reference.OUTPUTS) as outputs:
@@ -35,6 +34,11 @@ def states():
             shapes["token_embedding.weight"] = (40, 64)
             found[name] = {k: np.array(reference.draw(k, s)) for k, s in shapes.items()}
     return found
+
+
+@pytest.fixture(scope="module")
+def states():
+    return tiny_states()
 
 
 def tensors(state):
