@@ -91,10 +91,10 @@ def read_avatars(data: Path, split: str, num_samples: int, batch_size: int) -> d
 class Editor:
     """One encoder and its generator: inverts and draws in batches of one size."""
 
-    def __init__(self, weights: str, batch_size: int):
+    def __init__(self, weights: str, batch_size: int, num_iterations: int | None):
         self.model: Model = ij.load(weights)
         self.model.require_inversion()
-        self._batch_size = batch_size
+        self._batch_size, self._num_iterations = batch_size, num_iterations
         self._drawing = Drawing(self.model.network("generator"), None, None)
 
     def _batches(self, rows: np.ndarray):
@@ -106,10 +106,10 @@ class Editor:
     def invert(self, images: np.ndarray) -> np.ndarray:
         """The last latents [n, L, D] of images [n, H, W, 3]."""
         found = [
-            np.asarray(self.model.invert(batch, return_images="none").w_plus[-1])[:own]
+            self.model.invert(batch, self._num_iterations, return_images="none").w_plus[-1, :own]
             for batch, own in self._batches(images)
         ]
-        return np.concatenate(found)
+        return np.concatenate([np.asarray(part) for part in found])
 
     def draw(self, w_plus: np.ndarray, edit: Edit | None = None, strength: float = 0.0):
         """Images [n, R, R, 3] in [-1, 1] of 8 bits, of latents [n, L, D] after an edit."""
@@ -288,6 +288,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--shown", type=lambda t: [int(i) for i in t.split(",")], default=[0, 1, 2, 3]
     )
     parser.add_argument("--batch-size", type=count, default=25)
+    parser.add_argument("--steps", type=count, metavar="N", help="of inversion (default as invert)")
     add_out_option(parser)
     args = parser.parse_args(arguments)
     pairs = [given.partition("=") for given in args.weights]
@@ -312,7 +313,9 @@ def _run(argv: Sequence[str] | None) -> None:
     numbers = {"validation": args.num_validation, "test": args.num_samples}
     avatars = {x: read_avatars(args.data, x, n, args.batch_size) for x, n in numbers.items()}
     reader = AttributeReader(args.reader)
-    editors = {name: Editor(path, args.batch_size) for name, path in args.weights.items()}
+    editors = {
+        name: Editor(path, args.batch_size, args.steps) for name, path in args.weights.items()
+    }
     planned = {name: plan(args, editor.model) for name, editor in editors.items()}
     figures, inverted = {}, {}
     for name, editor in editors.items():
