@@ -370,7 +370,13 @@ def compare(preset, model, vgg, *, key=11):
     if net.lpips:
         np.testing.assert_allclose(found.trace["lpips"][:STEPS, 0], net.lpips, rtol=1e-4)
     assert net.trace[STEPS - 1] != pytest.approx(net.trace[0], rel=1e-3)
-    np.testing.assert_allclose(found.w_plus[0], expected["w_plus"].detach(), atol=1e-4)
+    away = np.abs(np.asarray(found.w_plus[0]) - expected["w_plus"].detach().numpy())
+    if preset == "idinvert":
+        # The encoder is in float32 on both sides: where pixels and the in-domain term cancel each
+        # other, Adam makes a step of what is left. 0.1 is the way that a latent can go.
+        assert np.mean(away > 1e-4) < 0.05 and away.max() < 2e-3
+    else:
+        np.testing.assert_array_less(away, 1e-4)
     for name, map_ in expected.get("noise", {}).items():
         own, map_ = np.asarray(found.noise[name]["noise"])[0, :, :, 0], map_.detach().numpy()
         np.testing.assert_allclose(own, map_, atol=1e-4 * max(1, np.abs(map_).max()))
@@ -409,7 +415,7 @@ def test_image_terms_are_their_definitions(random_vgg):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", [p for p in REFERENCES if p != "idinvert"])
+@pytest.mark.parametrize("preset", REFERENCES)
 def test_a_presets_steps_are_its_sources(preset, vgg, monkeypatch):
     if preset.startswith("projector"):
         # The first of a thousand: ten that hold the whole schedule jump too far for float32.
