@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator
 from logging import LogRecord, getLogger
 
@@ -9,6 +10,8 @@ from absl import logging
 
 NEVER_RETRIEVED = "exception was never retrieved"
 CLOSED_LOOP = "Event loop is closed"
+# Of Orbax, where another of its reads failed before this one began.
+NEVER_AWAITED = r"coroutine 'Store\._get_array_metadatas' was never awaited"
 
 
 @contextlib.contextmanager
@@ -17,8 +20,9 @@ def without_library_messages() -> Iterator[None]:
 
     They log what they then raise. TensorStore ends reads of a damaged file after Orbax closed their
     event loop, with a traceback for each, and asyncio reports those nobody waited for, sooner or
-    later: these are dropped from now on.
+    later: these are dropped from now on. So are warnings of Orbax's reads that never began.
     """
+    warnings.filterwarnings("ignore", NEVER_AWAITED, RuntimeWarning)
     _drop_closed_loops()
     getLogger("asyncio").addFilter(_was_waited_for)
     before = logging.get_verbosity()

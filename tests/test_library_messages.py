@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from logging import getLogger
 
 import pytest
@@ -45,6 +46,26 @@ def test_reads_that_nobody_waited_for_are_not_told(caplog):
     getLogger("asyncio").error("Future exception was never retrieved")
     getLogger("asyncio").error("another")
     assert caplog.messages == ["another"]
+
+
+class Store:
+    """Named as Orbax's."""
+
+    async def _get_array_metadatas(self):
+        """Never begun."""
+
+    async def another(self):
+        """Likewise."""
+
+
+def test_reads_that_never_began_are_not_told():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with without_library_messages():
+            pass
+        for read in (Store()._get_array_metadatas(), Store().another()):
+            del read
+    assert [str(w.message) for w in told] == ["coroutine 'Store.another' was never awaited"]
 
 
 @pytest.mark.parametrize(("message", "times"), [("Event loop is closed", 0), ("another", 2)])
