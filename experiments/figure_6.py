@@ -30,6 +30,7 @@ from experiments.optimised_rows import (
     label_of,
     measure_method,
     paired,
+    paired_cells,
     preset_of,
     run_method,
     write_inputs,
@@ -258,10 +259,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     ]
     for method, tests in summary["interest_masks"].items():
         for name, test in tests.items():
-            lines.append(
-                f"| {label_of(method)} | {name} | {test['mean']:+.4f} ± {test['se']:.4f} | "
-                f"{test['p_t']:.2g} | {test['p_wilcoxon']:.2g} |"
-            )
+            lines.append(paired_cells(label_of(method), name, test))
     encoder, method = timed["encoder"], timed["image2stylegan"]
     return "\n".join(
         [

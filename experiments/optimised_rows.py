@@ -222,6 +222,14 @@ def as_encoder(
     return collect_metrics(data, {"": measurement}, {})["encoders"][""]
 
 
+def paired_cells(label: str, metric: str, test: Mapping[str, float | int]) -> str:
+    """The start of a table's row: method, metric, difference and the p values of `paired`."""
+    return (
+        f"| {label} | {metric} | {test['mean']:+.4f} ± {test['se']:.4f} | {test['p_t']:.2g} | "
+        f"{test['p_wilcoxon']:.2g} |"
+    )
+
+
 def paired(masked: np.ndarray, whole: np.ndarray) -> dict[str, float | int]:
     """Whether the first of two measurements [n] of the same images is lower: paired tests.
 

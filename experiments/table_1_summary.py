@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation_table import OURS, THEIRS, finding, order, statistics
+from experiments.optimised_rows import paired_cells
 
 # metric: (header, path in an encoder's entry of metrics.json, number format, higher is better).
 METRICS: dict[str, tuple[str, tuple[str | int, ...], str, bool]] = {
@@ -203,10 +204,8 @@ def _interest_masks(summary: Mapping[str, Any]) -> list[str]:
     ]
     for row, metrics in summary["interest_masks"].items():
         for name, test in metrics.items():
-            lines.append(
-                f"| {summary['labels'][row]} | {name} | {test['mean']:+.4f} ± {test['se']:.4f} | "
-                f"{test['p_t']:.2g} | {test['p_wilcoxon']:.2g} | {test['n']} |"
-            )
+            cells = paired_cells(summary["labels"][row], name, test)
+            lines.append(f"{cells} {test['n']} |")
     return [*lines, ""]
 
 

@@ -2,34 +2,20 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import interestyle_jax as ij
 from experiments.editing_figures import covered_difference, main, read_avatars
-from interestyle_jax.config.presets import attribute_config
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.editing.directions import Direction, save_direction
-from interestyle_jax.training.attribute_task import AttributeTask
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     sizes = {"validation": 2, "test": 3}
     return write_avatars(tmp_path_factory.mktemp("data") / "avatars", sizes=sizes, workers=0)
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    """A reader that is not trained."""
-    folder = tmp_path_factory.mktemp("reader") / "weights"
-    config = attribute_config()
-    config.widths = (8, 8)
-    task = AttributeTask(config)
-    task.export(task.init(jax.random.key(0), {}), folder, extra={})
-    return folder
 
 
 def write_direction(folder, **extra):

@@ -2,13 +2,11 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments.paper_figures import chosen, crop, main
-from interestyle_jax.config.presets import attribute_config
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.evaluation.boundary import (
     face_regions,
@@ -16,23 +14,11 @@ from interestyle_jax.evaluation.boundary import (
     red_overlay,
     wrong_pixels,
 )
-from interestyle_jax.training.attribute_task import AttributeTask
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_avatars(tmp_path_factory.mktemp("data") / "avatars", sizes={"test": 12}, workers=0)
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory):
-    """A reader that is not trained."""
-    folder = tmp_path_factory.mktemp("reader") / "weights"
-    config = attribute_config()
-    config.widths = (8, 8)
-    task = AttributeTask(config)
-    task.export(task.init(jax.random.key(0), {}), folder, extra={})
-    return folder
 
 
 def covered_avatars():

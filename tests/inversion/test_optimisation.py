@@ -24,6 +24,7 @@ from interestyle_jax.inversion.optimisation.terms import Target, noise_regularis
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import make_mesh
+from tests.inversion.noisy_generator import noisy_generator
 
 SIZE, STEPS = 8, 10
 GENERATOR = Generator(SIZE, w_dim=6, z_dim=6, mapping_depth=2, channel_base=64, channel_max=6)
@@ -45,19 +46,7 @@ PROJECTOR = Recipe(
 @pytest.fixture(scope="module")
 def model():
     """A generator whose noise matters."""
-    random = np.random.default_rng(0)
-    shapes = flatten_dict(registry.shapes_of(GENERATOR), sep="/")
-    flat = {k: random.normal(size=v.shape).astype(np.float32) for k, v in shapes.items()}
-    for path in flat:
-        if path.endswith("modulation/bias"):
-            flat[path] = flat[path] * 0.1 + 1
-        if "mapping" in path:
-            # At a hundredth of the rate.
-            flat[path] = flat[path] * (100 if path.endswith("kernel") else 10)
-        if path.endswith("noise_strength"):
-            flat[path] = np.float32(0.3)
-    variables = {"generator": unflatten_dict(flat, sep="/")}
-    variables["w_avg"] = random.normal(size=6).astype(np.float32) * 0.1
+    variables = noisy_generator(GENERATOR, np.random.default_rng(0))
     metadata = {"architectures": {"generator": registry.describe(GENERATOR)}}
     return Model(jax.device_put(variables), metadata, "tiny")
 

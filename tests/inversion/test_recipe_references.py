@@ -23,6 +23,7 @@ from interestyle_jax.models.encoders import BackboneEncoder
 from interestyle_jax.models.lpips import LPIPS
 from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.weights import load_weights, resolve_weights, save_weights
+from tests.inversion.noisy_generator import noisy_generator
 from tests.inversion.torch_networks import (
     lpips,
     map_z,
@@ -45,18 +46,7 @@ def random_model(resolution, with_encoder=False):
     """A generator whose noise matters, and an encoder."""
     module = Generator(resolution, 32, 32, mapping_depth=2, channel_base=1024, channel_max=16)
     random = np.random.default_rng(0)
-    flat = flatten_dict(registry.shapes_of(module), sep="/")
-    flat = {k: random.normal(size=v.shape).astype(np.float32) for k, v in flat.items()}
-    for path in flat:
-        if path.endswith("modulation/bias"):
-            flat[path] = flat[path] * 0.1 + 1
-        if "mapping" in path:
-            # At a hundredth of the rate.
-            flat[path] = flat[path] * (100 if path.endswith("kernel") else 10)
-        if path.endswith("noise_strength"):
-            flat[path] = np.float32(0.3)
-    variables = {"generator": unflatten_dict(flat, sep="/")}
-    variables["w_avg"] = random.normal(size=32).astype(np.float32) * 0.1
+    variables = noisy_generator(module, random)
     parts = {"generator": module}
     if with_encoder:
         parts["encoder"] = encoder = BackboneEncoder(
