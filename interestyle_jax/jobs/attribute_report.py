@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from interestyle_jax.data.images import read_image, resize_image
 from interestyle_jax.data.pixels import to_float
-from interestyle_jax.evaluation.attributes import AttributeReader, Attributes
+from interestyle_jax.evaluation.attributes import AttributeReader
 
 BATCH_SIZE = 32
 UNEDITED = "0"
@@ -38,21 +39,44 @@ def attribute_report(
     return {column: _summary(shown, before) for column, shown in read.items()}
 
 
-def _read(reader: AttributeReader, out: Path, names: Sequence[str], column: str) -> Attributes:
+class _Shown(NamedTuple):
+    """What the images of a column show, each array [n]."""
+
+    # {attribute: {kind: whether it is this one}}
+    kinds: dict[str, dict[str, np.ndarray]]
+    numbers: dict[str, np.ndarray]
+
+
+def _read(reader: AttributeReader, out: Path, names: Sequence[str], column: str) -> _Shown:
+    """Reads a batch of images at a time; of each its kinds and numbers stay."""
     size = (reader.resolution,) * 2
-    images = [resize_image(read_image(out / f"{name}_{column}.png"), size) for name in names]
-    return reader.read_all(to_float(np.stack(images)), batch_size=BATCH_SIZE)
+    parts = []
+    for start in range(0, len(names), BATCH_SIZE):
+        files = [out / f"{name}_{column}.png" for name in names[start : start + BATCH_SIZE]]
+        images = np.stack([resize_image(read_image(file), size) for file in files])
+        read = reader.read_all(to_float(images), batch_size=BATCH_SIZE)
+        kinds = {}
+        for attribute, chances in read.chances.items():
+            labels = np.array(read.labels(attribute))
+            kinds[attribute] = {kind: labels == kind for kind in chances}
+        parts.append(_Shown(kinds, read.numbers))
+    return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
-def _summary(read: Attributes, before: Attributes | None) -> dict[str, Any]:
-    shows, changed = {}, {}
-    for attribute, kinds in read.chances.items():
-        labels = np.array(read.labels(attribute))
-        shows[attribute] = {kind: float((labels == kind).mean()) for kind in kinds}
-        if before is not None:
-            changed[attribute] = float((labels != np.array(before.labels(attribute))).mean())
+def _summary(shown: _Shown, before: _Shown | None) -> dict[str, Any]:
+    changed = None
+    if before is not None:
+        changed = {
+            attribute: float(
+                np.any([kinds[k] != before.kinds[attribute][k] for k in kinds], 0).mean()
+            )
+            for attribute, kinds in shown.kinds.items()
+        }
     return {
-        "shows": shows,
-        "numbers": {name: float(values.mean()) for name, values in read.numbers.items()},
-        "changed": None if before is None else changed,
+        "shows": {
+            attribute: {kind: float(found.mean()) for kind, found in kinds.items()}
+            for attribute, kinds in shown.kinds.items()
+        },
+        "numbers": {name: float(values.mean()) for name, values in shown.numbers.items()},
+        "changed": changed,
     }

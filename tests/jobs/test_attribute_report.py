@@ -8,6 +8,7 @@ import numpy as np
 from interestyle_jax.data.images import save_image
 from interestyle_jax.editing.directions import Direction, save_direction
 from interestyle_jax.evaluation.attributes import AttributeReader, Attributes
+from interestyle_jax.jobs import attribute_report as attribute_report_module
 from interestyle_jax.jobs import edits
 from interestyle_jax.jobs.attribute_report import attribute_report
 
@@ -18,13 +19,15 @@ class Light:
     resolution = 8
 
     def read_all(self, images, *, batch_size):
-        assert images.shape[1:] == (8, 8, 3)
+        assert images.shape[1:] == (8, 8, 3) and len(images) <= batch_size
         light = (images.mean((1, 2, 3)) > 0).astype(float)
         chances = {"light": {"no": 1 - light, "yes": light}}
         return Attributes(chances, {"mean": images.mean((1, 2, 3))}, {})
 
 
-def test_shares_are_counted_beside_the_unedited_column(tmp_path):
+def test_shares_are_counted_beside_the_unedited_column(tmp_path, monkeypatch):
+    # Of four images three are a batch.
+    monkeypatch.setattr(attribute_report_module, "BATCH_SIZE", 3)
     levels = {"a": (0, 0, 255), "b": (0, 255, 255), "c": (255, 255, 255), "d": (0, 0, 255)}
     for name, values in levels.items():
         for column, value in zip(("-1", "0", "+1"), values, strict=True):
