@@ -222,7 +222,8 @@ def generator_config() -> ConfigDict:
                     "mapping_depth": 8,
                     "channel_base": 32768,
                     "channel_max": 512,
-                    "up_form": "separable",
+                    # How it is computed (`Generator.form`); "" leaves it to the backend.
+                    "form": "",
                 },
                 "discriminator": {"channel_base": 32768, "channel_max": 512},
                 "gan": {
@@ -260,7 +261,7 @@ def distillation_config() -> ConfigDict:
                     "mapping_depth": 6,
                     "channel_base": 2048,
                     "channel_max": 128,
-                    "up_form": "separable",
+                    "form": "",
                 },
                 "weights": {"lpips": "lpips_alex"},
                 "loss": {"l1": 2.0, "lpips": 0.5},

@@ -16,9 +16,17 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from interestyle_jax.models.equalized import EqualDense
+from interestyle_jax.models.pixel_blocks import (
+    PIXEL,
+    Block,
+    block_conv,
+    fused_kernel,
+    of_channels,
+    to_planes,
+)
 from interestyle_jax.models.products import conv_general_dilated, matmul
-from interestyle_jax.models.resample import FIR, blur
-from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv
+from interestyle_jax.models.resample import blur
+from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv, zero_inserted_conv
 
 
 def demodulation(
@@ -57,55 +65,74 @@ def upsample_conv(
     if form == "separable":
         return blur(transposed_conv(x, kernel), padding=(1, 1), gain=2.0)
     if form == "fused":
-        size, _, inputs, outputs = kernel.shape
-        taps = 2.0 * jnp.asarray(FIR, kernel.dtype)
-        planes = kernel.transpose(2, 3, 0, 1).reshape(inputs * outputs, size, size, 1)
-        fir = jnp.outer(taps, taps)[:, :, None, None]
-        planes = conv_general_dilated(
-            planes, fir, (1, 1), [(3, 3)] * 2, dimension_numbers=DIMENSIONS
-        )
-        fused = planes.reshape(inputs, outputs, size + 3, size + 3).transpose(2, 3, 0, 1)
-        return conv_general_dilated(
-            x, fused, (1, 1), [(3, 3)] * 2, lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
-        )
+        return zero_inserted_conv(x, fused_kernel(kernel), padding=3)
     raise ValueError(f"form: expected 'separable' or 'fused', got {form!r}")
 
 
 class ModulatedConv(nn.Module):
-    """`(x [B, H, W, inputs], style [B, inputs]) -> [B, H', W', features]`, H' = 2H with `up`."""
+    """`(x [B, H, W, inputs], style [B, inputs]) -> [B, H', W', features]`, H' = 2H with `up`.
+
+    Attributes:
+      inputs: channels of x.
+      features: channels of the result.
+      kernel_size: side of the kernel.
+      demodulate: whether output channels are scaled to unit variance.
+      up: whether the size doubles.
+      form: "separable" or "fused", see `upsample_conv`, or "blocks": maps in `pixel_blocks`.
+      block: of x, with the form "blocks".
+      out: of the result.
+    """
 
     inputs: int
     features: int
     kernel_size: int = 3
     demodulate: bool = True
     up: bool = False
-    up_form: str = "separable"
+    form: str = "separable"
+    block: Block = PIXEL
+    out: Block = PIXEL
 
     def setup(self) -> None:
         self.modulation = EqualDense(self.inputs, bias_init=1.0)
+        size = self.kernel_size
+        shape = (size, size, self.inputs, self.features)
+        self.kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
 
     def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
         """The factors of the input's channels, `w [B, D] -> [B, inputs]`."""
         return self.modulation(w)
 
-    @nn.compact
+    def _scaled_kernel(self, style: jax.Array) -> jax.Array:
+        """The kernel with its He factor, in the type of the style at least.
+
+        A frozen kernel may be stored in bfloat16; the demodulation sums in the type of the style.
+        """
+        kernel = self.kernel.astype(jnp.promote_types(self.kernel.dtype, style.dtype))
+        return kernel * (1.0 / math.sqrt(self.kernel_size**2 * self.inputs))
+
     def __call__(
         self, x: Float[jax.Array, "B H W I"], style: Float[jax.Array, "B I"]
     ) -> Float[jax.Array, "B h w O"]:
-        size = self.kernel_size
-        shape = (size, size, self.inputs, self.features)
-        kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
-        # A frozen kernel may be stored in bfloat16; the demodulation sums in the type of the style.
-        kernel = kernel.astype(jnp.promote_types(kernel.dtype, style.dtype))
-        kernel = kernel * (1.0 / math.sqrt(size * size * self.inputs))
-        x = x * style[:, None, None, :].astype(x.dtype)
+        kernel = self._scaled_kernel(style)
+        x = x * of_channels(style, self.block)[:, None, None, :].astype(x.dtype)
         low = kernel.astype(x.dtype)
-        if self.up:
-            x = upsample_conv(x, low, form=self.up_form)
+        if self.form == "blocks":
+            x = block_conv(x, low, self.block, self.out, up=self.up)
+        elif self.up:
+            x = upsample_conv(x, low, form=self.form)
         else:
+            padding = self.kernel_size // 2
             x = conv_general_dilated(
-                x, low, (1, 1), [(size // 2, size // 2)] * 2, dimension_numbers=DIMENSIONS
+                x, low, (1, 1), [(padding, padding)] * 2, dimension_numbers=DIMENSIONS
             )
         if self.demodulate:
-            x = x * demodulation(style, kernel)[:, None, None, :].astype(x.dtype)
+            factors = of_channels(demodulation(style, kernel), self.out)
+            x = x * factors[:, None, None, :].astype(x.dtype)
         return x
+
+    def planes(
+        self, x: Float[jax.Array, "B h w C"], style: Float[jax.Array, "B I"]
+    ) -> Float[jax.Array, "B 3 H W"]:
+        """A ToRGB's convolution of a map in blocks [B, h, w, C], as planes [B, 3, H, W]."""
+        kernel = self._scaled_kernel(style)[0, 0]
+        return to_planes(x, style[:, :, None] * kernel, self.block)

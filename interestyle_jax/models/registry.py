@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from interestyle_jax.models import backend
 from interestyle_jax.models.attributes import AttributeNetwork
 from interestyle_jax.models.clip import CLIP
 from interestyle_jax.models.discriminator import Discriminator
@@ -33,7 +34,7 @@ from interestyle_jax.models.stylegan2 import Generator
 Module = nn.Module
 
 # Fields that say how to compute, not which weights fit: they are not part of an architecture.
-COMPUTE_FIELDS = ("parent", "name", "dtype", "remat", "up_form")
+COMPUTE_FIELDS = ("parent", "name", "dtype", "remat", "form")
 
 
 def _example(*shape: int) -> jax.ShapeDtypeStruct:
@@ -93,7 +94,8 @@ def build(architecture: Mapping[str, Any], **compute: Any) -> nn.Module:
 
     Args:
       architecture: {"type": class name, field: value, ...}, as `describe` writes it.
-      **compute: fields outside the architecture, such as `dtype` where the class has one.
+      **compute: fields outside the architecture, such as `dtype` where the class has one; what the
+        backend decides (`models.backend`) unless it is given.
 
     Raises:
       ValueError: unknown type or field; the message lists the known ones.
@@ -108,7 +110,8 @@ def build(architecture: Mapping[str, Any], **compute: Any) -> nn.Module:
         raise ValueError(
             f"{name} has no field {', '.join(unknown)}, expected some of {', '.join(known)}"
         )
-    return CLASSES[name](**fields, **compute)
+    decided = {k: v for k, v in backend.compute_fields().items() if has_field(architecture, k)}
+    return CLASSES[name](**fields, **decided | compute)
 
 
 def has_field(architecture: Mapping[str, Any], field: str) -> bool:

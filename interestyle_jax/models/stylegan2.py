@@ -15,10 +15,19 @@ from jaxtyping import Float
 
 from interestyle_jax.models.equalized import EqualDense, scaled_leaky_relu
 from interestyle_jax.models.modulated_conv import ModulatedConv
+from interestyle_jax.models.pixel_blocks import (
+    PIXEL,
+    Block,
+    block_of,
+    of_channels,
+    of_pixels,
+    upsample_planes,
+)
 from interestyle_jax.models.rematerialise import run_block
 from interestyle_jax.models.resample import upsample
 
 Noise = str | jax.Array
+FORMS = ("separable", "fused", "blocks")
 
 
 def num_styles(resolution: int) -> int:
@@ -75,16 +84,20 @@ class StyleLayer(NamedTuple):
 class StyledConv(nn.Module):
     """Modulated 3x3 convolution, noise, bias, scaled leaky ReLU; doubles the size with `up`.
 
-    x is [B, H, W, inputs], style [B, inputs].
+    x is [B, H, W, inputs], style [B, inputs]; `form`, `block` and `out` as in `ModulatedConv`.
     """
 
     inputs: int
     features: int
     up: bool = False
-    up_form: str = "separable"
+    form: str = "separable"
+    block: Block = PIXEL
+    out: Block = PIXEL
 
     def setup(self) -> None:
-        self.conv = ModulatedConv(self.inputs, self.features, up=self.up, up_form=self.up_form)
+        self.conv = ModulatedConv(
+            self.inputs, self.features, up=self.up, form=self.form, block=self.block, out=self.out
+        )
 
     def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
         """As `ModulatedConv.style`."""
@@ -96,32 +109,39 @@ class StyledConv(nn.Module):
     ) -> Float[jax.Array, "B h w O"]:
         x = self.conv(x, style)
         strength = self.param("noise_strength", nn.initializers.zeros, ())
-        shape = (1, x.shape[1], x.shape[2], 1)
+        rows, columns = self.out
+        shape = (1, rows * x.shape[1], columns * x.shape[2], 1)
         buffer = self.variable(
             "noise", "noise", lambda: jax.random.normal(self.make_rng("params"), shape)
         )
         if isinstance(noise, str):
             if noise == "const":
-                x = x + (strength * buffer.value).astype(x.dtype)
+                stored = (strength * buffer.value).astype(x.dtype)
+                x = x + of_pixels(stored, self.out, self.features)
         else:
             # A normal draw in bfloat16 has 128 values.
             dtype = jnp.promote_types(x.dtype, jnp.float32)
             fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), dtype)
-            x = x + (strength * fresh).astype(x.dtype)
+            x = x + of_pixels((strength * fresh).astype(x.dtype), self.out, self.features)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return scaled_leaky_relu(x + bias.astype(x.dtype))
+        return scaled_leaky_relu(x + of_channels(bias, self.out).astype(x.dtype))
 
 
 class ToRGB(nn.Module):
     """`(x [B, H, W, I], style [B, I], skip [B, H/2, W/2, 3] or None) -> image [B, H, W, 3]`.
 
-    The image is summed in float32 at least, whatever the type of x.
+    The image is summed in float32 at least, whatever the type of x. With the form "blocks", x is in
+    blocks, and the image and skip are planes [B, 3, H, W].
     """
 
     inputs: int
+    form: str = "separable"
+    block: Block = PIXEL
 
     def setup(self) -> None:
-        self.conv = ModulatedConv(self.inputs, 3, kernel_size=1, demodulate=False)
+        self.conv = ModulatedConv(
+            self.inputs, 3, kernel_size=1, demodulate=False, form=self.form, block=self.block
+        )
 
     def style(self, w: Float[jax.Array, "B D"]) -> Float[jax.Array, "B I"]:
         """As `ModulatedConv.style`."""
@@ -134,9 +154,12 @@ class ToRGB(nn.Module):
         style: Float[jax.Array, "B I"],
         skip: Float[jax.Array, "B H//2 W//2 3"] | None,
     ) -> Float[jax.Array, "B H W 3"]:
+        bias = self.param("bias", nn.initializers.zeros, (3,))
+        if self.form == "blocks":
+            planes = self.conv.planes(x, style) + bias[:, None, None]
+            return planes if skip is None else planes + upsample_planes(skip)
         x = self.conv(x, style)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        x = x + self.param("bias", nn.initializers.zeros, (3,))
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32)) + bias
         return x if skip is None else x + upsample(skip)
 
 
@@ -154,7 +177,8 @@ class Generator(nn.Module):
       channel_base: channels at resolution r are min(channel_max, channel_base // r); 32768 is
         channel multiplier 2, the official 1024 model.
       channel_max: most channels of a layer.
-      up_form: how upsampling convolutions are computed, see `modulated_conv.upsample_conv`.
+      form: how it is computed, one number in each: "separable" or "fused" upsampling convolutions
+        (`modulated_conv.upsample_conv`), or "blocks": maps in blocks of pixels, for TPUs.
       dtype: type of the synthesis' maps, e.g. bfloat16; None takes the parameters'. The mapping,
         styles, demodulation and the image stay in float32.
       remat: compute the insides of layers again in the backward pass.
@@ -166,7 +190,7 @@ class Generator(nn.Module):
     mapping_depth: int = 8
     channel_base: int = 32768
     channel_max: int = 512
-    up_form: str = "separable"
+    form: str = "separable"
     dtype: jnp.dtype | None = None
     remat: bool = False
 
@@ -201,15 +225,36 @@ class Generator(nn.Module):
         self.mapping = Mapping(self.w_dim, self.mapping_depth)
         self.input = self.param("input", nn.initializers.normal(1.0), (1, 4, 4, self.channels(4)))
         sizes = [2**i for i in range(3, int(math.log2(self.resolution)) + 1)]
-        channels = self.channels
-        self.conv_4 = StyledConv(channels(4), channels(4))
-        self.rgb_4 = ToRGB(channels(4))
-        self.up_convs = [
-            StyledConv(channels(r // 2), channels(r), up=True, up_form=self.up_form, name=f"up_{r}")
-            for r in sizes
-        ]
-        self.convs = [StyledConv(channels(r), channels(r), name=f"conv_{r}") for r in sizes]
-        self.rgbs = [ToRGB(channels(r), name=f"rgb_{r}") for r in sizes]
+        self.conv_4, self.rgb_4 = self._conv(4, "conv_4"), self._rgb(4)
+        self.up_convs = [self._conv(r, f"up_{r}", up=True) for r in sizes]
+        self.convs = [self._conv(r, f"conv_{r}") for r in sizes]
+        self.rgbs = [self._rgb(r) for r in sizes]
+
+    def block(self, resolution: int) -> Block:
+        """Rows and columns of the blocks that maps of one resolution are kept in."""
+        # A convolution sees the neighbouring blocks, which are whole ones.
+        if self.form != "blocks" or resolution <= 4:
+            return PIXEL
+        before = self.block(resolution // 2)
+        wanted = block_of(self.channels(resolution))
+        rows, columns = (min(a, 2 * b) for a, b in zip(wanted, before, strict=True))
+        return rows, columns
+
+    def _conv(self, resolution: int, name: str, *, up: bool = False) -> StyledConv:
+        before = resolution // 2 if up else resolution
+        return StyledConv(
+            self.channels(before),
+            self.channels(resolution),
+            up=up,
+            form=self.form,
+            block=self.block(before),
+            out=self.block(resolution),
+            name=name,
+        )
+
+    def _rgb(self, resolution: int) -> ToRGB:
+        channels, block = self.channels(resolution), self.block(resolution)
+        return ToRGB(channels, form=self.form, block=block, name=f"rgb_{resolution}")
 
     def map(self, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B D"]:
         """Maps z [B, Z] (standard normal) to w [B, D], without truncation."""
@@ -288,6 +333,8 @@ class Generator(nn.Module):
                 style, drawn = styles[2 + 3 * i + j], noises[1 + 2 * i + j]
                 x = run_block(layer, x, style, remat=self.remat, noise=drawn)
             skips.append(rgb(x, styles[4 + 3 * i], skips[-1]))
+        if self.form == "blocks":
+            skips = [planes.transpose(0, 2, 3, 1) for planes in skips]
         return skips if return_skips else skips[-1]
 
     def __call__(

@@ -24,10 +24,9 @@ from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.factor_embedding import FactorEmbedding
 from interestyle_jax.models.products import matmul
-from interestyle_jax.models.stylegan2 import Generator
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
-from interestyle_jax.training.gan_task import check_size, export_generator
+from interestyle_jax.training.gan_task import build_generator, check_size, export_generator
 from interestyle_jax.training.muon import muon
 from interestyle_jax.training.supervised import cosine_schedule, moving_average
 from interestyle_jax.training.task import Batch, PyTree
@@ -68,7 +67,7 @@ class DistillationTask:
         for name, weight in config.loss.items():
             if not weight >= 0:
                 raise InputError(f"config.loss.{name}: expected from 0, got {weight}")
-        self.g = Generator(**config.generator.to_dict())
+        self.g = build_generator(config)
         self.factors = factors_of_style(config.style)
         depth = self.g.mapping_depth - LAYERS
         if depth < 1:

@@ -15,9 +15,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
+from interestyle_jax.models import registry
 from interestyle_jax.models.discriminator import Discriminator
-from interestyle_jax.models.registry import describe
-from interestyle_jax.models.stylegan2 import Generator
+from interestyle_jax.models.stylegan2 import FORMS, Generator
 from interestyle_jax.parallel.sharding import gathered, shared_out
 from interestyle_jax.training import gan_losses
 from interestyle_jax.training.discriminator_update import (
@@ -68,7 +68,7 @@ class GanTask:
         self.frozen = {}
         self.initial = {}
         self.weight_digests = {}
-        self.g = Generator(**config.generator.to_dict())
+        self.g = build_generator(config)
         self.d = Discriminator(resolution=self.g.resolution, **config.discriminator.to_dict())
         gan = config.gan
         if gan.field not in FIELDS:
@@ -273,6 +273,22 @@ class GanTask:
         export_generator(self.config, self.g, variables, directory, extra=extra)
 
 
+def build_generator(config: ml_collections.ConfigDict) -> Generator:
+    """The generator of `config.generator`, in the form that suits the backend unless it names one.
+
+    Raises:
+      InputError: unknown field or form.
+    """
+    fields = config.generator.to_dict()
+    form = fields.pop("form", "")
+    if form not in ("", *FORMS):
+        raise InputError(f"config.generator.form: {form!r}, expected one of {', '.join(FORMS)}")
+    try:
+        return registry.build({"type": "Generator", **fields}, **({"form": form} if form else {}))
+    except ValueError as error:
+        raise InputError(f"config.generator: {error}") from error
+
+
 def check_size(
     real: Float[jax.Array, "B H W 3"],
     resolution: int,
@@ -314,7 +330,7 @@ def export_generator(
         directory,
         {"generator": variables, "w_avg": w_avg},
         family="stylegan2",
-        architectures={"generator": describe(generator)},
+        architectures={"generator": registry.describe(generator)},
         licence=config.licence,
         dtype=config.storage_dtype,
         force=True,

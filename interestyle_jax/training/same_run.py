@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_collections
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from interestyle_jax.config.presets import default_config
 from interestyle_jax.errors import InputError
@@ -16,13 +16,18 @@ CHANGEABLE = (
     *("num_steps", "checkpoint_every", "log_every", "image_every", "keep_latest"),
     "storage_dtype",
     "remat",
+    "generator.form",
 )
 # What lies in weight folders is compared by content (`check_same_weights`), wherever they lie.
 CHANGEABLE_GROUPS = ("mesh", "data", "weights")
 
 
 # Names that fields had in runs of earlier versions.
-RENAMED = {"picture_every": "image_every", "picture_shape": "image_shape"}
+RENAMED = {
+    "picture_every": "image_every",
+    "picture_shape": "image_shape",
+    "generator.up_form": "generator.form",
+}
 
 
 def _as_saved(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -57,7 +62,8 @@ def read_saved_config(workdir: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(saved, dict):
         raise InputError(f"{path}: holds {type(saved).__name__}, expected a config's fields")
-    return {RENAMED.get(name, name): value for name, value in saved.items()}
+    flat = flatten_dict(saved, sep=".", keep_empty_nodes=True)
+    return unflatten_dict({RENAMED.get(name, name): v for name, v in flat.items()}, sep=".")
 
 
 def with_older_fields(

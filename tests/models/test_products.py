@@ -35,7 +35,7 @@ TEXT = {"text_layers": 1, "text_width": 4, "text_heads": 1, "text_mlp": 8, "voca
 TOWERS = TEXT | {"context_length": 5, "embed_dim": 4, "vision_heads": 2, "vision_mlp": 8}
 NETWORKS = [
     Generator(**GENERATOR),
-    Generator(**GENERATOR, up_form="fused"),
+    Generator(**GENERATOR, form="fused"),
     Discriminator(resolution=16, channel_max=4),
     BackboneEncoder(**ENCODER),
     ProgressiveBackboneEncoder(**ENCODER),
@@ -99,7 +99,7 @@ def test_bfloat16_is_left_fast_and_what_stays_float32_is_exact(module, products)
 
 
 def compute(module):
-    return {"up_form": module.up_form} if isinstance(module, Generator) else {}
+    return {"form": module.form} if isinstance(module, Generator) else {}
 
 
 def test_styles_and_demodulation_are_exact_beside_bfloat16_convolutions(products):

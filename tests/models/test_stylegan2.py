@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from interestyle_jax.models import backend, registry
 from interestyle_jax.models.discriminator import Discriminator, minibatch_stddev
 from interestyle_jax.models.modulated_conv import ModulatedConv, upsample_conv
-from interestyle_jax.models.strided_conv import DIMENSIONS, strided_conv, transposed_conv
+from interestyle_jax.models.strided_conv import (
+    DIMENSIONS,
+    _as_gradient,
+    strided_conv,
+    transposed_conv,
+)
 from interestyle_jax.models.stylegan2 import Generator, StyledConv, num_styles, truncate
 
 TINY = {
@@ -121,6 +127,58 @@ def test_fused_upsampling_equals_the_plain_form():
     np.testing.assert_allclose(upsample_conv(x, kernel, form="fused"), plain, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="form: expected"):
         upsample_conv(x, kernel, form="other")
+
+
+def test_maps_in_blocks_give_the_same_images_and_gradients():
+    """Every kind of block, and of change between them; also with fresh noise."""
+    fields = {**TINY, "resolution": 32, "channel_base": 512, "channel_max": 64}
+    plain, blocks = Generator(**fields), Generator(**fields, form="blocks")
+    assert [blocks.block(2**i) for i in range(2, 6)] == [(1, 1), (1, 2), (2, 2), (2, 4)]
+    assert plain.block(32) == (1, 1)
+    variables = jax.jit(plain.init)(jax.random.key(0), jnp.zeros((1, 8)))
+    variables = jax.tree.map(
+        lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), variables
+    )
+    w_plus = jax.random.normal(jax.random.key(1), (2, plain.num_styles, 8))
+
+    def draw(generator):
+        @jax.jit
+        def run(w_plus):
+            def loss(w_plus):
+                images = generator.apply(
+                    variables, w_plus, jax.random.key(2), method="synthesize", return_skips=True
+                )
+                return sum(jnp.sum(jnp.sin(image)) for image in images), images
+
+            (_, images), gradient = jax.value_and_grad(loss, has_aux=True)(w_plus)
+            stored = generator.apply(variables, w_plus, method="synthesize")
+            return [*images, stored, gradient]
+
+        return run(w_plus)
+
+    for got, want in zip(draw(blocks), draw(plain), strict=True):
+        scale = float(jnp.abs(want).max())
+        np.testing.assert_allclose(got / scale, want / scale, atol=3e-6)
+
+
+def test_the_backend_decides_the_form():
+    fields = {"type": "Generator", **TINY}
+    assert registry.build(fields).form == "separable"
+    with backend.built_for("tpu"):
+        assert registry.build(fields).form == "blocks"
+        assert registry.build(fields, form="fused").form == "fused"
+    assert registry.build(fields) == Generator(**TINY)
+
+
+def test_on_gpus_transposed_convolutions_are_data_gradients():
+    """Of a kernel that is reversed twice: cuDNN's forward convolution would see the zeros."""
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 2))
+    traced = jax.jit(transposed_conv).trace(x, kernel)
+    texts = [traced.lower(lowering_platforms=(name,)).as_text() for name in ("cuda", "cpu", "tpu")]
+    assert [text.count("stablehlo.convolution") for text in texts] == [1, 1, 1]
+    assert [text.count("stablehlo.reverse") for text in texts] == [2, 0, 0]
+    np.testing.assert_array_equal(_as_gradient(x, kernel, padding=2), transposed_conv(x, kernel))
 
 
 def test_gradients_of_the_strided_pair_are_xlas():

@@ -109,7 +109,15 @@ CASES = {
     "modconv_plain": lambda p: (ModulatedConv(channels_in(p), 6), modulated(p, "")),
     "modconv_up": lambda p: (ModulatedConv(channels_in(p), 6, up=True), modulated(p, "", up=True)),
     "modconv_up:fused": lambda p: (
-        ModulatedConv(channels_in(p), 6, up=True, up_form="fused"),
+        ModulatedConv(channels_in(p), 6, up=True, form="fused"),
+        modulated(p, "", up=True),
+    ),
+    "modconv_plain:blocks": lambda p: (
+        ModulatedConv(channels_in(p), 6, form="blocks"),
+        modulated(p, ""),
+    ),
+    "modconv_up:blocks": lambda p: (
+        ModulatedConv(channels_in(p), 6, up=True, form="blocks"),
         modulated(p, "", up=True),
     ),
     "modconv_1x1_nodemod": lambda p: (

@@ -10,9 +10,10 @@ import pytest
 
 from interestyle_jax.config.presets import generator_config
 from interestyle_jax.errors import InputError
+from interestyle_jax.models.backend import built_for
 from interestyle_jax.parallel import sharding
 from interestyle_jax.training import gan_losses
-from interestyle_jax.training.gan_task import GanTask
+from interestyle_jax.training.gan_task import GanTask, build_generator
 
 
 def test_logistic_losses():
@@ -94,6 +95,21 @@ def test_steps_move_both_networks_and_the_average(task):
     # At the first step nothing was seen yet, so the average is the generator itself.
     different = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), state.ema, state.generator)
     assert any(jax.tree.leaves(different))
+
+
+def test_the_generators_form_is_the_backends_unless_it_is_named(task):
+    config = task.config.copy_and_resolve_references()
+    assert build_generator(generator_config()).form == "separable"
+    with built_for("tpu"):
+        assert build_generator(config).form == "blocks"
+        config.generator.form = "fused"
+        assert build_generator(config).form == "fused"
+    config.generator.form = "other"
+    with pytest.raises(InputError, match="config.generator.form: 'other', expected one of sep"):
+        build_generator(config)
+    config.generator = {"side": 3}
+    with pytest.raises(InputError, match="config.generator: Generator has no field side"):
+        build_generator(config)
 
 
 def test_photographs_are_trained_on_by_choice(task):

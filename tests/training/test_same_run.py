@@ -9,6 +9,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.training.same_run import (
     check_same_run,
     check_same_weights,
+    read_saved_config,
     with_older_fields,
 )
 
@@ -55,6 +56,19 @@ def test_a_run_of_this_version_keeps_its_config(tmp_path):
     config.batch_size = 4
     own, notices = with_older_fields(config, tmp_path / "run")
     assert own == config and notices == []
+
+
+def test_how_a_generator_is_computed_may_change(tmp_path):
+    """Also where an earlier version wrote it by its older name."""
+    config = generator_config().lock()
+    saved = begun_without(config, tmp_path / "run", "generator.form")
+    saved["generator"]["up_form"] = "separable"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    own, notices = with_older_fields(config, tmp_path / "run")
+    assert own == config and notices == []
+    read = read_saved_config(tmp_path / "run")
+    assert read["generator"]["form"] == "separable"
+    check_same_run(read, json.loads(own.to_json()), tmp_path / "run")
 
 
 def test_an_option_without_a_default_is_still_another_run(tmp_path):

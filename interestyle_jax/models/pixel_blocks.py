@@ -1,0 +1,159 @@
+"""Maps in blocks of pixels: [B, H, W, C] as [B, H/y, W/x, y*x*C], pixel (i, j) of a block first.
+
+TPUs compute with 128 channels at once, and pad narrower maps to that. The last stages of a
+StyleGAN2 have 64 and 32: in blocks they fill the lanes, and the up-convolution's four phases are
+channels of one 3x3 convolution, without zeros between pixels and without a filter of its own. The
+numbers are those of the plain forms; the products that are added are with zeros. Between blocks
+that channels of 128 and more make up, pixels move in whole lanes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from interestyle_jax.models.products import conv_general_dilated, einsum
+from interestyle_jax.models.resample import blur
+from interestyle_jax.models.strided_conv import DIMENSIONS
+
+Block = tuple[int, int]
+PIXEL: Block = (1, 1)
+LANES = 128
+
+
+def block_of(channels: int) -> Block:
+    """Rows and columns of the blocks that fill the lanes; one pixel from 128 channels on."""
+    count = max(1, LANES // channels).bit_length() - 1
+    return 2 ** (count // 2), 2 ** (count - count // 2)
+
+
+def fused_kernel(kernel: Float[jax.Array, "3 3 I O"]) -> Float[jax.Array, "6 6 I O"]:
+    """An up-convolution's kernel with the FIR filter (gain 4) folded in, for zero-inserted maps.
+
+    Args:
+      kernel: [3, 3, I, O].
+
+    Returns:
+      [6, 6, I, O].
+    """
+    size, _, inputs, outputs = kernel.shape
+    planes = kernel.reshape(1, size, size, inputs * outputs)
+    planes = blur(planes, padding=(3, 3), gain=2.0)
+    return planes.reshape(size + 3, size + 3, inputs, outputs)
+
+
+def _taps(block: int, size: int, up: bool) -> np.ndarray:
+    """Which tap of `size` leads from pixel i of block d - 1 to pixel y: [3, block, pixels]."""
+    d, i, y = np.ogrid[-1:2, :block, : 2 * block if up else block]
+    tap = 2 * (block * d + i) + 3 - y if up else block * d + i + 1 - y
+    return np.where((tap >= 0) & (tap < size), tap, size)
+
+
+def block_kernel(
+    kernel: Float[jax.Array, "3 3 I O"], block: Block, out: Block, *, up: bool
+) -> Float[jax.Array, "3 3 yxI O_"]:
+    """The kernel of a convolution, or up-convolution with its filter, between maps in blocks.
+
+    Args:
+      kernel: [3, 3, I, O], as for whole maps.
+      block: of the input.
+      out: of the output; it divides `block`, twice that with `up`.
+      up: whether the size doubles.
+
+    Returns:
+      [3, 3, y*x*I, pixels*O]; pixels of an output block lie together, blocks in rows before them.
+    """
+    whole = fused_kernel(kernel) if up else kernel
+    padded = jnp.pad(whole, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    rows, columns = (_taps(size, whole.shape[0], up) for size in block)
+    taken = padded[rows.reshape(-1)][:, columns.reshape(-1)]
+    inputs, outputs = kernel.shape[2:]
+    shape = [3, block[0], rows.shape[2] // out[0], out[0]]
+    shape += [3, block[1], columns.shape[2] // out[1], out[1], inputs, outputs]
+    ordered = taken.reshape(shape).transpose(0, 4, 1, 5, 8, 2, 6, 3, 7, 9)
+    return ordered.reshape(3, 3, block[0] * block[1] * inputs, -1)
+
+
+def block_conv(
+    x: Float[jax.Array, "B h w C"],
+    kernel: Float[jax.Array, "3 3 I O"],
+    block: Block,
+    out: Block,
+    *,
+    up: bool,
+) -> Float[jax.Array, "B h_ w_ D"]:
+    """3x3 convolution of a map in blocks, padded to the same size, or an up-convolution.
+
+    Arguments as in `block_kernel`, x [B, H/y, W/x, y*x*I]; the result is in blocks `out`.
+    """
+    kernel = block_kernel(kernel, block, out, up=up)
+    x = conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=DIMENSIONS)
+    scale = 2 if up else 1
+    rows, columns = scale * block[0] // out[0], scale * block[1] // out[1]
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, rows, columns, channels // (rows * columns))
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(batch, height * rows, width * columns, -1)
+
+
+def of_channels(values: Float[jax.Array, "*B C"], block: Block) -> Float[jax.Array, "*B D"]:
+    """What belongs to channels, [..., C], for maps in blocks: [..., y*x*C]."""
+    count = block[0] * block[1]
+    return values if count == 1 else jnp.tile(values, count)
+
+
+def of_pixels(
+    values: Float[jax.Array, "B H W 1"], block: Block, channels: int
+) -> Float[jax.Array, "B h w _"]:
+    """What belongs to pixels, [B, H, W, 1], for maps in blocks of pixels of so many channels.
+
+    Returns:
+      [B, H/y, W/x, y*x*channels], or the values where a block is a pixel.
+    """
+    if block == PIXEL:
+        return values
+    batch, height, width, _ = values.shape
+    (y, x), rows, columns = block, height // block[0], width // block[1]
+    values = values.reshape(batch, rows, y, columns, x).transpose(0, 1, 3, 2, 4)
+    return jnp.repeat(values.reshape(batch, rows, columns, y * x), channels, axis=-1)
+
+
+def to_planes(
+    x: Float[jax.Array, "B h w C"], kernel: Float[jax.Array, "B I 3"], block: Block
+) -> Float[jax.Array, "B 3 H W"]:
+    """A 1x1 convolution of a map in blocks, with a kernel for each image, to planes of colour.
+
+    Columns are put in their places by a product with zeros and ones, rows by a reshape: narrow maps
+    are slow to move.
+
+    Args:
+      x: [B, H/y, W/x, y*x*I].
+      kernel: [B, I, 3].
+      block: of x.
+
+    Returns:
+      [B, 3, H, W], float32 at least.
+    """
+    y, columns = block
+    batch, height, width, _ = x.shape
+    pixels = jnp.eye(y * columns, dtype=kernel.dtype)
+    kernel = einsum("pq,bco->bpcqo", pixels, kernel).reshape(batch, x.shape[-1], -1)
+    planes = einsum("bhwc,bcq->bqhw", x, kernel.astype(x.dtype))
+    planes = planes.astype(jnp.promote_types(planes.dtype, jnp.float32))
+    planes = planes.reshape(batch, y, columns, 3, height, width)
+    places = np.eye(width * columns, dtype=np.float32).reshape(width, columns, -1)
+    if columns > 1:
+        planes = einsum("byxohw,wxW->byohW", planes, places.astype(planes.dtype))
+    else:
+        planes = planes[:, :, 0]
+    return planes.transpose(0, 2, 3, 1, 4).reshape(batch, 3, height * y, width * columns)
+
+
+def upsample_planes(planes: Float[jax.Array, "B 3 H W"]) -> Float[jax.Array, "B 3 2*H 2*W"]:
+    """As `resample.upsample` of planes [B, 3, H, H], by products with the filter as a matrix."""
+    size = planes.shape[2]
+    identity = np.eye(size, dtype=np.float32)
+    before, after = np.eye(size, k=-1, dtype=np.float32), np.eye(size, k=1, dtype=np.float32)
+    pair = np.stack([0.75 * identity + 0.25 * before, 0.75 * identity + 0.25 * after], axis=1)
+    band = jnp.asarray(pair.reshape(2 * size, size), planes.dtype)
+    return einsum("Hh,bchw,Ww->bcHW", band, planes, band)
