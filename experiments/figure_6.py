@@ -7,20 +7,17 @@ Inverts the first obstructed test avatars, and the same ones without obstacles, 
 and Image2StyleGAN++, each on whole images and on the interest region alone, and by encoders. Writes
 `obstacles.png` (the figure: inversions side by side, and the obstacle's place enlarged) and
 `figure_6.json` with `table.md`: distortion and leakage of each, paired tests of the masked forms
-against the whole ones, and the encoder's time against Image2StyleGAN's at --timed-steps, one
-batch each in the same process. The same call continues after a stop.
+against the whole ones, and the encoder's time against Image2StyleGAN's at --timed-steps
+(`experiments.time_ratio` measures it alone). The same call continues after a stop.
 """
 
 import argparse
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -37,6 +34,7 @@ from experiments.optimised_rows import (
 )
 from experiments.paper_figures import chosen, invert, obstacle_grid, read_avatars
 from experiments.table_1_summary import METRICS, value_of
+from experiments.time_ratio import NUM_IMAGES, NUM_STEPS, sentence, timing
 from experiments.trainings import CommandFailedError, evaluate
 from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.data.images import read_image
@@ -44,12 +42,10 @@ from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.metrics import load_distance
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.inversion.inverter import Model, load
-from interestyle_jax.inversion.optimisation.optimiser import Optimiser, has_noise
-from interestyle_jax.inversion.optimisation.recipes import make_recipe
-from interestyle_jax.inversion.optimisation.terms import Target
+from interestyle_jax.inversion.inverter import load
+from interestyle_jax.inversion.optimisation.optimiser import has_noise
 from interestyle_jax.jobs.latents import LatentFile
-from interestyle_jax.json_file import read_json, write_json
+from interestyle_jax.json_file import write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.training.run_directory import git_commit
@@ -58,67 +54,7 @@ METHODS = ("image2stylegan", "image2stylegan-plus-plus")
 COMPARED = ("leakage/lpips", "leakage/l2", "interest/lpips")
 SHOWN = ("interest_l2", "interest_lpips", "whole_lpips", "leakage_l2", "leakage_lpips")
 ENCODER = "IntereStyle"
-# Calls whose median is the encoder's time; images of a timed batch.
-NUM_CALLS, TIMED_IMAGES = 5, 8
-
-
-def time_methods(
-    model: Model, images: np.ndarray, *, vgg: str, num_steps: int, num_calls: int = NUM_CALLS
-) -> dict[str, Any]:
-    """Seconds an image of the encoder and of Image2StyleGAN, on one batch in one process.
-
-    Both are compiled before, and both end with the drawn image. Calls of the encoder are timed
-    before and after the optimisation, as the machine may have other work.
-
-    Args:
-      model: with an encoder.
-      images: [B, H, W, 3] in [-1, 1], of the encoder's and the generator's size.
-      vgg: weights of LPIPS on VGG16.
-      num_steps: of Image2StyleGAN.
-      num_calls: of the encoder, before and after.
-    """
-    optimiser = Optimiser(model, make_recipe("image2stylegan", num_steps=num_steps), lpips=[vgg])
-    short = Optimiser(model, make_recipe("image2stylegan", num_steps=1), lpips=[vgg])
-    target = [Target(jnp.asarray(images))]
-    size = len(images)
-
-    def encode() -> float:
-        begun = time.perf_counter()
-        jax.block_until_ready(model.invert(images, return_images="last"))
-        return (time.perf_counter() - begun) / size
-
-    encode()
-    jax.block_until_ready(short(jax.random.key(0), target).images)
-    encoder = [encode() for _ in range(num_calls)]
-    begun = time.perf_counter()
-    jax.block_until_ready(optimiser(jax.random.key(0), target).images)
-    optimised = (time.perf_counter() - begun) / size
-    encoder += [encode() for _ in range(num_calls)]
-    seconds = float(np.median(encoder))
-    return {
-        "encoder": {"seconds_per_image": seconds, "calls": encoder},
-        "image2stylegan": {"seconds_per_image": optimised, "num_steps": num_steps},
-        "ratio": optimised / seconds,
-        "batch_size": size,
-        "device": jax.devices()[0].device_kind,
-    }
-
-
-def timing(args: argparse.Namespace) -> dict[str, Any]:
-    """`time_methods` on the first images, kept in --out: it is not measured again."""
-    path = args.out / "timing.json"
-    options = {
-        "weights": args.weights,
-        "num_steps": args.timed_steps,
-        "batch_size": args.timed_images,
-    }
-    if path.is_file() and read_json(path)["options"] == options:
-        return read_json(path)
-    model = load(args.weights)
-    avatars = read_avatars(Path(args.data), args.timed_images, args.timed_images)
-    found = time_methods(model, avatars["image"], vgg=args.vgg, num_steps=args.timed_steps)
-    write_json(path, {**found, "options": options})
-    return read_json(path)
+BATCH_SIZE = 8
 
 
 def method_images(folder: Path) -> np.ndarray:
@@ -147,10 +83,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num-samples", type=count, default=64, help="avatars (64)")
     parser.add_argument("--num-steps", type=count, help="of the methods (default the presets')")
     parser.add_argument("--rows", type=count, default=6, help="of the figure (6)")
-    parser.add_argument("--timed-steps", type=count, default=1000, help="of the timing (1000)")
-    parser.add_argument(
-        "--timed-images", type=count, default=TIMED_IMAGES, help="of the timing (8)"
-    )
+    timed = parser.add_argument_group("the timing, as experiments.time_ratio")
+    timed.add_argument("--timed-steps", type=count, default=NUM_STEPS, help="default 1000")
+    timed.add_argument("--timed-images", type=count, default=NUM_IMAGES, help="default 8")
     args = parser.parse_args(argv)
     args.methods = [method for method in args.methods.split(",") if method]
     args.encoders = {ENCODER: args.weights}
@@ -212,14 +147,22 @@ def _run(argv: Sequence[str]) -> int:
             method: {n: paired(values[method + MASKED][n], values[method][n]) for n in COMPARED}
             for method in args.methods
         },
-        "timing": timing(args),
+        "timing": timing(
+            args.out,
+            data=args.data,
+            weights=args.weights,
+            vgg=args.vgg,
+            num_steps=args.timed_steps,
+            num_images=args.timed_images,
+            command=["python", "-m", "experiments.figure_6", *argv],
+        ),
         "git_commit": git_commit(),
         "versions": library_versions(),
     }
     avatars = read_avatars(Path(args.data), num_images, num_images)
     columns = {label_of(m): method_images(args.out / "methods" / m / "images") for m in methods}
     for name, weights in args.encoders.items():
-        columns[name] = invert(weights, avatars["image"], TIMED_IMAGES)
+        columns[name] = invert(weights, avatars["image"], BATCH_SIZE)
     grid = obstacle_grid(avatars, chosen(avatars, args.rows), columns)
     with output_folder(args.out) as folder:
         Image.fromarray(grid).save(folder / "obstacles.png", optimize=True)
@@ -232,7 +175,6 @@ def _run(argv: Sequence[str]) -> int:
 
 def markdown(summary: Mapping[str, Any]) -> str:
     """The content of table.md, of what `figure_6.json` holds."""
-    timed = summary["timing"]
     lines = [
         "# Fig. 6 in the avatar world",
         "",
@@ -260,18 +202,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     for method, tests in summary["interest_masks"].items():
         for name, test in tests.items():
             lines.append(paired_cells(label_of(method), name, test))
-    encoder, method = timed["encoder"], timed["image2stylegan"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Time: Image2StyleGAN at {method['num_steps']} steps takes "
-            f"{method['seconds_per_image']:.3g} s an image, the encoder "
-            f"{encoder['seconds_per_image']:.3g} s: {timed['ratio']:.0f} × (the paper: more than "
-            f"200 ×). One batch of {timed['batch_size']} in one process on {timed['device']}.",
-            "",
-        ]
-    )
+    return "\n".join([*lines, "", sentence(summary["timing"]), ""])
 
 
 def _number(value: float | None, form: str) -> str:
