@@ -45,16 +45,36 @@ def add(commands: argparse._SubParsersAction) -> None:
         help='MTCNN weights, needed with --identity; "none" compares whole images',
     )
     parser.add_argument(
-        "--fid-weights", metavar="DIR", help="Inception-v3 (or a CLIP) for FID and KID"
+        "--fid-weights",
+        metavar="DIR",
+        help="Inception-v3 (or a CLIP) for FID and KID; mode lpips has its own",
     )
     parser.add_argument(
         "--fid-mode",
         default="clean",
-        choices=("pytorch-fid", "clean", "nvidia", "clip"),
+        choices=("pytorch-fid", "clean", "nvidia", "clip", "lpips"),
         help="which FID: they do not compare (default clean)",
     )
     parser.add_argument(
         "--fid-statistics", metavar="FILE", help="real images of an earlier fid_statistics.npz"
+    )
+    parser.add_argument(
+        "--edit",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE[:STRENGTH]",
+        help="FID of inversions edited along this direction (repeatable: one after the other)",
+    )
+    parser.add_argument(
+        "--edit-statistics",
+        metavar="FILE",
+        help="real images that have what --edit gives, an earlier fid_statistics.npz "
+        "(default: all images)",
+    )
+    parser.add_argument(
+        "--other-generator",
+        action="store_true",
+        help="take directions of --edit that were made for another generator",
     )
     parser.add_argument(
         "--parser",
@@ -85,6 +105,9 @@ def run(args: argparse.Namespace) -> int:
         fid_weights=args.fid_weights,
         fid_mode=args.fid_mode,
         fid_statistics=args.fid_statistics,
+        edits=args.edit,
+        edit_statistics=args.edit_statistics,
+        other_generator=args.other_generator,
         parser=args.parser,
         **run_options(args),
     )

@@ -4,15 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.attributes import AttributeReader
+from interestyle_jax.evaluation.grids import draw_grid
 from interestyle_jax.interest.providers import make_provider
 
 Parse = Callable[[np.ndarray], np.ndarray]
 RED = (1.0, -0.8, -0.8)
+# Outlines: yellow is no colour of skin or hair.
+YELLOW = (1.0, 1.0, -1.0)
 # Chance from which a pixel is of the region.
 INSIDE = 0.5
 
@@ -37,6 +40,39 @@ def red_overlay(
 ) -> Float[np.ndarray, "H W 3"]:
     """The image [H, W, 3] in [-1, 1] with the wrong pixels [H, W] in red."""
     return np.where(wrong[..., None], np.asarray(RED, np.float32), image)
+
+
+def outline(region: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The outermost pixels [H, W] of a region: those beside a pixel that is not of it."""
+    padded = np.pad(region, 1, mode="edge")
+    beside = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return region & ~np.logical_and.reduce(beside)
+
+
+def boundary_grid(
+    images: Float[np.ndarray, "n H W 3"],
+    inversions: Float[np.ndarray, "n H W 3"],
+    regions: Bool[np.ndarray, "n 2 H W"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Image and inversion with their regions' outlines | the inversion, wrong pixels in red.
+
+    Args:
+      images, inversions: in [-1, 1].
+      regions: of the images, then of the inversions.
+
+    Returns:
+      uint8 [h, w, 3], a row an image with its IoU.
+    """
+    rows, labels = [], []
+    for image, inversion, (original, region) in zip(images, inversions, regions, strict=True):
+        drawn = [
+            np.where(outline(own)[..., None], np.asarray(YELLOW, np.float32), shown)
+            for shown, own in ((image, original), (inversion, region))
+        ]
+        rows.append([*drawn, red_overlay(inversion, wrong_pixels(region, original))])
+        iou = intersection_over_union(region, original)
+        labels.append("no region" if iou is None else f"IoU {iou:.2f}")
+    return draw_grid(rows, ["input", "inversion", "wrong region"], row_labels=labels)
 
 
 def face_regions(

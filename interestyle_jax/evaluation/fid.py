@@ -3,6 +3,7 @@
 Modes differ in how images are resized and scaled (`models.inception_pixels`), so their figures do
 not compare: "pytorch-fid", "clean" and "nvidia" take Inception-v3's features, "clip" the image
 features of a CLIP (clean-fid's CLIP-FID with ViT-B/32; its resized pixels are not rounded here).
+"lpips" is no FID: it takes the features of `evaluation.frechet`, of weights that ship.
 """
 
 import dataclasses
@@ -16,14 +17,16 @@ from jax.sharding import Sharding
 from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.evaluation.frechet import frechet_distance, gaussian_fit
+from interestyle_jax.evaluation.frechet import frechet_distance, gaussian_fit, pooled_features
 from interestyle_jax.models import inception_pixels
 from interestyle_jax.models.clip_pixels import clip_pixels
 from interestyle_jax.weights import load_weights, resolve_weights
 from interestyle_jax.whole_files import whole_file
 
-CLIP = "clip"
-MODES = (*inception_pixels.MODES, CLIP)
+CLIP, LPIPS = "clip", "lpips"
+MODES = (*inception_pixels.MODES, CLIP, LPIPS)
+# Where a mode's network is in a weight directory.
+PARTS = {**dict.fromkeys(inception_pixels.MODES, "inception"), CLIP: "clip", LPIPS: "lpips"}
 # torch-fidelity's and clean-fid's numbers.
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 
@@ -34,7 +37,7 @@ class Extractor:
     """Images -> features; a pytree, so that its weights are arguments of what is jitted.
 
     Attributes:
-      module: Inception-v3, or a CLIP.
+      module: Inception-v3, a CLIP, or LPIPS.
       mode: one of `MODES`.
       variables: the network's weights.
     """
@@ -49,6 +52,8 @@ class Extractor:
             m = self.module
             pixels = clip_pixels(images, m.image_size, mean=m.mean, std=m.std)
             return m.apply(self.variables, pixels, method="image_features")
+        if self.mode == LPIPS:
+            return pooled_features(self.module, self.variables, images)
         pixels = inception_pixels.inception_pixels(images, self.mode)
         return self.module.apply(self.variables, pixels)
 
@@ -61,8 +66,7 @@ def load_extractor(mode: str, weights: str | Path, *, place: Sharding | None = N
     """
     if mode not in MODES:
         raise InputError(f"fid mode: expected one of {', '.join(MODES)}, got {mode!r}")
-    part = "clip" if mode == CLIP else "inception"
-    module, variables = load_weights(resolve_weights(weights)).part(part)
+    module, variables = load_weights(resolve_weights(weights)).part(PARTS[mode])
     return Extractor(module, mode, jax.device_put(variables, place))
 
 

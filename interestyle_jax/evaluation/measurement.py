@@ -28,11 +28,13 @@ class Examples:
       samples: {field: [k, S, S, C]}.
       images: y_hat_1 ... y_hat_N, [k, N, S, S, 3].
       clean_image: y_hat_N of the clean images, [k, S, S, 3], or None.
+      regions: where faces are found in the images and in y_hat_N, bool [k, 2, S, S], or None.
     """
 
     samples: dict[str, np.ndarray]
     images: np.ndarray
     clean_image: np.ndarray | None
+    regions: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,17 +44,22 @@ class Measurement:
     Attributes:
       values: {name: value of each image [n]}: "interest/l2", "leakage/lpips", ...;
         "latent_variance" [n, N]; "psnr", "ms_ssim" (from 11 pixels on); and where they are
-        measured "id_similarity", NaN without a face, and "boundary_iou", NaN without a region.
+        measured "nscd", "id_similarity", NaN without a face, and "boundary_iou", NaN without a
+        region.
       seconds_per_image: of the inversion alone, median over the timed batches of all processes,
         compilation excluded; None where none of their images was measured.
       examples: the first images.
       fid: what `jobs.feature_sets` says of the inversions' features, or None.
+      edit_fid: and of those of edited inversions.
+      nscd_of_samples: see `style_alignment.Anchors`, or None.
     """
 
     values: dict[str, np.ndarray]
     seconds_per_image: float | None
     examples: Examples
     fid: dict[str, Any] | None = None
+    edit_fid: dict[str, Any] | None = None
+    nscd_of_samples: float | None = None
 
     @property
     def num_images(self) -> int:

@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from interestyle_jax.data.images import save_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import figures, grids
+from interestyle_jax.evaluation.boundary import boundary_grid
 from interestyle_jax.evaluation.measurement import Measurement
 from interestyle_jax.one_line import one_line
 
@@ -67,8 +68,11 @@ def collect_metrics(
             "id_similarity": _mean_of_found(values.get("id_similarity")),
             "boundary_iou": _mean_of_found(values.get("boundary_iou")),
             "fid": measurement.fid,
+            "edit_fid": measurement.edit_fid,
             "leakage": _distances(values, "leakage"),
             "latent_variance": [float(v) for v in values["latent_variance"].mean(0, np.float64)],
+            "nscd": _mean_of_found(values.get("nscd")),
+            "nscd_of_samples": measurement.nscd_of_samples,
             "seconds_per_image": measurement.seconds_per_image,
         }
     return {
@@ -98,7 +102,8 @@ def draw_figures(measurements: Mapping[str, Measurement], folder: Path) -> None:
     """Writes every figure and grid into `folder`.
 
     `latent_variance.png` (Fig. 10), `latent_variance_histogram.png` (Fig. 3), `grid_NAME.png` an
-    encoder, `leakage_NAME.png` where there are clean images, `comparison.png` of the encoders.
+    encoder, `leakage_NAME.png` where there are clean images, `boundary_NAME.png` (Fig. 7) where
+    faces were looked for, `comparison.png` of the encoders.
     """
     variances = {name: m.values["latent_variance"] for name, m in measurements.items()}
     figures.plot_latent_variance(
@@ -112,6 +117,10 @@ def draw_figures(measurements: Mapping[str, Measurement], folder: Path) -> None:
         save_image(folder / f"grid_{slug}.png", refinement_grid(measurement))
         if measurement.examples.clean_image is not None:
             save_image(folder / f"leakage_{slug}.png", leakage_grid(measurement))
+        examples = measurement.examples
+        if examples.regions is not None:
+            shown = examples.samples["image"], examples.images[:, -1], examples.regions
+            save_image(folder / f"boundary_{slug}.png", boundary_grid(*shown))
     if len(measurements) > 1:
         save_image(folder / "comparison.png", comparison_grid(measurements))
 

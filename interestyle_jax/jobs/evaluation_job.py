@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from interestyle_jax.data.pipeline import normalize
+from interestyle_jax.data.pixels import to_uint8
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.boundary import Parse, intersection_over_union
 from interestyle_jax.evaluation.fid import Statistics
@@ -27,15 +29,12 @@ from interestyle_jax.evaluation.measurement import (
 )
 from interestyle_jax.evaluation.metrics import Lpips
 from interestyle_jax.evaluation.results import collect_metrics, draw_figures
+from interestyle_jax.evaluation.style_alignment import Anchors, measure_anchors, nscd
 from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import Inversion, Model
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
-from interestyle_jax.jobs.feature_sets import (
-    STATISTICS,
-    FeatureSets,
-    as_text,
-    from_text,
-)
+from interestyle_jax.jobs.edited_inversions import EditedInversions
+from interestyle_jax.jobs.feature_sets import STATISTICS, FeatureSets, as_text, from_text
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import write_json
@@ -48,6 +47,10 @@ BATCH_SIZE = 16
 # Batches of a process whose inversions are timed; others are not waited for.
 NUM_TIMED = 3
 FACE = (112, 112, 3)
+
+
+# Of each encoder; None where it is not measured.
+_Found = list[dict[str, Any] | None]
 
 
 class EvaluationJob(ImageJob):
@@ -67,16 +70,20 @@ class EvaluationJob(ImageJob):
         identity: Identity | None,
         *,
         features: FeatureSets | None,
+        edits: EditedInversions | None,
         parse: Parse | None,
         num_iterations: int | None,
         batch_size: int | None,
         options: Mapping[str, Any],
         report_options: Mapping[str, Any],
     ):
-        """Declares the measurement of the samples, see `evaluate`; `report_options` has names."""
+        """Declares the measurement of the samples, see `evaluate`; `report_options` has names.
+
+        `edits` go with `features`.
+        """
         self._models, self._samples = models, samples
         self._lpips, self._identity = lpips, identity
-        self._features, self._parse = features, parse
+        self._features, self._edits, self._parse = features, edits, parse
         self._num_iterations = [
             1 if m.iterations() == 1 else m.iterations(num_iterations) for m in models
         ]
@@ -99,6 +106,8 @@ class EvaluationJob(ImageJob):
             "steps": self._num_iterations,
             "dtype": models[0].dtype,
             **options,
+            # None is no fact of older results.
+            **({} if edits is None else {"edits": edits.options}),
         }
         self.report_options = report_options
         if features is not None:
@@ -133,9 +142,18 @@ class EvaluationJob(ImageJob):
                 pairs=self._identity is not None,
                 plain_pairs=self._parse is not None,
             )
+            anchors = self._anchors[k]
+            if anchors is not None:
+                variables, module = model.variables["generator"], model.network("generator")
+                values = measured["values"]
+                values["nscd"] = nscd(anchors, variables, inversion.w_plus, module=module)
             if self._features is not None:
                 last = as_measured(inversion.images[-1], model.input_shape)
                 measured["features"] = self._features.extract(last)
+            if self._features is not None and self._edits is not None:
+                edited, finite = self._edits.draw(k, model, inversion.w_plus)
+                measured["edited"] = self._features.extract(edited)
+                measured["is_finite"] = _both(measured["is_finite"], finite)
             self._started = measured
             encoders.append(measured | {"seconds": np.full(self.batch_size, seconds)})
         self._num_batches += 1
@@ -200,6 +218,7 @@ class EvaluationJob(ImageJob):
             noted["features"] = {
                 "images": [as_text(x) for x in row["features"]],
                 "inversions": [as_text(m["features"]) for m in row["encoders"]],
+                "edited": [as_text(m["edited"]) for m in row["encoders"] if "edited" in m],
             }
         return Result({}, noted)
 
@@ -208,15 +227,19 @@ class EvaluationJob(ImageJob):
         names: Sequence[str] = self.report_options["names"]
         *encoders, mean_latent = self._columns(finished)
         rows = self._first_rows(finished)
-        distances, statistics = self._compare_features(finished)
+        distances, of_edits, statistics = self._compare_features(finished)
         measurements = {}
         for k, (name, values) in enumerate(zip(names, encoders, strict=True)):
-            seconds = values.pop("seconds", None)
+            seconds, own = values.pop("seconds", None), self._anchors[k]
             measurements[name] = Measurement(
                 values=values,
                 seconds_per_image=None if seconds is None else float(np.median(seconds)),
                 examples=self._examples(k, rows),
                 fid=distances[k],
+                edit_fid=of_edits[k],
+                nscd_of_samples=None
+                if (own := self._anchors[k]) is None
+                else float(own.of_samples),
             )
         metrics = collect_metrics(self.report_options["data"], measurements, mean_latent)
         with output_folder(out) as folder:
@@ -242,6 +265,11 @@ class EvaluationJob(ImageJob):
         model = self._models[0]
         drawn = model.synthesize(model.mean_latent())
         return as_measured(crop_to_shape(drawn, model.input_shape), model.input_shape)
+
+    @functools.cached_property
+    def _anchors(self) -> list[Anchors | None]:
+        """Of each encoder's generator, for NSCD."""
+        return [measure_anchors(model) for model in self._models]
 
     def _put(self, rows: Sequence[Any | None], shape: Shape) -> dict[str, jax.Array]:
         """Samples on the devices, {field: [B, *shape, C]}; zeros where there is none."""
@@ -284,22 +312,26 @@ class EvaluationJob(ImageJob):
             arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_iterations)
         return found
 
-    def _compare_features(
-        self, finished: Finished
-    ) -> tuple[list[dict[str, Any] | None], Statistics | None]:
-        """FID and KID of every encoder, and the statistics of the first encoder's images."""
-        found: list[dict[str, Any] | None] = [None for _ in self._models]
+    def _compare_features(self, finished: Finished) -> tuple[_Found, _Found, Statistics | None]:
+        """Distances of every encoder's inversions and edits; statistics of the first's images."""
+        found: _Found = [None for _ in self._models]
+        of_edits: _Found = [None for _ in self._models]
         first = None
         if self._features is None:
-            return found, first
+            return found, of_edits, first
         for k, model in enumerate(self._models):
             shape = self._shapes.index(model.input_shape)
             noted = [record["features"] for record in finished.records]
             real = from_text(own["images"][shape] for own in noted)
+            statistics = self._features.statistics(real)
             inversions = from_text(own["inversions"][k] for own in noted)
-            found[k], statistics = self._features.compare(real, inversions)
+            found[k] = self._features.compare(real, statistics, inversions)
+            if self._edits is not None:
+                edited = from_text(own["edited"][k] for own in noted)
+                distance = self._features.compare_edits(statistics, edited)
+                of_edits[k] = distance and {"edits": self._edits.labels, **distance}
             first = first or statistics
-        return found, first
+        return found, of_edits, first
 
     def _first_rows(self, finished: Finished) -> list[Any]:
         """The first samples, read again: a process that ends a job may have seen none of them."""
@@ -328,11 +360,18 @@ class EvaluationJob(ImageJob):
                 clean_images.extend(jax.device_get(clean)[0, : len(chunk)])
             for field, values in jax.device_get(batch).items():
                 samples[field].extend(values[: len(chunk)])
-        return Examples(
-            {field: np.stack(values) for field, values in samples.items()},
-            np.concatenate(jax.device_get(images)).reshape(len(rows), -1, *shape, 3),
-            np.stack(clean_images) if clean_images else None,
-        )
+        fields = {field: np.stack(values) for field, values in samples.items()}
+        every = np.concatenate(jax.device_get(images)).reshape(len(rows), -1, *shape, 3)
+        regions = self._regions(fields["image"], every[:, -1])
+        return Examples(fields, every, np.stack(clean_images) if clean_images else None, regions)
+
+    def _regions(self, images: np.ndarray, inversions: np.ndarray) -> np.ndarray | None:
+        """What the parser finds in images and in their inversions, [k, 2, h, w]."""
+        if self._parse is None:
+            return None
+        pairs = zip(to_uint8(images), to_uint8(inversions), strict=True)
+        return np.stack([[self._parse(image) for image in pair] for pair in pairs])
 
 
 _normalize = jax.jit(normalize)
+_both = jax.jit(jnp.logical_and)

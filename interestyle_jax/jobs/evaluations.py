@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.boundary import load_parser
+from interestyle_jax.evaluation.fid import LPIPS
 from interestyle_jax.evaluation.identity import NO_DETECTOR, load_identity
 from interestyle_jax.evaluation.metrics import load_distance
 from interestyle_jax.evaluation.results import encoder_names
 from interestyle_jax.inversion.inverter import load
+from interestyle_jax.jobs.edited_inversions import EditedInversions
 from interestyle_jax.jobs.evaluation_job import EvaluationJob
-from interestyle_jax.jobs.feature_sets import (
-    load_feature_sets,
-)
+from interestyle_jax.jobs.feature_sets import FeatureSets
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
@@ -38,6 +39,9 @@ def evaluate(
     fid_weights: str | Path | None = None,
     fid_mode: str = "clean",
     fid_statistics: str | Path | None = None,
+    edits: Sequence[str] = (),
+    edit_statistics: str | Path | None = None,
+    other_generator: bool = False,
     parser: str | None = None,
     **run: Unpack[RunOptions],
 ) -> dict[str, Any]:
@@ -69,10 +73,16 @@ def evaluate(
       dtype: type of the encoders' and generators' maps, as in `load`.
       identity: weights with the embedder of the ID metric (CurricularFace officially), or None.
       face_detector: "mtcnn" weights, which go with `identity`; "none" compares whole images.
-      fid_weights: Inception-v3 ("inception" weights; a CLIP for mode "clip"), or None: no FID.
+      fid_weights: Inception-v3 ("inception" weights; a CLIP for mode "clip"), or None: no FID. Mode
+        "lpips" takes `lpips` without them.
       fid_mode: one of `evaluation.fid.MODES`.
       fid_statistics: what an earlier call wrote as `fid_statistics.npz`, of the same mode and
         weights, to compare with; None: with the images measured here.
+      edits: directions, "NAME_OR_FILE[:STRENGTH]": FID of the inversions after these edits, one
+        after the other; goes with FID.
+      edit_statistics: of real images that have what the edits give, as `fid_statistics`; None: the
+        edited inversions are compared with all images.
+      other_generator: take directions that were made for another generator.
       parser: finds the faces of the boundary error, see `boundary.load_parser`; None: not measured.
       run: see `RunOptions`; of a folder's images 0.01 may be unreadable or their inversions not
         finite, of a data set's none.
@@ -94,13 +104,34 @@ def evaluate(
     for model in models:
         model.require_inversion()
     samples = Samples(data, split, num_samples=num_samples)
-    features = load_feature_sets(fid_mode, fid_weights, fid_statistics, mesh=mesh)
+    if fid_mode == LPIPS and fid_weights is None:
+        fid_weights = lpips
+    features = None
+    if fid_weights is not None:
+        features = FeatureSets(
+            fid_mode,
+            fid_weights,
+            statistics=fid_statistics,
+            edit_statistics=edit_statistics,
+            mesh=mesh,
+        )
+    elif fid_statistics is not None or edit_statistics is not None or edits:
+        raise InputError(
+            "FID statistics, edits: expected --fid-weights=DIR with them, the network's weights, "
+            "or --fid-mode=lpips"
+        )
+    if edit_statistics is not None and not edits:
+        raise InputError("--edit-statistics: expected an --edit with it")
+    edited = None
+    if edits:
+        edited = EditedInversions(models, edits, other_generator=other_generator)
     job = EvaluationJob(
         models,
         samples,
         load_distance(lpips, place=None if mesh is None else replicated(mesh)),
         load_identity(identity, face_detector, mesh=mesh),
         features=features,
+        edits=edited,
         parse=None if parser is None else load_parser(parser),
         num_iterations=num_iterations,
         batch_size=batch_size,

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.checksum import file_sha256
-from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.fid import (
     Extractor,
     Statistics,
@@ -40,6 +39,7 @@ class FeatureSets:
     """The features of a job's images and inversions, and the distances of their sets.
 
     Attributes:
+      mode: one of `evaluation.fid.MODES`.
       options: what the figures depend on, as JSON.
     """
 
@@ -49,19 +49,26 @@ class FeatureSets:
         weights: str | Path,
         *,
         statistics: str | Path | None = None,
+        edit_statistics: str | Path | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        """Loads the network, and the statistics of a set of real images where they are given.
+        """Loads the network, and the statistics of sets of real images where they are given.
 
         Raises:
           InputError: see `load_extractor` and `load_statistics`.
         """
-        self._weights = digest(weights)
-        self._given = None
+        self._weights, self.mode = digest(weights), mode
         self.options: dict[str, Any] = {"mode": mode, "weights": self._weights}
-        if statistics is not None:
-            self._given = load_statistics(statistics, mode=mode, weights=self._weights)
-            self.options["statistics"] = file_sha256(Path(statistics))
+
+        def read(name: str, path: str | Path | None) -> Statistics | None:
+            if path is None:
+                return None
+            found = load_statistics(path, mode=mode, weights=self._weights)
+            self.options[name] = file_sha256(Path(path))
+            return found
+
+        self._given = read("statistics", statistics)
+        self._given_edits = read("edit_statistics", edit_statistics)
         self._extractor = load_extractor(
             mode, weights, place=None if mesh is None else replicated(mesh)
         )
@@ -70,48 +77,49 @@ class FeatureSets:
         """Starts the features [B, D] of images [B, h, w, 3] `as_measured`."""
         return _extract(self._extractor, images)
 
-    def compare(
-        self, real: Float[np.ndarray, "n D"], inversions: Float[np.ndarray, "n D"]
-    ) -> tuple[dict[str, Any] | None, Statistics | None]:
-        """{"mode", "fid", "kid_x1000", "kid_std_x1000", "num_reference"} of an encoder's set.
-
-        Features are [n, D] of the images and [n, D] of their inversions. FID is against the given
-        statistics, else against the images themselves, whose statistics are returned too; KID
-        always against the images. None for fewer than two images.
-        """
+    def statistics(self, real: Float[np.ndarray, "n D"]) -> Statistics | None:
+        """Of the features [n, D] of the images; None for fewer than two."""
         if len(real) < FEWEST:
-            return None, None
-        mode, name = self._extractor.mode, self._weights
-        own = Statistics.of(real, mode=mode, weights=name)
-        reference = self._given or own
-        mean, deviation = kid(real, inversions)
-        found = {
-            "mode": mode,
-            "fid": fid(reference, Statistics.of(inversions, mode=mode, weights=name)),
-            "kid_x1000": 1000 * mean,
-            "kid_std_x1000": 1000 * deviation,
-            "num_reference": reference.count,
-        }
-        return found, own
+            return None
+        return Statistics.of(real, mode=self.mode, weights=self._weights)
 
+    def compare(
+        self,
+        real: Float[np.ndarray, "n D"],
+        own: Statistics | None,
+        found: Float[np.ndarray, "n D"],
+    ) -> dict[str, Any] | None:
+        """{"mode", "fid", "kid_x1000", "kid_std_x1000", "num_reference"} of a set of inversions.
 
-def load_feature_sets(
-    mode: str,
-    weights: str | Path | None,
-    statistics: str | Path | None,
-    *,
-    mesh: jax.sharding.Mesh | None = None,
-) -> FeatureSets | None:
-    """The FID of `evaluate`, or None where no weights are given.
+        FID is against the given statistics, else against the images; KID always against the images.
 
-    Raises:
-      InputError: statistics without weights, or as `FeatureSets`.
-    """
-    if weights is not None:
-        return FeatureSets(mode, weights, statistics=statistics, mesh=mesh)
-    if statistics is not None:
-        raise InputError("fid statistics: expected the network's weights with them")
-    return None
+        Args:
+          real: features [n, D] of the images.
+          own: their `statistics`; None gives None.
+          found: features [n, D] of their inversions.
+        """
+        if own is None:
+            return None
+        mean, deviation = kid(real, found)
+        facts = self._distance(self._given or own, found)
+        return facts | {"kid_x1000": 1000 * mean, "kid_std_x1000": 1000 * deviation}
+
+    def compare_edits(
+        self, own: Statistics | None, found: Float[np.ndarray, "n D"]
+    ) -> dict[str, Any] | None:
+        """{"mode", "fid", "num_reference"} of edited inversions' features [n, D].
+
+        Against the statistics of real images that have what the edit gives, where these are known,
+        else against all images, whose statistics are `own`; None gives None.
+        """
+        if own is None:
+            return None
+        return self._distance(self._given_edits or own, found)
+
+    def _distance(self, reference: Statistics, found: np.ndarray) -> dict[str, Any]:
+        own = Statistics.of(found, mode=self.mode, weights=self._weights)
+        distance = fid(reference, own)
+        return {"mode": self.mode, "fid": distance, "num_reference": reference.count}
 
 
 def as_text(features: Float[np.ndarray, " D"]) -> str:

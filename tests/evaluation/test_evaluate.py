@@ -97,10 +97,11 @@ def test_metrics_have_the_shape_of_the_contract(evaluated, avatars):
     for encoder in metrics["encoders"].values():
         assert set(encoder) == {
             "interest", "face", "whole", "psnr", "ms_ssim", "id_similarity", "boundary_iou", "fid",
-            "leakage", "latent_variance",
+            "edit_fid", "leakage", "latent_variance", "nscd", "nscd_of_samples",
             "seconds_per_image",
         }  # fmt: skip
-        assert encoder["id_similarity"] is None
+        assert encoder["id_similarity"] is None and encoder["edit_fid"] is None
+        assert 0 <= encoder["nscd_of_samples"] < encoder["nscd"] < 2
         assert len(encoder["latent_variance"]) == STEPS
         assert encoder["seconds_per_image"] > 0
     assert metrics["encoders"]["trained here"] != metrics["encoders"]["other"]
@@ -209,6 +210,12 @@ def test_plain_images_have_the_whole_alone(tiny_weights, samples, tmp_path):
         (["inverter", "other"], {"names": ["a", "a"]}, "not all different"),
         (["inverter"], {"lpips": "lpips"}, "no such weight directory"),
         ([], {}, "none given"),
+        (["inverter"], {"edits": ["x.npz:2"]}, "edits: expected --fid-weights=DIR with them"),
+        (["inverter"], {"edits": ["x.npz:2"], "fid_mode": "lpips"}, "x.npz: no such file"),
+        (["inverter"], {"edits": ["channel:2,1"], "fid_mode": "lpips"}, "expected channel:2,1:2"),
+        (["inverter"], {"fid_mode": "lpips", "fid_statistics": "x.npz"}, "x.npz"),
+        (["inverter"], {"edit_statistics": "x.npz"}, "edits: expected --fid-weights=DIR"),
+        (["inverter"], {"fid_mode": "clean", "fid_weights": "lpips_alex"}, "no inception"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(

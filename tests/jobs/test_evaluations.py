@@ -374,8 +374,12 @@ def test_feature_distances_and_regions_join_over_parts(
 ):
     monkeypatch.setattr(evaluations, "load_parser", lambda name: lambda image: image[..., 0] > 127)
     options = {"fid_weights": tiny_clip, "fid_mode": "clip", "parser": "red"}
+    options |= {"edits": ["channel:2,1:30"]}
     metrics = measure(tmp_path / "whole", **options)
     found = metrics["encoders"]["inverter"]
+    edited = found["edit_fid"]
+    assert edited["edits"] == ["channel 2,1:+30"] and edited["num_reference"] == COUNT
+    assert edited["mode"] == "clip" and edited["fid"] != found["fid"]["fid"]
     assert found["fid"]["mode"] == "clip" and found["fid"]["num_reference"] == COUNT
     noted = [line["features"] for line in lines(tmp_path / "whole")]
     sets = [from_text(x["images"][0] for x in noted), from_text(x["inversions"][0] for x in noted)]
@@ -385,15 +389,35 @@ def test_feature_distances_and_regions_join_over_parts(
     assert 0 < found["boundary_iou"] < 1
     shares = [x["encoders"][0]["boundary_iou"] for x in lines(tmp_path / "whole")]
     assert found["boundary_iou"] == pytest.approx(np.mean([x for x in shares if x is not None]))
-    assert "| FID |" in (tmp_path / "whole" / "table.md").read_text().replace("  ", " ")
+    table = (tmp_path / "whole" / "table.md").read_text()
+    assert "| FID (clip) | KID x 1000 (clip) | FID of edits (clip) |" in table
 
     statistics = tmp_path / "whole" / "fid_statistics.npz"
     measure(tmp_path / "parts", shard=Shard(1, 2), **options)
     parts = measure(tmp_path / "parts", shard=Shard(0, 2), **options)
     assert without_times(parts) == without_times(metrics)
-    again = measure(tmp_path / "again", fid_statistics=statistics, num_samples=8, **options)
-    assert again["encoders"]["inverter"]["fid"]["num_reference"] == COUNT
+    options |= {"fid_statistics": statistics, "edit_statistics": statistics, "num_samples": 8}
+    again = measure(tmp_path / "again", **options)["encoders"]["inverter"]
+    assert again["fid"]["num_reference"] == again["edit_fid"]["num_reference"] == COUNT
     with pytest.raises(InputError, match="statistics of mode clip, expected clean"):
         FeatureSets("clean", tiny_clip, statistics=statistics)
-    with pytest.raises(InputError, match="expected the network's weights"):
+    with pytest.raises(InputError, match="expected --fid-weights=DIR with them"):
         measure(tmp_path / "bad", fid_statistics=statistics)
+    with pytest.raises(InputError, match="--edit-statistics: expected an --edit"):
+        measure(tmp_path / "bad", **options | {"edits": []})
+
+
+@pytest.mark.slow
+def test_boundaries_are_drawn_and_lpips_features_compared(measure, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluations, "load_parser", lambda name: lambda image: image[..., 0] > 127)
+    options = {"fid_mode": "lpips", "parser": "red", "weights": ["inverter"]}
+    with pytest.warns(UserWarning, match="19 images for a covariance of 256 features"):
+        metrics = measure(tmp_path / "out", **options)
+    assert metrics["encoders"]["inverter"]["fid"]["mode"] == "lpips"
+    assert "| FID (lpips) |" in (tmp_path / "out" / "table.md").read_text()
+    with Image.open(tmp_path / "out" / "figures" / "boundary_inverter.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB"))
+    # Three columns of 128 pixels and labels, eight rows; red and yellow are there.
+    assert pixels.shape[0] > 8 * 128 and pixels.shape[1] > 3 * 128
+    for colour in ((255, 26, 26), (255, 255, 0)):
+        assert (pixels == colour).all(-1).sum() > 100
