@@ -12,6 +12,7 @@ from interestyle_jax.commands import (
     directions,
     edit,
     evaluate,
+    export,
     invert,
     masks,
     mix,
@@ -19,6 +20,11 @@ from interestyle_jax.commands import (
 )
 from interestyle_jax.commands.options import Parser
 from interestyle_jax.exit_status import run_command
+
+COMMANDS = (
+    *(train, invert, edit, mix, align, evaluate),
+    *(data, masks, directions, convert, export),
+)
 
 
 class _Parser(Parser):
@@ -56,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"interestyle {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (train, invert, edit, mix, align, evaluate, data, masks, directions, convert):
+    for command in COMMANDS:
         command.add(commands)
     return parser
 

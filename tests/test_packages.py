@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "editing": {"photos", "models", "data", "interest", "inversion", "evaluation", "parallel"},
     "training": {"config", "models", "data", "interest", "inversion", "parallel"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
+    "export": {"models", "inversion"},
     "jobs": {"data", "interest", "photos", "inversion", "editing", "evaluation", "parallel"},
     "commands": {
         "config",
@@ -29,6 +30,7 @@ MAY_IMPORT = {
         "editing",
         "training",
         "evaluation",
+        "export",
         "jobs",
     },
 }

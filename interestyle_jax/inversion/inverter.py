@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,36 +14,22 @@ from jaxtyping import Float
 
 from interestyle_jax import weights
 from interestyle_jax.errors import InputError
-from interestyle_jax.inversion.refinement import refine
-from interestyle_jax.inversion.resize import crop_to_shape, resize_images
+from interestyle_jax.inversion.encoder_inversion import (
+    LARGEST_VALUE,
+    RETURNED,
+    Inversion,
+    Network,
+    first_latent,
+    invert_images,
+)
+from interestyle_jax.inversion.resize import resize_images
 from interestyle_jax.models import registry
 from interestyle_jax.models.stylegan2 import StyleLayer, truncate
 from interestyle_jax.parallel.sharding import batch_sharding, replicated
 
-# Untrained generators overshoot [-1, 1] by far; a 0..255 image does worse.
-LARGEST_VALUE = 50.0
-
 DTYPES = ("float32", "bfloat16")
-RETURNED = ("all", "last", "none")
 # Iterations of encoders that see the previous result; the others run once.
 ITERATIONS = 5
-
-# A Flax module; Flax Linen itself stays in `models/`.
-Network = Any
-
-
-class Inversion(NamedTuple):
-    """The refinement of a batch, one entry an iteration.
-
-    Attributes:
-      w_plus: [N, B, L, D], w_1 ... w_N.
-      images: [N, B, R, R, 3], y_hat_1 ... y_hat_N, nominally in [-1, 1], not clipped; encoders of
-        an input that is not square (cars) give the middle rows alone. [1, B, R, R, 3], y_hat_N,
-        or None where no more was asked for.
-    """
-
-    w_plus: jax.Array
-    images: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +128,7 @@ class Model:
     def mean_latent(self, batch_size: int = 1) -> Float[jax.Array, "B L D"]:
         """w_0 = w_avg in every row: [B, L, D], the start of the refinement."""
         generator = self._module("generator", "mean_latent")
-        return _start(self.w_avg, generator, batch_size)
+        return first_latent(self.w_avg, generator, batch_size)
 
     def synthesize(
         self, w_plus: Float[jax.Array | np.ndarray, "B L D"], noise: str | jax.Array = "const"
@@ -404,10 +390,6 @@ def _platform(images: Any) -> str:
     return next(iter(images.devices())).platform
 
 
-def _start(w_avg: jax.Array, generator: Network, batch_size: int) -> jax.Array:
-    return jnp.broadcast_to(w_avg, (batch_size, generator.num_styles, generator.w_dim))
-
-
 def _check_w_plus(w_plus: Any, generator: Network) -> jax.Array:
     w_plus = jnp.asarray(w_plus)
     w_dim, rows = generator.w_dim, generator.num_styles
@@ -465,32 +447,7 @@ def _first_rows(tree, *, count, axis):
     return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, count, axis=axis), tree)
 
 
-@functools.partial(
-    jax.jit,
+_invert = jax.jit(
+    invert_images,
     static_argnames=("generator", "encoder", "num_iterations", "shape", "return_images", "loop"),
 )
-def _invert(variables, images, *, generator, encoder, num_iterations, shape, return_images, loop):
-    largest = jnp.abs(images).max((1, 2, 3), keepdims=True)
-    images = jnp.where(largest <= LARGEST_VALUE, images, jnp.nan)
-
-    def encode(carry, x):
-        return encoder.apply(variables["encoder"], x, train=False), carry
-
-    def synthesize(w_plus, i):
-        del i
-        drawn = generator.apply(variables["generator"], w_plus, "const", method="synthesize")
-        return crop_to_shape(drawn, shape)
-
-    refinement = refine(
-        encode,
-        synthesize,
-        (images,) * num_iterations,
-        _start(variables["w_avg"], generator, 1),
-        # No gradient is asked for: all iterations may be scanned.
-        gradient="each",
-        loop=loop,
-        feedback=encoder.input_channels == 6,
-        last_image_only=return_images != "all",
-    )
-    images = None if return_images == "none" else refinement.images
-    return Inversion(w_plus=refinement.w_plus, images=images)
