@@ -31,7 +31,7 @@ from interestyle_jax.errors import InputError
 if TYPE_CHECKING:
     from interestyle_jax.inversion.inverter import Inversion, Model, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["load", "Model", "Inversion", "InputError", "__version__"]
 
 # A wheel has the converter as `interestyle_jax.convert_weights`; in a checkout it lies in tools/.

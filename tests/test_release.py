@@ -35,7 +35,7 @@ def test_citation_names_this_version_and_the_papers_entry_of_the_readme():
         "booktitle": paper["collection-title"],
         "year": paper["year"],
     }.items():
-        assert re.search(rf"{field}\s*= {{{re.escape(str(value))}}}", entry), field
+        assert re.search(rf"{field}\s*= \{{{re.escape(str(value))}\}}", entry), field
 
 
 def test_workflow_runs_what_is_here_on_all_supported_pythons():
