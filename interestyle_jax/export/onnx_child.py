@@ -35,6 +35,8 @@ def main(folder: Path) -> int:
     import onnxruntime
 
     logging.disable(logging.WARNING)
+    # ONNX tells no backends apart.
+    jax.lax.platform_dependent = _cpu_form
     _find_package()
     from interestyle_jax.export.program import build
 
@@ -98,6 +100,12 @@ def _find_package() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = module
     spec.loader.exec_module(module)
+
+
+def _cpu_form(*arguments: Any, default: Any = None, cpu: Any = None, **others: Any) -> Any:
+    """Of `jax.lax.platform_dependent`, the CPU's form."""
+    del others
+    return (cpu or default)(*arguments)
 
 
 def _set_shape(output: Any, dims: list[Any]) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from interestyle_jax.inversion.encoder_inversion import invert_images
 from interestyle_jax.models import registry
+from interestyle_jax.models.backend import built_for
 
 WHATS = ("invert", "synthesize", "encode")
 PARTS = {
@@ -60,7 +61,9 @@ def build(recipe: Recipe, variables: Mapping[str, Any]) -> Program:
       variables: {part: variables} of `PARTS[recipe.what]`; "image_0" [1, R, R, 3], the first image
         of an iterative "invert", is computed in the program where it is not given.
     """
-    modules = {part: registry.build(a) for part, a in recipe.architectures.items()}
+    # One file for all backends, whichever this process has.
+    with built_for("cpu"):
+        modules = {part: registry.build(a) for part, a in recipe.architectures.items()}
     if recipe.what == "synthesize":
         generator = modules["generator"]
 

@@ -172,6 +172,15 @@ def test_the_converter_gets_the_same_program(model, tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, found, [recipe, variables]))
 
 
+def test_the_converter_meets_no_choice_between_backends(model, monkeypatch):
+    recipe, variables = files._recipe(model, "synthesize", None)
+    program = build(recipe, variables)
+    spec = jax.ShapeDtypeStruct((1, *program.row), np.float32)
+    assert "platform_index" in str(jax.make_jaxpr(program.function)(spec))
+    monkeypatch.setattr(jax.lax, "platform_dependent", onnx_child._cpu_form)
+    assert "platform_index" not in str(jax.make_jaxpr(lambda x: program.function(x))(spec))
+
+
 def test_the_converter_says_what_it_lacks(tmp_path):
     done = subprocess.run(
         [sys.executable, "-P", "-S", onnx_child.__file__, str(tmp_path)],
