@@ -115,7 +115,7 @@ def load_statistics(path: str | Path, *, mode: str, weights: str) -> Statistics:
       weights: digest of the weights that they have to be of.
 
     Raises:
-      InputError: no such file, no statistics, or of another mode or other weights.
+      InputError: no such file, no statistics, damaged ones, or of another mode or other weights.
     """
     path = Path(path)
     try:
@@ -129,14 +129,23 @@ def load_statistics(path: str | Path, *, mode: str, weights: str) -> Statistics:
             f"{path}: has no {', '.join(lacking)}, expected statistics that evaluate wrote, which "
             "name their mode and weights"
         )
-    mean, covariance = np.float64(found["mu"]), np.float64(found["sigma"])
+    mean, covariance = (_finite_numbers(path, name, found[name]) for name in ("mu", "sigma"))
     if mean.ndim != 1 or covariance.shape != 2 * mean.shape:
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} do not fit")
+    count = found["count"]
+    if count.shape or count.dtype.kind not in "iu" or count < 2:
+        raise InputError(f"{path}: count {count.tolist()!r}, expected a whole number from 2")
     own = {"mode": str(found["mode"]), "weights": str(found["weights"])}
     for name, expected in (("mode", mode), ("weights", weights)):
         if own[name] != expected:
             raise InputError(f"{path}: statistics of {name} {own[name]}, expected {expected}")
-    return Statistics(mean, covariance, int(found["count"]), mode, weights)
+    return Statistics(mean, covariance, int(count), mode, weights)
+
+
+def _finite_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise InputError(f"{path}: {name} is not of finite numbers, expected floats")
+    return array.astype(np.float64)
 
 
 def fid(a: Statistics, b: Statistics) -> float:

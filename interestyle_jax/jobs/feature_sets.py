@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.checksum import file_sha256
+from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.fid import (
     Extractor,
     Statistics,
@@ -118,6 +119,10 @@ class FeatureSets:
 
     def _distance(self, reference: Statistics, found: np.ndarray) -> dict[str, Any]:
         own = Statistics.of(found, mode=self.mode, weights=self._weights)
+        if reference.mean.shape != own.mean.shape:
+            raise InputError(
+                f"FID statistics: of {len(reference.mean)} features, expected {len(own.mean)}"
+            )
         distance = fid(reference, own)
         return {"mode": self.mode, "fid": distance, "num_reference": reference.count}
 

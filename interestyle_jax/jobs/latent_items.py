@@ -17,13 +17,14 @@ from interestyle_jax.jobs.latents import LatentFile
 class LatentItems:
     """The latents of an `invert`, each the w_plus of its last iteration, by name."""
 
-    def __init__(self, path: str | Path, model: Model, *, other_generator: bool = False):
+    def __init__(self, path: str | Path, model: Model, *, other_generator: bool | None = False):
         """Opens a `latents.npz`, or the folder that holds it.
 
         Args:
           path: file or folder, as of `LatentFile`.
           model: has the generator that draws them.
-          other_generator: take latents that were made with another generator, of the same shape.
+          other_generator: take latents that were made with another generator, of the same shape;
+            None: do not, and there is no option that would.
 
         Raises:
           InputError: no latents there, none of this generator's shape, another generator's, or
@@ -45,7 +46,8 @@ class LatentItems:
         if not other_generator and self._latents.generator not in (None, own):
             raise InputError(
                 f"{self.path}: was made with generator {self._latents.generator}, these weights "
-                f"hold {own}; --other-generator takes it all the same"
+                f"hold {own}"
+                + ("" if other_generator is None else "; --other-generator takes it all the same")
             )
         for name in self._latents.names:
             if not name or set(name) & {"/", "\0"}:

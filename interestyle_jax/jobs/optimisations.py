@@ -111,7 +111,10 @@ def optimise_files(
         noise=noise,
         lpips_network=_in_place_of_vgg(method, lpips),
     )
-    latents = LatentItems(start, model) if kind == "latents" else None  # type: ignore[arg-type]
+    latents = None
+    if kind == "latents":
+        assert start is not None
+        latents = LatentItems(start, model, other_generator=None)
     files: Any = Samples(source, split) if (Path(source) / INFO).is_file() else ImageFiles(source)
     masks = InterestMasks(interest, interest_weights, files, alignment)
     pasted = alignment is not None and alignment.paste_back

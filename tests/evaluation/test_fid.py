@@ -62,6 +62,18 @@ def test_statistics_name_their_mode_and_weights(tmp_path):
     np.savez(path, mu=np.zeros(4), sigma=np.eye(4))
     with pytest.raises(InputError, match="has no count, mode, weights"):
         load_statistics(path, **OWN)
+    for damaged, said in (
+        ({"sigma": np.full((4, 4), np.nan)}, "sigma is not of finite numbers"),
+        ({"mu": np.array(list("abcd"))}, "mu is not of finite numbers"),
+        ({"mu": np.zeros(3)}, r"mu \(3,\) and sigma \(4, 4\) do not fit"),
+        ({"count": np.array([9, 9])}, r"count \[9, 9\], expected a whole number from 2"),
+        ({"count": np.array(1)}, "count 1, expected"),
+        ({"count": np.array("9")}, "count '9', expected"),
+    ):
+        whole = {"mu": np.zeros(4), "sigma": np.eye(4), "count": 9, **OWN}
+        np.savez(path, **whole | damaged)
+        with pytest.raises(InputError, match=said):
+            load_statistics(path, **OWN)
     np.savez(path, mu=np.array([object()]))
     with pytest.raises(InputError, match="not readable as statistics"):
         load_statistics(path, **OWN)

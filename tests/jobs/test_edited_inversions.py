@@ -68,4 +68,6 @@ def test_edits_are_compared_with_images_that_have_what_they_give(tmp_path):
     assert given.compare_edits(own, edited)["fid"] == pytest.approx(distance)
     # Of the inversions themselves it changes nothing.
     assert given.compare(real, own, edited) == sets.compare(real, own, edited)
+    with pytest.raises(InputError, match="FID statistics: of 3 features, expected 4"):
+        given.compare_edits(own, RNG.normal(size=(9, 4)))
     assert sets.statistics(real[:1]) is None and sets.compare_edits(None, edited) is None
