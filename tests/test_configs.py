@@ -32,6 +32,8 @@ SMOKE = {
     "styleclip_mapper.py": ["smoke"],
     "ablation_avatars.py": ["restyle,smoke", "smoke"],
     "table_1_avatars.py": ["e4e,smoke", "idinvert,smoke"],
+    # Its generator and "interestyle" are trained by test_own_domain.py.
+    "own_domain.py": ["restyle_psp,smoke"],
     "interestyle_ffhq.py": ["smoke"],
     "interestyle_afhq_wild.py": ["smoke"],
     "ablation_ffhq.py": ["ind,smoke"],

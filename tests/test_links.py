@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from configs import own_domain
 from interestyle_jax.config.files import field_names
 from interestyle_jax.config.presets import (
     clip_config,
@@ -30,7 +31,10 @@ SOURCES = sorted(
     if path.suffix in (".py", ".sh", ".sbatch")
 )
 PACKAGE = {module.name for module in pkgutil.iter_modules([str(ROOT / "interestyle_jax")])}
-CONFIGS = (encoder_config(), generator_config(), clip_config(), mapper_config())
+CONFIGS = (
+    *(encoder_config(), generator_config(), clip_config(), mapper_config()),
+    own_domain.get_config("interestyle"),
+)
 FIELDS = {field for config in CONFIGS for field in field_names(config)}
 # Modules of libraries, as prose calls them.
 LIBRARIES = {"argparse", "dataclasses", "flax", "jax", "nn", "np", "numpy", "torch"}
