@@ -27,7 +27,8 @@ from interestyle_jax.evaluation.measurement import Examples as Shown
 from interestyle_jax.evaluation.measurement import Measurement, measure
 from interestyle_jax.evaluation.metrics import Lpips
 from interestyle_jax.evaluation.results import collect_metrics
-from interestyle_jax.inversion.inverter import load
+from interestyle_jax.evaluation.style_alignment import measure_anchors, nscd
+from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.optimisation.optimiser import has_noise
 from interestyle_jax.inversion.optimisation.recipes import PRESETS
 from interestyle_jax.inversion.resize import Shape
@@ -158,6 +159,7 @@ def measure_method(
     shape: Shape,
     lpips: Lpips,
     identity: Identity | None = None,
+    model: Model | None = None,
 ) -> dict[str, np.ndarray]:
     """What `evaluate` measures, of `run_method`'s files: {name: [count]}.
 
@@ -168,7 +170,9 @@ def measure_method(
       shape: height and width that are measured, an encoder's input.
       lpips: the distance.
       identity: of the ID similarity, or None.
+      model: whose generator drew all images, for NSCD; None where each image has its own.
     """
+    anchors = None if model is None else measure_anchors(model)
     samples = Samples(data, split, num_samples=count)
     latents = LatentFile(out / "images")
     parts: dict[str, list[np.ndarray]] = {}
@@ -178,13 +182,14 @@ def measure_method(
         read = [samples.read(samples[int(i)], [shape])[shape] for i in rows]
         batch = {name: np.stack([row[name] for row in read]) for name in samples.fields}
         names = [f"{i:06d}" for i in rows]
+        w_plus = np.stack([latents[name] for name in names], axis=1)
         clean = None
         if (out / "clean").is_dir() and "interest_mask" in batch:
             clean = _images(out / "clean", names)
         measured = measure(
             lpips,
             normalize(jax.device_put(batch)),
-            np.stack([latents[name] for name in names], axis=1),
+            w_plus,
             _images(out / "images", names),
             clean_images=clean,
             shape=shape,
@@ -192,6 +197,9 @@ def measure_method(
         )
         values = dict(jax.device_get(measured["values"]))
         values["latent_variance"] = values["latent_variance"][:, -1]
+        if model is not None and anchors is not None:
+            variables, module = model.variables["generator"], model.network("generator")
+            values["nscd"] = jax.device_get(nscd(anchors, variables, w_plus, module=module))
         if identity is not None:
             values["id_similarity"] = _similarities(identity, jax.device_get(measured["pair"]))
         for name, value in values.items():

@@ -128,7 +128,7 @@ def measure_methods(
     num_images = write_inputs(args.data, args.split, args.num_samples, args.out / "inputs")
     # They optimise for the encoders' generator.
     weights = first.get("interestyle") or next(iter(first.values()))
-    shape = load(weights).input_shape
+    model = load(weights)
     lpips = load_distance(args.lpips)
     identity = load_identity(args.identity, args.face_detector)
     entries, facts, values = {}, {}, {}
@@ -150,11 +150,13 @@ def measure_methods(
             args.data,
             split=args.split,
             count=num_images,
-            shape=shape,
+            shape=model.input_shape,
             lpips=lpips,
             identity=identity,
+            model=None if facts[method]["tuned"] else load(own),
         )
         seconds = facts[method]["seconds_per_image"]
+        shape = model.input_shape
         entries[method] = as_encoder(values[method], seconds, shape, str(args.data))
     named = [{row_of(method): own for method, own in x.items()} for x in (entries, facts)]
     return named[0], named[1], masked_tests(values)

@@ -17,6 +17,7 @@ from interestyle_jax.config.files import load_config, read_config
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.metrics import load_distance
+from interestyle_jax.inversion.inverter import load
 from interestyle_jax.inversion.optimisation import recipes
 from interestyle_jax.inversion.optimisation.recipes import Phase, Recipe, Terms
 from interestyle_jax.jobs.inversions import invert_files
@@ -227,7 +228,7 @@ def test_the_script_measures_methods_as_encoders(table, world):
         invert_files(weights, out.parent / "inputs" / images, inversions / images)
     values = optimised_rows.measure_method(
         inversions, data, split="test", count=COUNT, shape=(32, 32),
-        lpips=load_distance("lpips_alex"),
+        lpips=load_distance("lpips_alex"), model=load(weights),
     )  # fmt: skip
     again = optimised_rows.as_encoder(values, 1.0, (32, 32), str(data))
     measured = json.loads((out / "evaluation/seed0/metrics.json").read_text())
@@ -237,6 +238,8 @@ def test_the_script_measures_methods_as_encoders(table, world):
             assert again[region][name] == pytest.approx(first[region][name], rel=1e-3)
     assert again["latent_variance"][0] == pytest.approx(first["latent_variance"][-1], rel=1e-5)
     assert again["psnr"] == pytest.approx(first["psnr"], rel=1e-3)
+    assert again["nscd"] == pytest.approx(first["nscd"], rel=1e-4)
+    assert rows["image2stylegan"]["nscd"]["mean"] > 0 and rows["pti"]["nscd"] is None
 
 
 @pytest.mark.slow
