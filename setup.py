@@ -17,5 +17,5 @@ MOVED = {
 setup(
     packages=[*find_packages(include=["interestyle_jax", "interestyle_jax.*"]), *MOVED],
     package_dir=MOVED,
-    package_data={"interestyle_jax": [*ASSETS, "py.typed"]},
+    package_data={"interestyle_jax": [*ASSETS, "planning/gpus/*.txtpb", "py.typed"]},
 )

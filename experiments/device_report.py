@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import device_programs as programs
-from experiments.counted_work import Work, count_work
 from experiments.device_page import counted_text, page
 from interestyle_jax.commands.options import Parser
 from interestyle_jax.errors import InputError
@@ -35,6 +34,7 @@ from interestyle_jax.exit_status import run_command
 from interestyle_jax.json_file import write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import backend, registry
+from interestyle_jax.planning.counted_work import Work, count_work
 from interestyle_jax.training.run_directory import git_commit
 
 # Calls are timed in groups of at least this long, at least thrice, for about so long.

@@ -16,6 +16,7 @@ from interestyle_jax.commands import (
     invert,
     masks,
     mix,
+    plan,
     train,
 )
 from interestyle_jax.commands.options import Parser
@@ -23,7 +24,7 @@ from interestyle_jax.exit_status import run_command
 
 COMMANDS = (
     *(train, invert, edit, mix, align, evaluate),
-    *(data, masks, directions, convert, export),
+    *(data, masks, directions, convert, export, plan),
 )
 
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         parser = build_parser()
         args, rest = parser.parse_known_args(argv)
-        if rest and args.command != "train":
+        if rest and args.command not in ("train", "plan"):
             parser.error(f"unknown argument {rest[0]}")
         args.overrides, args.argv = rest, ["interestyle", *argv]
         return args.run(args)

@@ -27,6 +27,8 @@ EXPECTED_SKIPS = (
     "could not import 'torch'",
     "torch is not installed",
     "dlib and its landmark file are not installed",
+    "the compiler of TPUs is not installed",
+    "the compiler of NVIDIA GPUs is not installed",
 )
 # Official networks at full size, up to 10 GB a test: several processes run these one by one.
 LARGE = (

@@ -59,7 +59,7 @@ def wrong_words(line: str) -> list[str]:
     if words[0] not in COMMANDS:
         return [words[0]]
     known = options_of(COMMANDS[words[0]])
-    if words[0] == "train":
+    if words[0] in ("train", "plan"):
         known |= {f"--config.{field}" for field in FIELDS} | {"--config.field"}
     options = [word.partition("=")[0].rstrip(".,;:)") for word in words if word.startswith("--")]
     return [option for option in options if option not in known]

@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "inversion": {"models", "data", "interest", "parallel"},
     "editing": {"photos", "models", "data", "interest", "inversion", "evaluation", "parallel"},
     "training": {"config", "models", "data", "interest", "inversion", "parallel"},
+    "planning": {"models", "parallel", "training"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
     "export": {"models", "inversion"},
     "jobs": {"data", "interest", "photos", "inversion", "editing", "evaluation", "parallel"},
@@ -32,6 +33,7 @@ MAY_IMPORT = {
         "evaluation",
         "export",
         "jobs",
+        "planning",
     },
 }
 

@@ -1,4 +1,4 @@
-"""The device report: work counted in traced programs, compiled texts, time, and a tiny run."""
+"""The device report: kinds in compiled texts, what has no time, and a tiny run."""
 
 import json
 
@@ -7,13 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import device_report
-from experiments.counted_work import Work, count_work
 from experiments.device_page import counted_text, page, peak_of
 from experiments.device_programs import FORMS, SIZES, in_form, random_variables, synthesis
 from experiments.device_report import Report, main, run_program
 from interestyle_jax.json_file import read_json
 from interestyle_jax.models import registry
-from interestyle_jax.models.strided_conv import strided_conv, transposed_conv
 
 TEXT = """
   %a = (bf16[8,9]{1,0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$convForward"
@@ -23,27 +21,6 @@ TEXT = """
   %e = f32[8,8]{1,0} pad(%x, %y), padding=0_0x2_2_1
   %f = f32[8,8]{1,0} pad(%x, %y), padding=0_0x2_2
 """
-
-
-def work_of(function, *arguments):
-    return count_work(jax.jit(function).trace(*arguments).jaxpr)
-
-
-def test_work_of_products_convolutions_loops_and_branches():
-    a, b = jnp.ones((2, 3)), jnp.ones((3, 5))
-    product = Work(2.0 * 2 * 3 * 5, 4.0 * (6 + 15 + 10))
-    assert work_of(jnp.dot, a, b) == product
-    looped = work_of(lambda a, b: jax.lax.scan(lambda c, _: (c, c @ b), a, None, 4)[1], a, b)
-    assert looped == product.times(4)
-    branches = work_of(
-        lambda p, a: jax.lax.cond(p, lambda a: a @ b, lambda a: a[:, :1] + b[0], a), 1, a
-    )
-    assert branches == product
-    x, kernel = jnp.ones((1, 7, 7, 3)), jnp.ones((3, 3, 3, 4))
-    assert work_of(strided_conv, x, kernel).flops == 2.0 * 3 * 3 * 4 * 9 * 3
-    # A quarter of the products of a zero-inserted map is with pixels.
-    small = jnp.ones((1, 3, 3, 3))
-    assert work_of(transposed_conv, small, kernel).flops == 2.0 * 7 * 7 * 4 * 9 * 3 / 4
 
 
 def test_kinds_in_a_compiled_text():

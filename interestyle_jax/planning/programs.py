@@ -1,0 +1,181 @@
+"""The real programs of a run, lowered for devices that are not here."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.models.backend import built_for
+from interestyle_jax.parallel import sharding
+from interestyle_jax.planning.counted_work import Work, count_work
+from interestyle_jax.planning.targets import Target
+from interestyle_jax.training.random_streams import SeededTask
+from interestyle_jax.training.task import Task
+from interestyle_jax.training.trainer import make_task
+
+COMMANDS = ("train", "invert", "evaluate")
+TASKS = ("encoder", "generator", "distillation")
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program before it is compiled.
+
+    Attributes:
+      phase: of a training step, see `Task.phase`; () for others.
+      share: of the steps that are this program.
+      lowered: `jax.stages.Lowered`.
+      work: of all devices together, as it was traced.
+      bytes_by_kind: of its arguments, a device: {"parameters", "optimizer", "frozen", ...}.
+      trace_seconds: how long tracing took.
+    """
+
+    phase: tuple[str, ...]
+    share: float
+    lowered: Any
+    work: Work
+    bytes_by_kind: dict[str, int]
+    trace_seconds: float
+
+
+def programs(
+    config: ml_collections.ConfigDict, target: Target, *, command: str = "train"
+) -> list[Program]:
+    """The programs of a command on a target; nothing is computed.
+
+    Args:
+      config: of the training; `config.batch_size` is the global batch.
+      target: where it would run.
+      command: "train" (every form of the step), "invert" (N iterations, the last image kept) or
+        "evaluate" (the validation's measurement).
+
+    Raises:
+      InputError: a task that cannot be planned, or a batch that the devices do not divide.
+    """
+    if command not in COMMANDS:
+        raise InputError(f"--command: {command!r}, expected one of {', '.join(COMMANDS)}")
+    if config.task not in TASKS:
+        raise InputError(f"config.task: {config.task}, expected one of {', '.join(TASKS)}")
+    if command != "train" and config.task != "encoder":
+        raise InputError(f"--command: {command} is an encoder's, the config trains a {config.task}")
+    mesh = sharding.make_mesh(
+        data=config.mesh.data, fsdp=config.mesh.fsdp, devices=target.devices()
+    )
+    sharding.check_batch_size(mesh, config.batch_size, accumulate=config.get("accumulate", 1))
+    with built_for(target.chip.platform):
+        task = make_task(config)
+    seeded = SeededTask(task, config.seed)
+    state = jax.eval_shape(seeded.init, task.initial)
+    places = sharding.tree_sharding(mesh, state)
+    frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
+    rows = sharding.batch_sharding(mesh)
+    arguments = (
+        _placed(state, places),
+        _placed(task.frozen, frozen_places),
+        {k: _spec(shape, rows) for k, shape in _batch_shapes(task, config).items()},
+    )
+    kinds = _bytes_by_kind(*arguments)
+    if command != "train":
+        del kinds["optimizer"]
+    whole = sharding.replicated(mesh)
+    found = []
+    for phase, share in phases(task, config.num_steps) if command == "train" else [((), 1.0)]:
+        begun = time.perf_counter()
+        with jax.set_mesh(mesh):
+            if command == "train":
+                jitted = jax.jit(
+                    seeded.train_step,
+                    in_shardings=(places, frozen_places, rows),
+                    out_shardings=(places, whole),
+                    donate_argnums=0,
+                    static_argnums=3,
+                )
+                traced = jitted.trace(*arguments, phase)
+            else:
+                traced = jax.jit(_inference(task, seeded, command)).trace(*arguments)
+            lowered = traced.lower()
+        work = count_work(traced.jaxpr)
+        seconds = time.perf_counter() - begun
+        found.append(Program(phase, share, lowered, work, kinds, seconds))
+    return found
+
+
+def phases(task: Task, num_steps: int) -> Sequence[tuple[tuple[str, ...], float]]:
+    """The forms of a training's step with their shares of the steps, the most frequent first."""
+    # Lazy regularisers come every few steps, and shares of a run are round numbers.
+    count = min(num_steps, 1000)
+    seen: dict[tuple[str, ...], int] = {}
+    for i in range(count):
+        phase = task.phase(i * num_steps // count)
+        seen[phase] = seen.get(phase, 0) + 1
+    ordered = sorted(seen.items(), key=lambda item: -item[1])
+    return [(phase, number / count) for phase, number in ordered]
+
+
+def _inference(task: Any, seeded: SeededTask, command: str):
+    if command == "evaluate":
+        return lambda state, frozen, batch: seeded.validate_step(
+            state, frozen, batch, jnp.zeros((), jnp.int32)
+        )
+
+    def invert(state, frozen, batch):
+        image, _ = task._prepare(batch)
+        inversion = task._invert(state, frozen, image)
+        return inversion.w_plus, inversion.images[-1]
+
+    return invert
+
+
+def _batch_shapes(task: Any, config: ml_collections.ConfigDict) -> dict[str, tuple[int, ...]]:
+    """The fields of a batch; data sets are made at the size that the networks see."""
+    if config.task == "encoder":
+        sides = task.networks.image_shape
+    else:
+        sides = (config.generator.resolution,) * 2
+    shapes: dict[str, tuple[int, ...]] = {}
+    for field in task.batch_fields:
+        if field == "factors":
+            shapes[field] = (config.batch_size, len(task.factors.names))
+        else:
+            shapes[field] = (config.batch_size, *sides, 1 if "mask" in field else 3)
+    return shapes
+
+
+def _spec(shape: tuple[int, ...], place: Any) -> jax.ShapeDtypeStruct:
+    dtype = np.uint8 if len(shape) == 4 else np.float32
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+
+def _placed(tree: PyTree, places: PyTree) -> PyTree:
+    def place(leaf, where):
+        return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=where)
+
+    return jax.tree.map(place, tree, places)
+
+
+def _bytes_by_kind(state: PyTree, frozen: PyTree, batch: PyTree) -> dict[str, int]:
+    """Bytes of a device by what they are of."""
+    trees = {
+        "parameters": getattr(state, "params", None),
+        "optimizer": getattr(state, "opt_state", None),
+        "frozen networks": frozen,
+        "batch": batch,
+    }
+    found = {name: _bytes(tree) for name, tree in trees.items()}
+    known = found["parameters"] + found["optimizer"]
+    return {**found, "other state": _bytes(state) - known}
+
+
+def _bytes(tree: PyTree) -> int:
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        shape = leaf.sharding.shard_shape(leaf.shape)
+        total += int(np.prod(shape)) * np.dtype(leaf.dtype).itemsize
+    return total

@@ -1,0 +1,84 @@
+"""What is read out of compiled texts."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from interestyle_jax.planning.compiled import (
+    Collectives,
+    collectives,
+    cycles_by_layer,
+    layer,
+    read_figures,
+)
+
+BACKEND = 'backend_config={"estimated_cycles":"%s"}'
+NAME = 'metadata={op_name="jit(step)/%s"}'
+TEXT = "\n".join(
+    [
+        "HloModule step",
+        "%inner { %x = f32[2]{0} add(%a, %b), " + BACKEND % "9999 }",
+        "ENTRY %main {",
+        "  %fusion.1 = bf16[8,4]{1,0:T(8,128)} fusion(%p), "
+        + f"{NAME % 'jvp(Generator)/up_64/conv/add'}, {BACKEND % '300'}",
+        "  %fusion.2 = bf16[8,4]{1,0} fusion(%p), "
+        + f"{NAME % 'transpose(jvp(Generator))/up_64/conv/mul'}, {BACKEND % '500'}",
+        "  %while.3 = (f32[8]{0}) while(%q), " + BACKEND % "9223372036854775807",
+        "  %all-reduce.4 = f32[256,4]{1,0} all-reduce(%r), replica_groups={{0,1},{2,3}}",
+        "  %all-reduce.5 = (f32[16]{0}, bf16[8]{0}) all-reduce(%r, %s), replica_groups=[1,4]<=[4]",
+        "  %all-gather-start.6 = f32[64]{0} all-gather-start(%r), replica_groups={}",
+        "  %copy.7 = f32[3]{0} copy(%r), " + BACKEND % "100",
+        "}",
+    ]
+)
+
+
+def test_cycles_are_the_entrys_by_layer():
+    assert cycles_by_layer(TEXT) == {
+        "Generator/up_64/conv, backward": 500,
+        "Generator/up_64/conv": 300,
+        "elsewhere": 100,
+    }
+    assert cycles_by_layer("ENTRY %main { %x = f32[2] add(%a, %b) }") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("jit(step)/add", "elsewhere"),
+        (
+            "jit(step)/jvp(BackboneEncoder)/trunk/block_3/conv_1/conv",
+            "BackboneEncoder/block_3/conv_1",
+        ),
+        (
+            "jit(step)/while/body/transpose(jvp(Generator.draw))/up_8/add",
+            "Generator/up_8, backward",
+        ),
+        ("jit(step)/ranger/mul", "ranger"),
+    ],
+)
+def test_layers_are_named_without_the_functions_around_them(name, want):
+    assert layer(name) == want
+
+
+def test_collectives_by_kind_and_group():
+    assert collectives(TEXT, 4) == [
+        Collectives("all-gather", 4, 1, 256),
+        Collectives("all-reduce", 2, 1, 4096),
+        Collectives("all-reduce", 4, 1, 64 + 16),
+    ]
+
+
+def test_figures_of_a_compiled_program():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    x = jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=rows)
+    compiled = jax.jit(lambda x: jnp.sum(x * x)).lower(x).compile()
+    figures = read_figures(compiled, num_devices=8)
+    assert figures.memory["arguments"] == 8 * 32 * 4
+    assert figures.flops == pytest.approx(2 * 8 * 32, rel=0.05)
+    (summed,) = figures.collectives
+    assert (summed.kind, summed.devices, summed.bytes) == ("all-reduce", 8, 4)
+    assert figures.cycles is None
+    assert figures.num_instructions > 3

@@ -1,0 +1,80 @@
+"""`plan` for this process' own devices: the tables, without weights or data."""
+
+import json
+
+import pytest
+
+from interestyle_jax.cli import main
+from interestyle_jax.config.files import read_config
+from interestyle_jax.errors import InputError
+from interestyle_jax.planning.plan import make_plan, markdown
+from interestyle_jax.planning.targets import parse_target
+
+TINY = ["resolution=16", "w_dim=8", "z_dim=8", "mapping_depth=1", "channel_max=4"]
+ENCODER = {
+    "type": "BackboneEncoder",
+    "input_size": 16,
+    "units": (1, 1),
+    "widths": (4, 4, 8),
+    "head_width": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def make_config():
+    def make(**fields):
+        config = read_config("interestyle_ffhq")
+        with config.unlocked():
+            config.encoder = ENCODER
+            config.method.filter_reference = 16
+            config.weights.lpips = config.weights.id = ""
+            config.loss.id = config.loss.lpips = 0.0
+            config.batch_size = 8
+            config.method.num_iterations = 2
+            config.update(fields)
+        return config
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def plan(make_config):
+    generator = {k: int(v) for k, v in (text.split("=") for text in TINY)}
+    return make_plan(
+        make_config(), parse_target("cpux8"), generator=generator, tell=lambda line: None
+    )
+
+
+def test_memory_work_and_collectives_of_a_step(plan):
+    told = plan["stand_ins"]["generator"]
+    assert told == "weights/stylegan2_ffhq is not here, a Generator of zeros stands in"
+    (step,) = plan["programs"]
+    kinds = step["bytes_by_kind"]
+    assert kinds["optimizer"] > 2 * kinds["parameters"] > 0
+    # A device has one image of the batch and its mask, as bytes.
+    assert kinds["batch"] == 16 * 16 * 4
+    # A step does not use the generator's mapping, and programs take no more than they use.
+    assert 1.0 <= sum(kinds.values()) / step["memory"]["arguments"] < 1.1
+    assert step["flops_per_image"] > 0 and step["fits"] is None
+    assert {c["kind"] for c in step["collectives"]} == {"all-reduce"}
+    assert json.loads(json.dumps(plan)) == plan
+
+
+def test_the_table_has_what_a_reader_asks_for(plan):
+    text = markdown(plan)
+    for words in ("devices 8, batch 8 (1 a device)", "temporaries", "**needed**", "all-reduce"):
+        assert words in text
+
+
+def test_what_cannot_be_planned_is_refused(make_config, tmp_path):
+    target = parse_target("cpu")
+    with pytest.raises(InputError, match="config.task: attributes"):
+        make_plan(read_config("avatar_attributes"), target)
+    with pytest.raises(InputError, match="evaluate is an encoder's"):
+        make_plan(read_config("avatar_generator"), target, command="evaluate")
+    with pytest.raises(InputError, match="memory of cpu"):
+        make_plan(make_config(), target, largest_batch=True, tell=lambda line: None)
+    with pytest.raises(InputError, match="has no field side"):
+        make_plan(make_config(), target, generator={"side": 3})
+    assert main(["plan", "--config=demo", "--target=cpu", "--generator=resolution"]) == 2
+    assert main(["plan", "--config=demo", "--target=v3:2x2"]) == 2
