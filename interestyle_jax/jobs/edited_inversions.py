@@ -15,7 +15,7 @@ from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.jobs.edit_drawing import Drawing, edit_and_draw
-from interestyle_jax.jobs.edits import plan_edits, strength_label
+from interestyle_jax.jobs.edits import outside_ranges, plan_edits, strength_label
 from interestyle_jax.parallel.sharding import replicated
 
 _to_float = jax.jit(to_float)
@@ -31,6 +31,7 @@ class EditedInversions:
 
     Attributes:
       labels: "NAME:STRENGTH" of each edit.
+      outside: words about strengths outside of the range in which an edit is known to work.
       options: what results depend on, as JSON.
     """
 
@@ -64,6 +65,7 @@ class EditedInversions:
             self._given.append((*placed, Drawing(model.network("generator"), shape, shape)))
             pairs = list(zip(planned, strengths, strict=True))
             self.labels = [f"{each.edit.name}:{strength_label(s)}" for each, s in pairs]
+            self.outside = outside_ranges(planned, [strengths])
             self.options = [each.facts | {"strength": s} for each, s in pairs]
 
     def draw(

@@ -1,5 +1,6 @@
 """The job behind `interestyle evaluate`: encoders measured on a data set or a folder of images."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -18,6 +19,7 @@ from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import read_json
+from interestyle_jax.one_line import one_line
 from interestyle_jax.parallel.sharding import local_mesh, replicated
 from interestyle_jax.weights import digest
 
@@ -125,6 +127,8 @@ def evaluate(
     edited = None
     if edits:
         edited = EditedInversions(models, edits, other_generator=other_generator)
+        for line in edited.outside:
+            print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
     job = EvaluationJob(
         models,
         samples,

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 import interestyle_jax as ij
+from interestyle_jax.cli import main
 from interestyle_jax.editing.directions import Direction, save_direction
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.fid import Statistics
 from interestyle_jax.evaluation.frechet import feature_frechet_distance, image_features
 from interestyle_jax.evaluation.measurement import as_measured
+from interestyle_jax.jobs import evaluations
 from interestyle_jax.jobs.edited_inversions import EditedInversions
 from interestyle_jax.jobs.feature_sets import FeatureSets
 
@@ -34,14 +36,34 @@ def test_the_last_latents_are_edited_and_drawn_as_measured(model, direction):
     for text, strength in ((f"{path}:-1.5", -1.5), (str(path), 3.0)):
         edits = EditedInversions([model, model], [text])
         assert edits.labels == [f"older:{strength:+g}"]
+        assert edits.outside == []
         assert edits.options[0]["strength"] == strength and len(edits.options[0]["sha256"]) == 16
         images, is_finite = edits.draw(1, model, w_plus)
         wanted = as_measured(model.synthesize(w_plus[-1] + strength * array), (32, 32))
         assert np.all(is_finite)
         np.testing.assert_allclose(images, wanted, atol=2.1 / 127.5)
         assert np.abs(np.asarray(images - wanted)).mean() < 1e-3
+    (line,) = EditedInversions([model], [f"{path}:4"]).outside
+    assert "older: strength +4 is outside of -2 to 3" in line
     with pytest.raises(InputError, match="expected channel:2,1:2"):
         EditedInversions([model], ["channel:2,1"])
+
+
+def test_the_commands_options_are_the_jobs(tmp_path, monkeypatch):
+    given = {}
+
+    def evaluate(weights, data, out, **options):
+        given.update(options)
+        return {"status": "part done", "num_images": 1, "num_left": 1}
+
+    monkeypatch.setattr(evaluations, "evaluate", evaluate)
+    words = ["evaluate", "--weights=w", "--data=d", f"--out={tmp_path}"]
+    options = ["--fid-mode=lpips", "--edit=a:2", "--edit=b", "--edit-statistics=s.npz"]
+    assert main([*words, *options, "--other-generator"]) == 0
+    assert (given["fid_mode"], given["edits"]) == ("lpips", ["a:2", "b"])
+    assert (given["edit_statistics"], given["other_generator"]) == ("s.npz", True)
+    assert main(words) == 0
+    assert (given["edits"], given["edit_statistics"], given["other_generator"]) == ([], None, False)
 
 
 def test_edits_are_compared_with_images_that_have_what_they_give(tmp_path):
