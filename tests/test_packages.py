@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "inversion": {"models", "data", "interest", "parallel"},
     "editing": {"photos", "models", "data", "interest", "inversion", "evaluation", "parallel"},
     "training": {"config", "models", "data", "interest", "inversion", "parallel"},
-    "planning": {"models", "parallel", "training"},
+    "planning": {"models", "data", "inversion", "parallel", "training"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
     "export": {"models", "inversion"},
     "jobs": {"data", "interest", "photos", "inversion", "editing", "evaluation", "parallel"},

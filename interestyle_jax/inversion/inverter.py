@@ -23,7 +23,7 @@ from interestyle_jax.inversion.encoder_inversion import (
     invert_images,
 )
 from interestyle_jax.inversion.resize import resize_images
-from interestyle_jax.models import registry
+from interestyle_jax.models import backend, registry
 from interestyle_jax.models.stylegan2 import StyleLayer, truncate
 from interestyle_jax.parallel.sharding import batch_sharding, replicated
 
@@ -386,7 +386,7 @@ def _check_images(
 
 def _platform(images: Any) -> str:
     if isinstance(images, jax.core.Tracer):
-        return jax.default_backend()
+        return backend.platform()
     return next(iter(images.devices())).platform
 
 

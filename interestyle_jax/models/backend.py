@@ -13,9 +13,14 @@ FORMS = {"cpu": "separable", "gpu": "separable", "tpu": "blocks"}
 _target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
 
 
+def platform() -> str:
+    """What networks are built for ("cpu", "gpu", "tpu"): this process, unless `built_for` says."""
+    return _target.get() or jax.default_backend()
+
+
 def compute_fields() -> dict[str, Any]:
     """The compute fields (`registry.build`) that the backend decides, {field: value}."""
-    return {"form": FORMS.get(_target.get() or jax.default_backend(), "separable")}
+    return {"form": FORMS.get(platform(), "separable")}
 
 
 @contextlib.contextmanager

@@ -38,12 +38,12 @@ class Figures:
 
     Attributes:
       memory: {"arguments", "outputs", "aliased", "temporaries"}: bytes.
-      flops: as the compiler counts them, None where it does not.
+      flops: as the compiler counts them, None where it does not, or counts loops once.
       bytes_accessed: likewise.
       collectives: by kind and group.
       cycles: the compiler's estimate, None where it gives none (GPUs, CPUs).
       cycles_by_layer: {layer: cycles}, the costliest first.
-      convolutions: {library call: how many} (GPUs).
+      convolutions: {library call: how many in the text} (GPUs).
       num_instructions: lines of the compiled text.
     """
 
@@ -60,7 +60,8 @@ class Figures:
 def read_figures(compiled: Any, *, num_devices: int) -> Figures:
     """The figures of a `jax.stages.Compiled` for so many devices."""
     text, plan = compiled.as_text(), compiled.memory_analysis()
-    cost = compiled.cost_analysis() or {}
+    loops = any(times > 1 for _, times in executed_lines(text))
+    cost = {} if loops else compiled.cost_analysis() or {}
     cycles = cycles_by_layer(text)
     return Figures(
         memory={
@@ -79,15 +80,52 @@ def read_figures(compiled: Any, *, num_devices: int) -> Figures:
     )
 
 
+def executed_lines(text: str) -> list[tuple[str, int]]:
+    """Instructions of a compiled text's entry and of what it calls, each with how often it runs.
+
+    Loops whose length the text does not say count once.
+    """
+    computations: dict[str, list[str]] = {}
+    entry, name = "", ""
+    for line in text.splitlines():
+        head = re.match(r"(ENTRY )?%([\w.\-]+) .*\{$", line)
+        if head:
+            name = head[2]
+            computations[name], entry = [], name if head[1] else entry
+        elif name:
+            computations[name].append(line)
+    found: list[tuple[str, int]] = []
+
+    def walk(name: str, times: int) -> None:
+        for line in computations.get(name, []):
+            found.append((line, times))
+            loop = re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line)
+            if loop:
+                walk(loop[2], times * _loop_length(computations.get(loop[1], [])))
+            called = re.search(r" (?:call|async-start)\(.*(?:to_apply|calls)=%([\w.\-]+)", line)
+            if called:
+                walk(called[1], times)
+
+    walk(entry, 1)
+    return found
+
+
+def _loop_length(condition: list[str]) -> int:
+    """Turns of a loop that counts from zero to a constant, 1 for others."""
+    compared = [line for line in condition if "direction=LT" in line]
+    limits = re.findall(r" constant\((\d+)\)", "\n".join(condition))
+    return int(limits[0]) if len(compared) == len(limits) == 1 else 1
+
+
 def cycles_by_layer(text: str) -> dict[str, int]:
     """The compiler's estimated cycles of a TPU program, by the layer an operation came from."""
     found: collections.Counter[str] = collections.Counter()
-    for line in text[text.find("ENTRY ") :].splitlines():
+    for line, times in executed_lines(text):
         cycles = re.search(r'"estimated_cycles":"(\d+)"', line)
         if cycles is None or int(cycles[1]) > UNKNOWN_CYCLES:
             continue
         name = re.search(r'op_name="([^"]*)"', line)
-        found[layer(name[1] if name else "")] += int(cycles[1])
+        found[layer(name[1] if name else "")] += times * int(cycles[1])
     return dict(found.most_common())
 
 
@@ -109,10 +147,10 @@ def collectives(text: str, num_devices: int) -> list[Collectives]:
     """The collectives of a compiled text, by kind and the number of devices that take part."""
     found: dict[tuple[str, int], list[int]] = collections.defaultdict(list)
     pattern = re.compile(r" = (\S+|\(.*?\)) (" + "|".join(COLLECTIVES) + r")(?:-start)?\(")
-    for line in text.splitlines():
+    for line, times in executed_lines(text):
         match = pattern.search(line)
         if match is not None:
-            found[match[2], _group(line, num_devices)].append(_bytes(match[1]))
+            found[match[2], _group(line, num_devices)] += times * [_bytes(match[1])]
     return [
         Collectives(kind, devices, len(sizes), sum(sizes))
         for (kind, devices), sizes in sorted(found.items())

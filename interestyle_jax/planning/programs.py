@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
+from interestyle_jax.inversion.inverter import Model
+from interestyle_jax.models import registry
 from interestyle_jax.models.backend import built_for
 from interestyle_jax.parallel import sharding
 from interestyle_jax.planning.counted_work import Work, count_work
@@ -99,7 +103,12 @@ def programs(
                 )
                 traced = jitted.trace(*arguments, phase)
             else:
-                traced = jax.jit(_inference(task, seeded, command)).trace(*arguments)
+                infer = (
+                    _evaluation(seeded)
+                    if command == "evaluate"
+                    else _inversion(task, config, target)
+                )
+                traced = jax.jit(infer).trace(*arguments)
             lowered = traced.lower()
         work = count_work(traced.jaxpr)
         seconds = time.perf_counter() - begun
@@ -119,16 +128,35 @@ def phases(task: Task, num_steps: int) -> Sequence[tuple[tuple[str, ...], float]
     return [(phase, number / count) for phase, number in ordered]
 
 
-def _inference(task: Any, seeded: SeededTask, command: str):
-    if command == "evaluate":
-        return lambda state, frozen, batch: seeded.validate_step(
-            state, frozen, batch, jnp.zeros((), jnp.int32)
-        )
+def _evaluation(seeded: SeededTask):
+    return lambda state, frozen, batch: seeded.validate_step(
+        state, frozen, batch, jnp.zeros((), jnp.int32)
+    )
+
+
+def _inversion(task: Any, config: ml_collections.ConfigDict, target: Target):
+    """What `invert` runs: all latents, and the last image."""
+    networks = task.networks
+    architectures = {
+        "generator": networks.generator_part[0],
+        "encoder": registry.describe(task.encoder),
+    }
+    metadata = {
+        "architectures": architectures,
+        "extra": {"image_shape": list(networks.image_shape)},
+    }
 
     def invert(state, frozen, batch):
-        image, _ = task._prepare(batch)
-        inversion = task._invert(state, frozen, image)
-        return inversion.w_plus, inversion.images[-1]
+        parts = {
+            "generator": frozen["generator"],
+            "encoder": {"params": state.params, "batch_stats": state.batch_stats},
+            "w_avg": jnp.asarray(networks.w_avg),
+        }
+        model = Model(parts, metadata, Path("plan"), config.compute_dtype)
+        with built_for(target.chip.platform):
+            return model.invert(
+                normalize(batch)["image"], config.method.num_iterations, return_images="last"
+            )
 
     return invert
 

@@ -18,13 +18,24 @@ NAME = 'metadata={op_name="jit(step)/%s"}'
 TEXT = "\n".join(
     [
         "HloModule step",
-        "%inner { %x = f32[2]{0} add(%a, %b), " + BACKEND % "9999 }",
-        "ENTRY %main {",
+        "%condition (x: s32[]) -> pred[] {",
+        "  %limit = s32[] constant(4)",
+        "  ROOT %lt = pred[] compare(%i, %limit), direction=LT",
+        "}",
+        "%body (x: s32[]) -> s32[] {",
+        "  %copy.8 = f32[3]{0} copy(%r), " + f"{NAME % 'jvp(Encoder)/head/add'}, {BACKEND % '5'}",
+        "  %all-reduce.9 = f32[2]{0} all-reduce(%r), replica_groups={}, to_apply=%add",
+        "}",
+        "%inner (x: s32[]) -> s32[] {",
+        "  %x = f32[2]{0} add(%a, %b), " + BACKEND % "9999",
+        "}",
+        "ENTRY %main (x: s32[]) -> s32[] {",
         "  %fusion.1 = bf16[8,4]{1,0:T(8,128)} fusion(%p), "
         + f"{NAME % 'jvp(Generator)/up_64/conv/add'}, {BACKEND % '300'}",
         "  %fusion.2 = bf16[8,4]{1,0} fusion(%p), "
         + f"{NAME % 'transpose(jvp(Generator))/up_64/conv/mul'}, {BACKEND % '500'}",
-        "  %while.3 = (f32[8]{0}) while(%q), " + BACKEND % "9223372036854775807",
+        "  %while.3 = (f32[8]{0}) while(%q), condition=%condition, body=%body, "
+        + BACKEND % "9223372036854775807",
         "  %all-reduce.4 = f32[256,4]{1,0} all-reduce(%r), replica_groups={{0,1},{2,3}}",
         "  %all-reduce.5 = (f32[16]{0}, bf16[8]{0}) all-reduce(%r, %s), replica_groups=[1,4]<=[4]",
         "  %all-gather-start.6 = f32[64]{0} all-gather-start(%r), replica_groups={}",
@@ -39,8 +50,10 @@ def test_cycles_are_the_entrys_by_layer():
         "Generator/up_64/conv, backward": 500,
         "Generator/up_64/conv": 300,
         "elsewhere": 100,
+        # A loop of four turns.
+        "Encoder/head": 20,
     }
-    assert cycles_by_layer("ENTRY %main { %x = f32[2] add(%a, %b) }") == {}
+    assert cycles_by_layer("ENTRY %main () -> f32[2] {\n  %x = f32[2] add(%a, %b)\n}") == {}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +79,7 @@ def test_collectives_by_kind_and_group():
     assert collectives(TEXT, 4) == [
         Collectives("all-gather", 4, 1, 256),
         Collectives("all-reduce", 2, 1, 4096),
-        Collectives("all-reduce", 4, 1, 64 + 16),
+        Collectives("all-reduce", 4, 5, 64 + 16 + 4 * 8),
     ]
 
 

@@ -7,7 +7,11 @@ import pytest
 from interestyle_jax.cli import main
 from interestyle_jax.config.files import read_config
 from interestyle_jax.errors import InputError
+from interestyle_jax.models.backend import built_for
+from interestyle_jax.planning import programs as programs_module
 from interestyle_jax.planning.plan import make_plan, markdown
+from interestyle_jax.planning.programs import programs
+from interestyle_jax.planning.stand_ins import use_stand_ins
 from interestyle_jax.planning.targets import parse_target
 
 TINY = ["resolution=16", "w_dim=8", "z_dim=8", "mapping_depth=1", "channel_max=4"]
@@ -30,7 +34,8 @@ def make_config():
             config.weights.lpips = config.weights.id = ""
             config.loss.id = config.loss.lpips = 0.0
             config.batch_size = 8
-            config.method.num_iterations = 2
+            config.method.num_iterations = 1
+            config.method.disentangle_weight = 0.0
             config.update(fields)
         return config
 
@@ -78,3 +83,16 @@ def test_what_cannot_be_planned_is_refused(make_config, tmp_path):
         make_plan(make_config(), target, generator={"side": 3})
     assert main(["plan", "--config=demo", "--target=cpu", "--generator=resolution"]) == 2
     assert main(["plan", "--config=demo", "--target=v3:2x2"]) == 2
+
+
+def test_an_inversion_is_planned_as_the_target_runs_it(make_config, tmp_path, monkeypatch):
+    """Accelerators scan over the iterations; the optimizer stays at home."""
+    generator = {k: int(v) for k, v in (text.split("=") for text in TINY)}
+    config, target = make_config(), parse_target("cpux8")
+    use_stand_ins(config, tmp_path, generator=generator)
+    (here,) = programs(config, target, command="invert")
+    assert "optimizer" not in here.bytes_by_kind and here.work.flops > 0
+    monkeypatch.setattr(programs_module, "built_for", lambda _: built_for("tpu"))
+    (there,) = programs(config, target, command="invert")
+    whiles = [p.lowered.as_text().count("stablehlo.while") for p in (here, there)]
+    assert whiles == [0, 1]
