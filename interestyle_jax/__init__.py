@@ -16,6 +16,7 @@ measure distances. What the commands do is in these functions:
   `interestyle_jax.config.presets` makes configs.
 - `interestyle_jax.jobs.evaluations.evaluate` measures encoders on a data set.
 - `interestyle_jax.export.files.export_weights` writes a model as one StableHLO or ONNX file.
+- `interestyle_jax.page.app.serve` runs a page on 127.0.0.1 that inverts, edits and mixes uploads.
 - `interestyle_jax.convert_weights.convert` reads official PyTorch checkpoints.
 - `interestyle_jax.data` makes and reads data sets, `interestyle_jax.photos` finds, aligns and
   pastes back faces, `interestyle_jax.interest` has the masks and the uninterest filter,

@@ -17,6 +17,7 @@ from interestyle_jax.commands import (
     masks,
     mix,
     plan,
+    serve,
     train,
 )
 from interestyle_jax.commands.options import Parser
@@ -24,7 +25,7 @@ from interestyle_jax.exit_status import run_command
 
 COMMANDS = (
     *(train, invert, edit, mix, align, evaluate),
-    *(data, masks, directions, convert, export, plan),
+    *(data, masks, directions, convert, export, plan, serve),
 )
 
 

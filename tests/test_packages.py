@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "planning": {"models", "data", "inversion", "parallel", "training"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
     "export": {"models", "inversion"},
+    "page": {"data", "inversion", "editing", "evaluation"},
     "jobs": {"data", "interest", "photos", "inversion", "editing", "evaluation", "parallel"},
     "commands": {
         "config",
@@ -34,6 +35,7 @@ MAY_IMPORT = {
         "export",
         "jobs",
         "planning",
+        "page",
     },
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,5 @@ def test_onnx_of_the_shipped_model_in_an_environment_of_its_own(tmp_path):
     assert done.stderr == ""
     w_plus = ij.load("avatar_interestyle").invert(x).w_plus
     np.testing.assert_allclose(np.load(tmp_path / "w.npy"), w_plus, rtol=1e-5, atol=1e-4)
+    # pytest keeps its folders of several runs.
+    shutil.rmtree(environment)

@@ -1,0 +1,148 @@
+"""The page as a visitor's program meets it, in an environment that has Gradio."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tomllib
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from interestyle_jax.data.avatars.world import sample
+from interestyle_jax.jobs.latents import LatentFile
+from tests.page.test_uploads import write_bomb
+
+ROOT = Path(__file__).resolve().parents[2]
+# Runs in that environment: FOLDER has the images; prints what it got as JSON.
+CLIENT = r"""
+import json, sys, threading
+from pathlib import Path
+from gradio_client import Client, handle_file
+
+url, folder = sys.argv[1], Path(sys.argv[2])
+
+def client():
+    return Client(url, verbose=False, analytics_enabled=False, download_files=folder / "got")
+
+def told(call):
+    try:
+        return {"result": call()}
+    except Exception as error:
+        return {"error": str(error)}
+
+def image(name):
+    return handle_file(folder / name)
+
+one = client()
+count = len(one.view_api(return_format="dict")["named_endpoints"]["/edit"]["parameters"])
+said = {"endpoints": sorted(one.view_api(return_format="dict")["named_endpoints"])}
+said["early"] = told(lambda: one.predict(*[0] * count, api_name="/edit"))
+gallery, last = one.predict(image("a.png"), api_name="/invert")
+said["labels"] = [entry["caption"] for entry in gallery]
+said["last"] = last
+said["plain"] = one.predict(*[0] * count, api_name="/edit")
+said["edited"] = one.predict(0.5, *[0] * (count - 1), api_name="/edit")
+said["mixed"] = one.predict(image("b.png"), ["coarse"], 1, api_name="/mix")
+said["files"] = one.predict(*[0] * count, api_name="/download")
+said["avatar"] = len(one.predict(5, api_name="/example")[0])
+for name in ("bomb.png", "text.png"):
+    said[name] = told(lambda: one.predict(image(name), api_name="/invert"))
+# Another visitor sees nothing of it.
+said["other"] = told(lambda: client().predict(*[0] * count, api_name="/edit"))
+
+many = []
+def visit():
+    many.append(told(lambda: len(client().predict(image("a.png"), api_name="/invert")[0])))
+threads = [threading.Thread(target=visit) for _ in range(50)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+said["many"] = many
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """An interpreter with this environment's packages and, before them, those of [serve]."""
+    folder = tmp_path_factory.mktemp("page") / "environment"
+    venv.create(folder, symlinks=True, with_pip=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (packages / "libraries.pth").write_text("\n".join(libraries))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["serve"]
+    python = folder / "bin" / "python"
+    command = [python, "-m", "pip", "install", "--quiet", *extra, "pillow<13"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    yield python
+    # pytest keeps its folders of several runs.
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def page(python, tmp_path):
+    """The address of a page that runs, and its process."""
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [python, "-m", "interestyle_jax", "serve", "--port=7917"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+        )
+    try:
+        line = process.stdout.readline()
+        address = re.match(r"http://127\.0\.0\.1:7917", line)
+        assert address, log.read_text()
+        yield address[0], process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.slow
+def test_page_answers_its_visitors(python, page, tmp_path):
+    url, process = page
+    for name, index in (("a.png", 3), ("b.png", 5)):
+        Image.fromarray(sample(index, split="test")["image"]).save(tmp_path / name)
+    write_bomb(tmp_path / "bomb.png", 20000)
+    (tmp_path / "text.png").write_text("no image")
+    done = subprocess.run(
+        [python, "-c", CLIENT, url, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["endpoints"] == ["/download", "/edit", "/example", "/invert", "/mix"]
+    assert said["labels"] == ["image", "ŷ₁", "ŷ₂", "ŷ₃", "ŷ₄", "ŷ₅"]
+    assert said["avatar"] == 6
+    plain, last, edited, mixed = (
+        np.array(Image.open(said[name])) for name in ("plain", "last", "edited", "mixed")
+    )
+    np.testing.assert_array_equal(plain, last)
+    assert (edited != plain).any() and (mixed != plain).any()
+    assert LatentFile(said["files"][0]).shape == (1, 5, 10, 512)
+    assert "nothing is inverted yet" in said["early"]["error"]
+    assert "nothing is inverted yet" in said["other"]["error"]
+    assert "too many pixels" in said["bomb.png"]["error"]
+    assert "is not an image that is read here" in said["text.png"]["error"]
+    assert said["many"] == [{"result": 6}] * 50
+
+    (folder,) = tmp_path.glob("interestyle-page-*")
+    assert list(folder.glob("results-*"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert not folder.exists()
+    assert (tmp_path / "log").read_text() == ""
