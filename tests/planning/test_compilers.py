@@ -32,16 +32,16 @@ def run_plan(folder, target, command):
     return program, done
 
 
-@pytest.mark.parametrize(("target", "command"), [("v5e:2x2", "train"), ("v4:2x2x1", "invert")])
-def test_tpus(tmp_path, target, command):
+@pytest.mark.parametrize("target", ["v5e:2x2", "v4:2x2x1"])
+def test_tpus(tmp_path, target):
     library = Path(os.environ.get("TPU_LIBRARY_PATH", "none"))
     if not library.exists() and importlib.util.find_spec("libtpu") is None:
         pytest.skip("the compiler of TPUs is not installed (extra [plan-tpu])")
-    program, done = run_plan(tmp_path, target, command)
-    assert program["fits"] and program["bytes_per_image"] > 0
+    program, done = run_plan(tmp_path, target, "invert")
+    assert program["fits"] and program["num_instructions"] > 1000
     assert program["estimated_seconds"] > program["floor_seconds_per_image"] > 0
     assert any(layer.startswith("Generator/up_") for layer in program["costliest"])
-    assert bool(program["collectives"]) == (command == "train")
+    assert program["collectives"] == []
     assert "It fits." in done.stdout and done.stderr.count("\n") == 1
 
 
