@@ -253,7 +253,9 @@ class EncoderTask:
         last steps train the encoder on the statistics that inference will use.
         """
         done = step / self.config.num_steps
-        single = (SINGLE,) if done < self.config.single_pass_until else ()
+        method = self.config.method
+        differs = method.num_iterations > 1 or method.disentangle_weight > 0
+        single = (SINGLE,) if differs and done < self.config.single_pass_until else ()
         return (*single, FROZEN) if done >= self.config.freeze_batch_norm_after else single
 
     def train_step(
