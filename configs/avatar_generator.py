@@ -4,10 +4,10 @@
     interestyle train --config=configs/avatar_generator.py --workdir=runs/avatar_generator \
         --config.data.dir=data/avatars_clean
 
-It learns to draw what the avatars' renderer draws (`training.distillation_task`);
-`:adversarial` is StyleGAN2's own training instead, as for images of which nothing is known, and
-what the shipped weights come from: docs/results/README.md has the command, the time and the
-figures. `:smoke`, or `:adversarial,smoke`, runs a few tiny steps.
+It learns to draw what the avatars' renderer draws (`training.distillation_task`), and is what the
+shipped weights come from: docs/results/README.md has the time and the figures. `:adversarial` is
+StyleGAN2's own training instead, as for images of which nothing is known. `:smoke`, or
+`:adversarial,smoke`, runs a few tiny steps.
 """
 
 from interestyle_jax.config.presets import distillation_config, generator_config
@@ -17,7 +17,7 @@ TRAININGS = ("distilled", "adversarial")
 
 
 def get_config(words: str = "distilled"):
-    """`words`: "distilled" or "adversarial" (the shipped weights), and "smoke", by commas."""
+    """`words`: "distilled" (the shipped weights) or "adversarial", and "smoke", by commas."""
     training, size = choice_and_size(words, TRAININGS, "distilled", "configs/avatar_generator.py")
     config = distillation_config() if training == "distilled" else generator_config()
     config.batch_size = 16
