@@ -19,9 +19,9 @@ def get_config(size: str = "full"):
         raise ValueError(f"configs/avatar_attributes.py: expected full or smoke, got {size!r}")
     config = attribute_config()
     config.batch_size = 64
-    config.num_steps = 1500
-    config.checkpoint_every = 100
-    config.image_every = 1500
+    config.num_steps = 8000
+    config.checkpoint_every = 1000
+    config.image_every = 8000
     config.validation_samples = 256
     config.licence = "CC BY 4.0 (trained on DiceBear toon-head images, see THIRD_PARTY.md)"
     config.storage_dtype = "float16"

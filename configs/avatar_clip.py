@@ -18,10 +18,10 @@ def get_config(size: str = "full"):
     if size not in SIZES:
         raise ValueError(f"configs/avatar_clip.py: expected full or smoke, got {size!r}")
     config = clip_config()
-    config.batch_size = 128
-    config.num_steps = 6000
-    config.checkpoint_every = 500
-    config.image_every = 1000
+    config.batch_size = 512
+    config.num_steps = 10_000
+    config.checkpoint_every = 1000
+    config.image_every = 10_000
     config.validation_samples = 512
     config.licence = "CC BY 4.0 (trained on DiceBear toon-head images, see THIRD_PARTY.md)"
     config.storage_dtype = "float16"
