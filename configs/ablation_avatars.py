@@ -16,4 +16,7 @@ from interestyle_jax.config.table_2 import ROWS, set_row
 def get_config(words: str = "unf"):
     """`words`: a row ("unf" unless named), and "smoke" for the smallest size, joined by commas."""
     row, size = choice_and_size(words, ROWS, "unf", "configs/ablation_avatars.py")
-    return set_row(load_config(f"{Path(__file__).with_name('demo.py')}:{size}"), row)
+    config = load_config(f"{Path(__file__).with_name('demo.py')}:{size}")
+    # What the rows differ in would be in the last steps alone.
+    config.single_pass_until = 0.0
+    return set_row(config, row)

@@ -33,7 +33,7 @@ prepare_data() {
   if [[ -d $DIR/data ]]; then
     echo "    $DIR/data is there already"
   else
-    interestyle data avatars --out "$DIR/data" --size=64 --train=1500 --validation=64 --test=128
+    interestyle data avatars --out "$DIR/data" --size=64 --train=2500 --validation=64 --test=128
   fi
 }
 

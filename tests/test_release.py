@@ -82,7 +82,7 @@ def test_every_asset_has_a_card(tmp_path):
     names = sorted(path.name for path in model_cards.ASSETS.iterdir() if path.is_dir())
     assert names == sorted(path.stem for path in model_cards.CARDS.glob("[a-z]*.md"))
     (tmp_path / "lpips_alex.md").write_text("\n".join(model_cards.MARKS))
-    with pytest.raises(InputError, match="cards of lpips_alex, assets avatar_generator, "):
+    with pytest.raises(InputError, match="cards of lpips_alex, assets avatar_attributes, "):
         model_cards.write_cards(tmp_path)
     with pytest.raises(InputError, match=r"clip\.md: lacks the marks"):
         model_cards.with_facts("no marks", "clip")

@@ -42,6 +42,8 @@ def shrink_run(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Makes a config of the avatar world two steps of a tiny encoder, in place."""
     config.encoder.update(_TINY_ENCODER)
     config.method.num_iterations = min(2, config.method.num_iterations)
+    # Every form of the step is a compilation.
+    config.single_pass_until = 0.0
     config.batch_size = 8
     config.num_steps = 2
     config.checkpoint_every = 2
