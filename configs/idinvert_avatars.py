@@ -25,6 +25,8 @@ def get_config(size: str = "full"):
         raise ValueError(f"configs/idinvert_avatars.py: expected full or smoke, got {size!r}")
     config = load_config(f"{Path(__file__).with_name('demo.py')}:{size}")
     set_preset(config, "idinvert")
+    # It has one pass in every step.
+    config.single_pass_until = 0.0
     config.in_domain.perceptual = "lpips"
     # As the generator's own training has them (configs/avatar_generator.py).
     config.in_domain.discriminator = {"channel_base": 1024, "channel_max": 128}

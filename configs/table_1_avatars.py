@@ -4,9 +4,9 @@
 
 trains and measures all rows; `configs/table_1_avatars.py:psp` (or `e4e`, `restyle_psp`,
 `restyle_e4e`, `idinvert`, `interestyle`) is one of them. Only the method, and the encoder over the
-same trunk, are a row's own; `idinvert` is configs/idinvert_avatars.py. e4e's rows get changes of
-their own over the share of the steps that the official 200,000 have for it
-(`config.progressive`); the experiment sets these for other numbers of steps.
+same trunk, are a row's own; all steps run N iterations; `idinvert` is configs/idinvert_avatars.py.
+e4e's rows get changes of their own over the share of the steps that the official 200,000 have for
+it (`config.progressive`); the experiment sets these for other numbers of steps.
 
 `:smoke`, or `:psp,smoke`, is a few tiny steps.
 """
@@ -25,6 +25,8 @@ def get_config(words: str = "interestyle"):
     base = "idinvert_avatars.py" if row == "idinvert" else "demo.py"
     config = load_config(f"{Path(__file__).with_name(base)}:{size}")
     set_preset(config, row)
+    # Every step is the method's, as in the ablation.
+    config.single_pass_until = 0.0
     if row in ADVERSARIAL:
         config.progressive = progressive(config.num_steps)
     return config

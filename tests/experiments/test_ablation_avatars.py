@@ -24,6 +24,7 @@ CONFIG = ROOT / "configs" / "ablation_avatars.py"
 
 def test_rows_add_one_component_each():
     demo = load_config(str(ROOT / "configs" / "demo.py"))
+    demo.single_pass_until = 0.0
     configs = {row: load_config(f"{CONFIG}:{row}") for row in ROWS}
     assert configs["unf"] == demo
     expected = {

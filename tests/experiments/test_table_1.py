@@ -35,6 +35,7 @@ TUNED = Recipe("pti", "", (*WIDE.phases, Phase(("generator",), 2, 3e-3, PIXEL)),
 
 def test_a_row_is_the_demo_with_another_preset_and_the_ablations_run_where_that_is_one():
     demo = load_config(str(CONFIGS / "demo.py"))
+    demo.single_pass_until = 0.0
     rows = {row: load_config(f"{CONFIGS / 'table_1_avatars.py'}:{row}") for row in table_1.ROWS}
     assert rows["interestyle"] == demo
     ablation = load_config(f"{CONFIGS / 'ablation_avatars.py'}:restyle")
