@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -72,7 +73,7 @@ def phrase_retrieval(
     precision of a blind guess. Phrases that no image shows are left out.
     """
     captions = captions_of_style(STYLE)
-    true = np.asarray(captions.true_phrases(factors))
+    true = np.asarray(captions.true_phrases(jnp.asarray(factors)))
     parts = range(0, len(images), BATCH_SIZE)
     of_images = np.concatenate([clip.image_features(images[i : i + BATCH_SIZE]) for i in parts])
     texts = [f"a face with {phrase}" for phrase in captions.phrases]
