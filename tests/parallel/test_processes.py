@@ -200,13 +200,17 @@ class Runs:
 
 
 def assert_same_figures(got, want, steps):
-    """Losses to 1e-5; gradients jump where rounding moves a value over a ReLU's or pool's edge."""
+    """Losses to 1e-5, after an update (Muon's) to 1e-4; gradients jump where rounding moves a value over a ReLU's or pool's edge."""
     for step in steps:
         for field in set(want[step]) - {"images_per_second"}:
             np.testing.assert_allclose(
                 got[step][field],
                 want[step][field],
-                rtol=1e-3 if field == "grad_norm" else 1e-5,
+                rtol=1e-3
+                if field == "grad_norm"
+                else 1e-5
+                if field == "loss" and step == 1
+                else 1e-4,
                 err_msg=f"{field} of step {step}",
             )
 
@@ -214,7 +218,7 @@ def assert_same_figures(got, want, steps):
 def assert_same_parameters(got, want):
     assert got.keys() == want.keys()
     for name in want:
-        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.fixture(scope="module")
