@@ -200,7 +200,7 @@ class Runs:
 
 
 def assert_same_figures(got, want, steps):
-    """Losses to 1e-5, after an update (Muon's) to 1e-4; gradients jump where rounding moves a value over a ReLU's or pool's edge."""
+    """To 1e-4 after updates of Muon; gradients jump where rounding crosses a ReLU's edge."""
     for step in steps:
         for field in set(want[step]) - {"images_per_second"}:
             np.testing.assert_allclose(
