@@ -52,6 +52,16 @@ def get_config():
     config.validation_samples = 8
     return config
 """
+DEMO = """
+from interestyle_jax.config.files import load_config
+def get_config():
+    config = load_config({demo!r})
+    config.single_pass_until = 0.0
+    # Muon's products make more of the order of sums than the bounds allow, and a cosine would
+    # depend on the number of steps.
+    config.optimizer = {{"name": "ranger", "learning_rate": 1e-3, "b2": 0.99}}
+    return config
+"""
 
 
 @pytest.mark.parametrize(
@@ -200,17 +210,13 @@ class Runs:
 
 
 def assert_same_figures(got, want, steps):
-    """To 1e-4 after updates of Muon; gradients jump where rounding crosses a ReLU's edge."""
+    """Losses to 1e-5; gradients jump where rounding moves a value over a ReLU's or pool's edge."""
     for step in steps:
         for field in set(want[step]) - {"images_per_second"}:
             np.testing.assert_allclose(
                 got[step][field],
                 want[step][field],
-                rtol=1e-3
-                if field == "grad_norm"
-                else 1e-5
-                if field == "loss" and step == 1
-                else 1e-4,
+                rtol=1e-3 if field == "grad_norm" else 1e-5,
                 err_msg=f"{field} of step {step}",
             )
 
@@ -218,7 +224,7 @@ def assert_same_figures(got, want, steps):
 def assert_same_parameters(got, want):
     assert got.keys() == want.keys()
     for name in want:
-        np.testing.assert_allclose(got[name], want[name], rtol=1e-4, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -309,17 +315,17 @@ def test_sigterm_to_one_saves_and_ends_all_with_status_0(tiny):
 def demo(tmp_path_factory):
     """configs/demo.py with a batch of eight, and three steps of it in one process."""
     folder = tmp_path_factory.mktemp("demo")
+    config = folder / "demo.py"
+    config.write_text(DEMO.format(demo=str(ROOT / "configs" / "demo.py")))
     write_avatars(
         folder / "data", sizes={"train": 24, "validation": 8, "test": 2}, size=64, workers=0
     )
     runs = Runs(
         folder,
-        str(ROOT / "configs" / "demo.py"),
+        str(config),
         f"--config.data.dir={folder / 'data'}",
         *("--config.batch_size=8", "--config.checkpoint_every=2", "--config.log_every=1"),
-        # A cosine would depend on the number of steps.
-        *("--config.optimizer.schedule=constant", "--config.validation_samples=8"),
-        "--config.image_every=1000",
+        *("--config.validation_samples=8", "--config.image_every=1000"),
     )
     runs.run("one", "--config.num_steps=3")
     return runs
