@@ -32,12 +32,14 @@ from interestyle_jax.exit_status import run_command
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models.products import matmul
 from interestyle_jax.parallel import sharding
+from interestyle_jax.training.compiled_step import jit_train_step, phases, step_places
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import git_commit
 from interestyle_jax.training.task import Task
 from interestyle_jax.training.trainer import make_task
 
 MATMUL_SIZE = 1024
+# Of a run of a few steps lazy updates would have no fair share.
 PHASE_STEPS = 1000
 MIB = 2**20
 
@@ -88,24 +90,17 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     matmul = [matmul_flops_per_second()]
     task = make_task(config)
     seeded = SeededTask(task, config.seed)
-    whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-    places = sharding.tree_sharding(mesh, jax.eval_shape(seeded.init, task.initial))
-    state = jax.jit(seeded.init, out_shardings=places)(task.initial)
-    frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
-    frozen = sharding.put_tree(task.frozen, frozen_places)
+    shapes = jax.eval_shape(seeded.init, task.initial)
+    places = step_places(mesh, shapes, task.frozen, split_frozen=config.mesh.shard_frozen)
+    state = jax.jit(seeded.init, out_shardings=places.state)(task.initial)
+    frozen = sharding.put_tree(task.frozen, places.frozen)
     source, reading = _images(config, task, steps)
-    batch = sharding.put_batch(source, rows)
+    batch = sharding.put_batch(source, places.batch)
     jax.block_until_ready((state, frozen, batch))
     peak = {"before_compiling": _peak_rss()}
-    jitted = jax.jit(
-        seeded.train_step,
-        in_shardings=(places, frozen_places, rows),
-        out_shardings=(places, whole),
-        donate_argnums=0,
-        static_argnums=3,
-    )
+    jitted = jit_train_step(seeded, mesh, places)
     figures = []
-    for phase, share in _phases(task):
+    for phase, share in phases(task, max(config.num_steps, PHASE_STEPS)):
         with jax.set_mesh(mesh):
             state, step = _measure(jitted, (state, frozen, batch), phase, share, steps)
         figures.append(step)
@@ -180,16 +175,6 @@ def _measure(jitted, arguments, phase, share, steps):
         },
     )
     return state, figures
-
-
-def _phases(task: Task) -> list[tuple[tuple[str, ...], float]]:
-    """The forms of the step and their shares, the most frequent first."""
-    seen: dict[tuple[str, ...], int] = {}
-    for step in range(PHASE_STEPS):
-        phase = task.phase(step)
-        seen[phase] = seen.get(phase, 0) + 1
-    ordered = sorted(seen.items(), key=lambda item: -item[1])
-    return [(phase, count / PHASE_STEPS) for phase, count in ordered]
 
 
 def _images(

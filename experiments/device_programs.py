@@ -196,10 +196,11 @@ def training_step(config: ml_collections.ConfigDict) -> tuple[Callable[[], Any],
     """The train loop's own step on one device.
 
     Returns:
-      A function that makes the donated state anew, the jitted step `(state, frozen, batch) ->
-      (state, metrics)`, and its other arguments.
+      A function that makes the donated state anew, the jitted step `(state, frozen, batch,
+      phase) -> (state, metrics)`, and its frozen networks and batch.
     """
     from interestyle_jax.parallel import sharding
+    from interestyle_jax.training.compiled_step import jit_train_step, step_places
     from interestyle_jax.training.encoder_task import EncoderTask
     from interestyle_jax.training.random_streams import SeededTask
 
@@ -207,26 +208,19 @@ def training_step(config: ml_collections.ConfigDict) -> tuple[Callable[[], Any],
     task = EncoderTask(config)
     seeded = SeededTask(task, config.seed)
     shapes = jax.eval_shape(seeded.init, task.initial)
-    places = sharding.tree_sharding(mesh, shapes)
-    rows = sharding.batch_sharding(mesh)
+    places = step_places(mesh, shapes, task.frozen, split_frozen=False)
 
     def make_state():
         drawn = random_variables(task.encoder)
         empty = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         state = empty.replace(params=drawn["params"], batch_stats=drawn["batch_stats"])
-        return sharding.put_tree(state, places)
+        return sharding.put_tree(state, places.state)
 
-    frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=False)
-    frozen = sharding.put_tree(task.frozen, frozen_places)
+    frozen = sharding.put_tree(task.frozen, places.frozen)
     rng, batch = np.random.default_rng(0), {}
     for field in task.batch_fields:
         shape = (config.batch_size, *task.networks.image_shape, 1 if "mask" in field else 3)
         drawn = rng.integers(0, 256, shape, dtype=np.uint8)
         batch[field] = np.where(drawn > 127, 255, 0).astype(np.uint8) if shape[-1] == 1 else drawn
-    step = jax.jit(
-        lambda state, frozen, batch: seeded.train_step(state, frozen, batch, ()),
-        in_shardings=(places, frozen_places, rows),
-        out_shardings=(places, sharding.replicated(mesh)),
-        donate_argnums=0,
-    )
-    return make_state, step, (frozen, sharding.put_batch(batch, rows))
+    step = jit_train_step(seeded, mesh, places)
+    return make_state, step, (frozen, sharding.put_batch(batch, places.batch))

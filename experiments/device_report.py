@@ -268,7 +268,7 @@ def measure_training(
 
             return call
 
-        return run_program(step, (state, *others), images=batch, call_with=call_with)
+        return run_program(step, (state, *others, ()), images=batch, call_with=call_with)
 
     report.measure("training", f"step, batch {batch}", run)
 

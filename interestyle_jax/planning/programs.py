@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from interestyle_jax.models.backend import built_for
 from interestyle_jax.parallel import sharding
 from interestyle_jax.planning.counted_work import Work, count_work
 from interestyle_jax.planning.targets import Target
+from interestyle_jax.training.compiled_step import jit_train_step, phases, step_places
 from interestyle_jax.training.random_streams import SeededTask
-from interestyle_jax.training.task import Task
 from interestyle_jax.training.trainer import make_task
 
 COMMANDS = ("train", "invert", "evaluate")
@@ -77,31 +76,21 @@ def programs(
         task = make_task(config)
     seeded = SeededTask(task, config.seed)
     state = jax.eval_shape(seeded.init, task.initial)
-    places = sharding.tree_sharding(mesh, state)
-    frozen_places = sharding.frozen_sharding(mesh, task.frozen, split=config.mesh.shard_frozen)
-    rows = sharding.batch_sharding(mesh)
+    places = step_places(mesh, state, task.frozen, split_frozen=config.mesh.shard_frozen)
     arguments = (
-        _placed(state, places),
-        _placed(task.frozen, frozen_places),
-        {k: _spec(shape, rows) for k, shape in _batch_shapes(task, config).items()},
+        _placed(state, places.state),
+        _placed(task.frozen, places.frozen),
+        {k: _spec(shape, places.batch) for k, shape in _batch_shapes(task, config).items()},
     )
     kinds = _bytes_by_kind(*arguments)
     if command != "train":
         del kinds["optimizer"]
-    whole = sharding.replicated(mesh)
     found = []
     for phase, share in phases(task, config.num_steps) if command == "train" else [((), 1.0)]:
         begun = time.perf_counter()
         with jax.set_mesh(mesh):
             if command == "train":
-                jitted = jax.jit(
-                    seeded.train_step,
-                    in_shardings=(places, frozen_places, rows),
-                    out_shardings=(places, whole),
-                    donate_argnums=0,
-                    static_argnums=3,
-                )
-                traced = jitted.trace(*arguments, phase)
+                traced = jit_train_step(seeded, mesh, places).trace(*arguments, phase)
             else:
                 infer = (
                     _evaluation(seeded)
@@ -114,18 +103,6 @@ def programs(
         seconds = time.perf_counter() - begun
         found.append(Program(phase, share, lowered, work, kinds, seconds))
     return found
-
-
-def phases(task: Task, num_steps: int) -> Sequence[tuple[tuple[str, ...], float]]:
-    """The forms of a training's step with their shares of the steps, the most frequent first."""
-    # Lazy regularisers come every few steps, and shares of a run are round numbers.
-    count = min(num_steps, 1000)
-    seen: dict[tuple[str, ...], int] = {}
-    for i in range(count):
-        phase = task.phase(i * num_steps // count)
-        seen[phase] = seen.get(phase, 0) + 1
-    ordered = sorted(seen.items(), key=lambda item: -item[1])
-    return [(phase, number / count) for phase, number in ordered]
 
 
 def _evaluation(seeded: SeededTask):

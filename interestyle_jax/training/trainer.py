@@ -25,6 +25,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import processes, sharding
 from interestyle_jax.parallel.agreement import check_same_config, check_same_content
 from interestyle_jax.training.checkpoints import Checkpoints, best_of
+from interestyle_jax.training.compiled_step import jit_train_step, step_places
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import RunDirectory
 from interestyle_jax.training.same_run import check_same_weights
@@ -127,11 +128,10 @@ class Trainer:
     def _set_up_state(self) -> None:
         config = self.config
         abstract = jax.eval_shape(self.seeded.init, self.task.initial)
-        self.state_sharding = sharding.tree_sharding(self.mesh, abstract)
-        self.frozen_sharding = sharding.frozen_sharding(
-            self.mesh, self.task.frozen, split=config.mesh.shard_frozen
+        self.places = step_places(
+            self.mesh, abstract, self.task.frozen, split_frozen=config.mesh.shard_frozen
         )
-        self.frozen = sharding.put_tree(self.task.frozen, self.frozen_sharding)
+        self.frozen = sharding.put_tree(self.task.frozen, self.places.frozen)
         self.data: NumberedBatches | TrainingBatches
         if self.data_dir is None:
             self.data = NumberedBatches(config.batch_size, self.rows, seed=config.seed)
@@ -150,12 +150,12 @@ class Trainer:
             jax.tree.map(
                 lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
                 abstract,
-                self.state_sharding,
+                self.places.state,
             )
         )
         if restored is None:
             self.step = 0
-            init = jax.jit(self.seeded.init, out_shardings=self.state_sharding)
+            init = jax.jit(self.seeded.init, out_shardings=self.places.state)
             self.state = init(self.task.initial)
             return
         if restored.meta["data_fingerprint"] != self.fingerprint:
@@ -177,29 +177,24 @@ class Trainer:
 
     def _compile(self) -> None:
         whole = sharding.replicated(self.mesh)
-        places = (self.state_sharding, self.frozen_sharding, self.batch_sharding)
 
         def images(state, frozen, batch, index):
             first = {name: rows[:GRID_ROWS] for name, rows in batch.items()}
             return self.seeded.images(state, frozen, first, index)
 
-        def on_mesh(function, *more_places, **options):
-            jitted = jax.jit(function, in_shardings=(*places, *more_places), **options)
+        def measured(function):
+            return jax.jit(function, in_shardings=(*self.places, whole), out_shardings=whole)
 
+        def on_mesh(jitted):
             def call(*arguments):
                 with jax.set_mesh(self.mesh):
                     return jitted(*arguments)
 
             return call
 
-        self.train_step = on_mesh(
-            self.seeded.train_step,
-            out_shardings=(self.state_sharding, whole),
-            donate_argnums=0,
-            static_argnums=3,
-        )
-        self.validate_step = on_mesh(self.seeded.validate_step, whole, out_shardings=whole)
-        self.images = on_mesh(images, whole, out_shardings=whole)
+        self.train_step = on_mesh(jit_train_step(self.seeded, self.mesh, self.places))
+        self.validate_step = on_mesh(measured(self.seeded.validate_step))
+        self.images = on_mesh(measured(images))
 
     def next_batch(self) -> dict[str, jax.Array]:
         """The next batch of the training data, on the devices."""

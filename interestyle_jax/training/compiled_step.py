@@ -1,0 +1,60 @@
+"""A run's step as it is compiled: where its arguments lie, what it donates, which forms it has."""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+
+from interestyle_jax.parallel import sharding
+from interestyle_jax.training.random_streams import SeededTask
+from interestyle_jax.training.task import Task
+
+PyTree = Any
+
+
+class StepPlaces(NamedTuple):
+    """Shardings of a step's arguments, in their order: trees, and one for all fields of a batch."""
+
+    state: PyTree
+    frozen: PyTree
+    batch: jax.sharding.NamedSharding
+
+
+def step_places(
+    mesh: jax.sharding.Mesh, state: PyTree, frozen: PyTree, *, split_frozen: bool
+) -> StepPlaces:
+    """Where a step's arguments lie on a mesh.
+
+    Args:
+      mesh: of `sharding.make_mesh`.
+      state: arrays or their shapes.
+      frozen: `Task.frozen`.
+      split_frozen: `config.mesh.shard_frozen`.
+    """
+    return StepPlaces(
+        sharding.tree_sharding(mesh, state),
+        sharding.frozen_sharding(mesh, frozen, split=split_frozen),
+        sharding.batch_sharding(mesh),
+    )
+
+
+def jit_train_step(
+    seeded: SeededTask, mesh: jax.sharding.Mesh, places: StepPlaces
+) -> jax.stages.Wrapped:
+    """The jitted `(state, frozen, batch, phase) -> (state, metrics)` of a run.
+
+    The state is donated, the phase (`Task.phase`) static. To be called within `jax.set_mesh(mesh)`.
+    """
+    return jax.jit(
+        seeded.train_step,
+        in_shardings=tuple(places),
+        out_shardings=(places.state, sharding.replicated(mesh)),
+        donate_argnums=0,
+        static_argnums=3,
+    )
+
+
+def phases(task: Task, num_steps: int) -> list[tuple[tuple[str, ...], float]]:
+    """The forms of a run's step with their shares of the steps, the most frequent first."""
+    counts = Counter(task.phase(step) for step in range(num_steps))
+    return [(phase, count / num_steps) for phase, count in counts.most_common()]
