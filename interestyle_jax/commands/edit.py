@@ -2,16 +2,16 @@
 
 import argparse
 
-from interestyle_jax.commands.options import (
+from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
-    add_out_option,
-    add_row_options,
-    count,
-    run_options,
-    signed_numbers,
+    add_tuned_options,
+    job_arguments,
+    print_result,
+    take,
 )
-from interestyle_jax.commands.photo_options import add_photo_options, alignment_of
+from interestyle_jax.commands.options import count, signed_numbers, words
+from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
 
 
@@ -20,15 +20,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "edit",
         help="edit images, or latents of images",
-        description="Moves latents along directions and draws them at several strengths. The same "
-        "command continues after a stop.",
+        description="Moves latents along directions and draws them at several strengths.",
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument("--input", metavar="IMAGE_OR_DIR", help="images, which are inverted first")
+    parser.add_argument(
+        "--input", dest="source", metavar="IMAGE_OR_DIR", help="images, which are inverted first"
+    )
     parser.add_argument(
         "--latents", metavar="FILE_OR_DIR", help="latents.npz of `invert`, or its folder"
     )
-    add_out_option(parser)
     parser.add_argument(
         "--direction",
         action="append",
@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--strength",
+        dest="strengths",
         type=signed_numbers,
         metavar="A,B,...",
         help="one column each (default the ends of the direction's range and 0, else -3,0,3)",
@@ -69,25 +70,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="NAME_OR_DIR[:STRENGTH]",
         help="weights of a trained mapper; StyleCLIP's strength is 0.1 (repeatable)",
     )
-    add_row_options(parser, default="the direction's own, else all")
+    parser.add_argument(
+        "--rows",
+        metavar="A-B,C",
+        help="rows of w_plus that change (default the direction's own, else all)",
+    )
+    parser.add_argument(
+        "--bands", type=words, metavar="BAND,...", help="instead: coarse, middle, fine"
+    )
     parser.add_argument(
         "--absolute",
         action="store_true",
         help="strengths are coordinates to reach, not steps (GANSpace's way)",
     )
-    parser.add_argument(
-        "--other-generator",
-        action="store_true",
-        help="take latents and directions that were made for another generator",
-    )
-    parser.add_argument(
-        "--tuned",
-        metavar="DIR",
-        help="folder of `invert --method=pti`: each latent is drawn by its own generator",
-    )
-    add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
-    add_job_options(parser)
+    add_tuned_options(parser)
+    add_model_options(parser, per_device=8)
     region = parser.add_argument_group("what stays")
     region.add_argument(
         "--keep",
@@ -100,7 +97,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="where the region comes from: a mask provider, or a folder of masks (default selfie)",
     )
     region.add_argument(
-        "--keep-masks-weights", metavar="NAME_OR_DIR", help="the provider's weights or model"
+        "--keep-masks-weights",
+        dest="keep_weights",
+        metavar="NAME_OR_DIR",
+        help="the provider's weights or model",
     )
     region.add_argument(
         "--keep-feather",
@@ -117,7 +117,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="a reader of attributes (configs/avatar_attributes.py), for the report",
     )
     add_photo_options(parser, result="the edit")
-    parser.set_defaults(run=run)
+    add_job_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,42 +127,21 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.jobs.kept_region import Keep
     from interestyle_jax.jobs.text_edits import mapper_edit, text_edit
 
-    kept = {"masks": args.keep_masks, "weights": args.keep_masks_weights}
-    kept |= {"feather": args.keep_feather}
-    kept = {name: value for name, value in kept.items() if value is not None}
+    arguments = job_arguments(args)
+    arguments["alignment"] = take_alignment(arguments)
+    kept = take(arguments, ("keep_masks", "keep_weights", "keep_feather"))
     if kept and args.keep is None:
         raise InputError("--keep-masks and --keep-feather need --keep")
-    names = ("neutral", "clip", "channels", "beta", "num_channels", "templates")
-    asked = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-    if asked and not args.text:
-        raise InputError(f"--{min(asked).replace('_', '-')}: needs --text")
-    asked["other_generator"] = args.other_generator
-    by_text = [text_edit(text, **asked) for text in args.text]
-    by_text += [mapper_edit(given) for given in args.mapper]
-    report = edit_files(
-        args.weights,
-        args.out,
-        edits=[*args.direction, *by_text],
-        source=args.input,
-        latents=args.latents,
-        strengths=args.strength,
-        rows=None if args.rows is None else parse_rows(args.rows),
-        bands=args.bands,
-        absolute=args.absolute,
-        other_generator=args.other_generator,
-        tuned=args.tuned,
-        num_iterations=args.steps,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        alignment=alignment_of(args),
-        keep=None if args.keep is None else Keep(args.keep, **kept),
-        identity=args.identity,
-        face_detector=args.face_detector,
-        attributes=args.attributes,
-        **run_options(args),
-    )
-    if report["status"] != "done":
-        print(f"{args.out}: edited {report['num_images']} images, {report['num_left']} are left")
-        return 0
-    print(f"{args.out}: edited {report['num_images']} images in {report['seconds']:.1f} s")
-    return 0
+    if args.keep is not None:
+        fields = {name.removeprefix("keep_"): value for name, value in kept.items()}
+        arguments["keep"] = Keep(args.keep, **fields)
+    if args.rows is not None:
+        arguments["rows"] = parse_rows(args.rows)
+    of_text = take(arguments, ("neutral", "clip", "channels", "beta", "num_channels", "templates"))
+    if of_text and not args.text:
+        raise InputError(f"--{min(of_text).replace('_', '-')}: needs --text")
+    of_text["other_generator"] = args.other_generator
+    take(arguments, ("direction", "text", "mapper"))
+    texts = [text_edit(text, **of_text) for text in args.text]
+    edits = [*args.direction, *texts, *map(mapper_edit, args.mapper)]
+    return print_result(args.out, edit_files(edits=edits, **arguments), "edited")

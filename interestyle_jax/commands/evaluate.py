@@ -3,13 +3,13 @@
 import argparse
 import shlex
 
-from interestyle_jax.commands.options import (
+from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
-    add_out_option,
-    count,
-    run_options,
+    job_arguments,
+    print_result,
 )
+from interestyle_jax.commands.options import count
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,24 +17,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="measure encoders on a data set",
-        description="Measures distortion, leakage and latent variance of one or more encoders. "
-        "The same command continues after a stop.",
+        description="Measures distortion, leakage and latent variance of one or more encoders.",
     )
     parser.add_argument(
         "--weights", required=True, action="append", metavar="NAME_OR_DIR", help="repeatable"
     )
-    parser.add_argument(
-        "--name", action="append", help="an encoder's name in the results, one for each --weights"
-    )
+    name = "an encoder's name in the results, one for each --weights"
+    parser.add_argument("--name", dest="names", action="append", metavar="NAME", help=name)
     parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
-    add_out_option(parser)
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--num-samples", type=count, help="first images only (default all)")
-    add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, help="images at once (default 16 a device)")
-    add_job_options(
-        parser, skipped="of images that may be skipped (default 0.01 of a folder, 0 of a data set)"
-    )
+    add_model_options(parser, per_device=16)
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
     parser.add_argument(
         "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
@@ -60,6 +53,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--edit",
+        dest="edits",
         action="append",
         default=[],
         metavar="NAME_OR_FILE[:STRENGTH]",
@@ -82,39 +76,21 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="finds faces for the boundary error: selfie, segformer, graphonomy=DIR, or weights "
         "that read avatars (avatar_attributes)",
     )
-    parser.set_defaults(run=run)
+    add_job_options(
+        parser,
+        run,
+        skipped="of images that may be skipped (default 0.01 of a folder, 0 of a data set)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.evaluations import evaluate
 
-    metrics = evaluate(
-        args.weights,
-        args.data,
-        args.out,
-        batch_size=args.batch_size,
-        num_samples=args.num_samples,
-        split=args.split,
-        names=args.name,
-        num_iterations=args.steps,
-        lpips=args.lpips,
-        dtype=args.dtype,
-        identity=args.identity,
-        face_detector=args.face_detector,
-        fid_weights=args.fid_weights,
-        fid_mode=args.fid_mode,
-        fid_statistics=args.fid_statistics,
-        edits=args.edit,
-        edit_statistics=args.edit_statistics,
-        other_generator=args.other_generator,
-        parser=args.parser,
-        **run_options(args),
-    )
-    if metrics.get("status") == "part done":
-        done, left = metrics["num_images"], metrics["num_left"]
-        print(f"{args.out}: measured {done} images, {left} are left")
-        return 0
-    print((args.out / "table.md").read_text(encoding="utf-8"))
-    print(f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/")
-    return 0
+    metrics = evaluate(**job_arguments(args))
+
+    def done() -> str:
+        written = f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/"
+        return (args.out / "table.md").read_text(encoding="utf-8") + "\n" + written
+
+    return print_result(args.out, metrics, "measured", done=done)

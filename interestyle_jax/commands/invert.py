@@ -2,15 +2,14 @@
 
 import argparse
 
-from interestyle_jax.commands.optimisation_options import add_optimisation_options, given_options
-from interestyle_jax.commands.options import (
+from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
-    add_out_option,
-    count,
-    run_options,
+    job_arguments,
+    print_result,
 )
-from interestyle_jax.commands.photo_options import add_photo_options, alignment_of
+from interestyle_jax.commands.optimisation_options import add_optimisation_options, take_method
+from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
 
 
@@ -20,42 +19,27 @@ def add(commands: argparse._SubParsersAction) -> None:
         "invert",
         help="invert images into latents",
         description="Inverts an image or a folder of images, by an encoder or by optimisation; no "
-        "mask is needed. The same command continues after a stop.",
+        "mask is needed.",
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument("--input", required=True, metavar="IMAGE_OR_DIR")
-    add_out_option(parser)
-    add_model_options(parser)
-    parser.add_argument("--batch-size", type=count, help="images at once (default 8 a device)")
+    parser.add_argument("--input", dest="source", required=True, metavar="IMAGE_OR_DIR")
+    add_model_options(parser, per_device=8)
     add_optimisation_options(parser)
-    add_job_options(parser)
     add_photo_options(parser, result="the inversion")
-    parser.set_defaults(run=run)
+    add_job_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.inversions import invert_files
 
-    options = {
-        "dtype": args.dtype,
-        "batch_size": args.batch_size,
-        "alignment": alignment_of(args),
-        **run_options(args),
-    }
-    optimised = given_options(args)
-    if args.method is None:
-        report = invert_files(
-            args.weights, args.input, args.out, num_iterations=args.steps, **options
-        )
-    else:
-        from interestyle_jax.jobs.optimisations import optimise_files
+    arguments = job_arguments(args)
+    arguments["alignment"] = take_alignment(arguments)
+    method = take_method(arguments)
+    if not method:
+        return print_result(args.out, invert_files(**arguments), "inverted")
+    from interestyle_jax.jobs.optimisations import optimise_files
 
-        if args.steps is not None:
-            raise InputError("--steps: iterations of an encoder; of --method it is --num-steps")
-        report = optimise_files(args.weights, args.input, args.out, **optimised, **options)
-    if report["status"] != "done":
-        print(f"{args.out}: inverted {report['num_images']} images, {report['num_left']} are left")
-        return 0
-    print(f"{args.out}: inverted {report['num_images']} images in {report['seconds']:.1f} s")
-    return 0
+    if args.num_iterations is not None:
+        raise InputError("--steps: iterations of an encoder; of --method it is --num-steps")
+    return print_result(args.out, optimise_files(**arguments, **method), "inverted")

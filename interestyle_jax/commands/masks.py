@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.options import (
-    add_job_options,
-    add_out_option,
-    numbers,
-    run_options,
-    words,
+from interestyle_jax.commands.job_options import add_job_options, job_arguments, print_result, take
+from interestyle_jax.commands.options import numbers, words
+
+# What goes to the provider.
+_OPTIONS = (
+    *("weights", "model", "revision", "masks", "face_masks", "labels", "order"),
+    *("classes", "face_classes", "threshold", "scales"),
 )
 
 
@@ -19,11 +20,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "masks",
         help="make interest masks of images",
-        description="Makes interest masks by a provider; the same command continues after a stop.",
+        description="Makes interest masks by a provider.",
     )
     parser.add_argument("--provider", required=True, choices=PROVIDERS)
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    add_out_option(parser)
     parser.add_argument(
         "--weights", metavar="DIR", help="graphonomy: its converted checkpoint, a weight directory"
     )
@@ -41,40 +41,27 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--scales", type=numbers, metavar="1,0.5", help="graphonomy: default the official six"
     )
+    tiny = "interest regions below it are reported (default 0.01 of the image)"
+    parser.add_argument("--tiny", type=float, metavar="SHARE", help=tiny)
     parser.add_argument(
-        "--tiny", type=float, default=0.01, metavar="SHARE",
-        help="interest regions below it are reported (default 0.01 of the image)",
-    )  # fmt: skip
-    parser.add_argument("--sheets", type=int, default=10, help="overlay sheets (default 10)")
-    add_job_options(parser, skipped="of images that may go without masks (default 0.01)")
-    parser.set_defaults(run=run)
+        "--sheets", dest="num_sheets", type=int, metavar="N", help="overlay sheets (default 10)"
+    )
+    add_job_options(parser, run, skipped="of images that may go without masks (default 0.01)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.masks import write_masks
 
-    names = (
-        "weights", "model", "revision", "masks", "face_masks", "labels", "order", "classes",
-        "face_classes", "threshold", "scales",
-    )  # fmt: skip
-    report = write_masks(
-        args.images,
-        args.out,
-        provider=args.provider,
-        options={name: getattr(args, name) for name in names},
-        tiny=args.tiny,
-        num_sheets=args.sheets,
-        **run_options(args),
-    )
-    if report["status"] != "done":
-        done, left = report["num_images"], report["num_left"]
-        print(f"{args.out}: masks of {done} images, {left} are left")
-        return 0
-    interest = report["interest"]
-    print(
-        f"{args.out}: masks of {report['num_images']} images, {len(report['skipped'])} "
-        f"skipped; interest region empty in {100 * interest['empty']:.1f} %, below "
-        f"{100 * args.tiny:g} % of the image in {100 * interest['tiny']:.1f} %"
-    )
-    return 0
+    arguments = job_arguments(args)
+    report = write_masks(options=take(arguments, _OPTIONS), **arguments)
+
+    def done() -> str:
+        interest, skipped = report["interest"], len(report["skipped"])
+        return (
+            f"{args.out}: masks of {report['num_images']} images, {skipped} skipped; interest "
+            f"region empty in {100 * interest['empty']:.1f} %, below "
+            f"{100 * interest['tiny_below']:g} % of the image in {100 * interest['tiny']:.1f} %"
+        )
+
+    return print_result(args.out, report, "masks of", done=done)

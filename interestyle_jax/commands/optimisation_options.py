@@ -3,11 +3,21 @@
 import argparse
 from typing import Any
 
+from interestyle_jax.commands.job_options import take
 from interestyle_jax.commands.options import count
 from interestyle_jax.errors import InputError
 
 _NAMES = (
-    *("start", "interest", "interest_weights", "split", "num_steps", "learning_rate", "rows"),
+    *(
+        "method",
+        "start",
+        "interest",
+        "interest_weights",
+        "split",
+        "num_steps",
+        "learning_rate",
+        "rows",
+    ),
     *("locality", "noise", "lpips", "identity", "tuned_dtype"),
 )
 
@@ -67,19 +77,17 @@ def add_optimisation_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `jobs.optimisations.optimise_files` that were given.
+def take_method(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options above that were given, {} without --method; the arguments of a job lose them.
 
     Raises:
       InputError: some without --method.
     """
-    given = {name: getattr(args, name) for name in _NAMES if getattr(args, name) is not None}
-    if args.method is None:
-        if given:
-            raise InputError(f"--{min(given).replace('_', '-')}: needs --method")
-        return {}
+    given = take(arguments, _NAMES)
+    if given and "method" not in given:
+        raise InputError(f"--{min(given).replace('_', '-')}: needs --method")
     if "rows" in given:
         from interestyle_jax.editing.bands import parse_rows
 
         given["rows"] = parse_rows(given["rows"])
-    return {"method": args.method, **given}
+    return given

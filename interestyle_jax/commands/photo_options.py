@@ -3,17 +3,29 @@
 import argparse
 from typing import Any
 
-from interestyle_jax.commands.options import add_landmark_options
+from interestyle_jax.commands.job_options import take
 from interestyle_jax.errors import InputError
 
 
-def add_photo_options(parser: argparse.ArgumentParser, *, result: str) -> None:
-    """What `invert` and `edit` say of photographs; `result` is what they paste back."""
+def add_landmark_options(parser: argparse._ActionsContainer) -> None:
+    """What finds faces in photographs."""
+    parser.add_argument(
+        "--landmarks", choices=("litert", "dlib"), help="what finds eyes and mouth (default litert)"
+    )
+    parser.add_argument(
+        "--dlib-file", metavar="FILE", help="dlib's shape_predictor_68_face_landmarks.dat"
+    )
+
+
+def add_photo_options(parser: argparse.ArgumentParser, *, result: str | None = None) -> None:
+    """What is said of photographs; `result` is what may be pasted back, None where nothing is."""
     photos = parser.add_argument_group("photographs")
     photos.add_argument(
         "--align", action="store_true", help="take each photograph's face, aligned as in FFHQ"
     )
     add_landmark_options(photos)
+    if result is None:
+        return
     photos.add_argument(
         "--paste-back",
         action="store_true",
@@ -26,40 +38,40 @@ def add_photo_options(parser: argparse.ArgumentParser, *, result: str) -> None:
         help="width of the soft edge as a share of the square's side (default 0.1)",
     )
     photos.add_argument(
-        "--paste-shape", choices=("square", "ellipse"), help="what is pasted (default square)"
+        "--paste-shape",
+        dest="shape",
+        choices=("square", "ellipse"),
+        help="what is pasted (default square)",
     )
     photos.add_argument(
         "--paste-mask",
+        dest="mask",
         metavar="PROVIDER",
         help="paste the interest region only: selfie, segformer, detr or graphonomy",
     )
     photos.add_argument(
-        "--paste-mask-weights", metavar="NAME_OR_DIR", help="the provider's weights or model"
+        "--paste-mask-weights",
+        dest="mask_weights",
+        metavar="NAME_OR_DIR",
+        help="the provider's weights or model",
     )
 
 
-def alignment_of(args: argparse.Namespace) -> Any:
-    """The `Alignment` that `add_photo_options` gave, or None.
+def take_alignment(arguments: dict[str, Any]) -> Any:
+    """The `Alignment` that photographs are to have, None for none; its options are taken away.
 
     Raises:
       InputError: options without the one that they belong to.
     """
     from interestyle_jax.jobs.aligned_faces import Alignment
 
-    given = {
-        "landmarks": args.landmarks,
-        "dlib_file": args.dlib_file,
-        "paste_back": args.paste_back or None,
-        "feather": args.feather,
-        "shape": args.paste_shape,
-        "mask": args.paste_mask,
-        "mask_weights": args.paste_mask_weights,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and not args.align:
-        raise InputError("--paste-back and options of landmarks and pasting need --align")
-    if not args.paste_back and given.keys() & {"feather", "shape", "mask", "mask_weights"}:
+    is_aligned, pastes = arguments.pop("align"), arguments.pop("paste_back", False)
+    given = take(arguments, ("landmarks", "dlib_file"))
+    pasting = take(arguments, ("feather", "shape", "mask", "mask_weights"))
+    if (given or pasting or pastes) and not is_aligned:
+        raise InputError("options of landmarks and pasting need --align")
+    if pasting and not pastes:
         raise InputError("--feather, --paste-shape and --paste-mask need --paste-back")
-    if args.paste_mask_weights and not args.paste_mask:
+    if "mask_weights" in pasting and "mask" not in pasting:
         raise InputError("--paste-mask-weights needs --paste-mask")
-    return Alignment(**given) if args.align else None
+    return Alignment(paste_back=pastes, **given, **pasting) if is_aligned else None

@@ -52,8 +52,8 @@ def test_the_last_latents_are_edited_and_drawn_as_measured(model, direction):
 def test_the_commands_options_are_the_jobs(tmp_path, monkeypatch):
     given = {}
 
-    def evaluate(weights, data, out, **options):
-        given.update(options)
+    def evaluate(weights, data, out, *, edit_statistics=None, **options):
+        given.update(options, edit_statistics=edit_statistics)
         return {"status": "part done", "num_images": 1, "num_left": 1}
 
     monkeypatch.setattr(evaluations, "evaluate", evaluate)
