@@ -16,8 +16,12 @@ from interestyle_jax.errors import InputError, file_error
 ASSETS = Path(__file__).resolve().parent / "assets" / "mediapipe"
 
 
+# Standard error is the process': interpreters are made one at a time.
+_MAKING = threading.Lock()
+
+
 class LiteRTModel:
-    """A .tflite network with one float32 input; calls from several threads take turns.
+    """A .tflite network with one float32 input, for any number of threads.
 
     Attributes:
       path: the file.
@@ -36,26 +40,10 @@ class LiteRTModel:
           InputError: LiteRT is not installed, no such network, or a file that is none.
         """
         self.path = _find(name_or_path)
-        try:
-            from ai_edge_litert.interpreter import Interpreter
-        except ImportError as error:
-            raise InputError(
-                f"{self.path.name}: needs the package ai-edge-litert: "
-                f"pip install 'interestyle_jax[photos]' ({error})"
-            ) from error
-        self._lock = threading.Lock()
-        try:
-            with _without_info_lines():
-                self._interpreter = Interpreter(
-                    model_content=self.path.read_bytes(), num_threads=num_threads
-                )
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise file_error(error, f"{self.path}: not a network that LiteRT can run") from error
-        inputs, outputs = (
-            self._interpreter.get_input_details(),
-            self._interpreter.get_output_details(),
-        )
+        self._content, self._num_threads = self.path.read_bytes(), num_threads
+        self._own = threading.local()
+        interpreter = self._interpreter()
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or inputs[0]["dtype"] != np.float32:
             raise InputError(f"{self.path}: expected one float32 input, found {len(inputs)}")
         self._input, self._outputs = inputs[0]["index"], [output["index"] for output in outputs]
@@ -72,10 +60,30 @@ class LiteRTModel:
             raise ValueError(
                 f"{self.path.name}: input {list(x.shape)}, expected {list(self.input_shape)}"
             )
-        with self._lock:
-            self._interpreter.set_tensor(self._input, np.ascontiguousarray(x, np.float32))
-            self._interpreter.invoke()
-            return [self._interpreter.get_tensor(index) for index in self._outputs]
+        interpreter = self._interpreter()
+        interpreter.set_tensor(self._input, np.ascontiguousarray(x, np.float32))
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in self._outputs]
+
+    def _interpreter(self):
+        """This thread's: one serves one thread."""
+        if hasattr(self._own, "interpreter"):
+            return self._own.interpreter
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise InputError(
+                f"{self.path.name}: needs the package ai-edge-litert: "
+                f"pip install 'interestyle_jax[photos]' ({error})"
+            ) from error
+        try:
+            with _MAKING, _without_info_lines():
+                made = Interpreter(model_content=self._content, num_threads=self._num_threads)
+                made.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise file_error(error, f"{self.path}: not a network that LiteRT can run") from error
+        self._own.interpreter = made
+        return made
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -1,13 +1,17 @@
 """Networks of MediaPipe under LiteRT: shapes, silence, and clear errors."""
 
+import concurrent.futures
+import contextlib
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
+from interestyle_jax import litert
 from interestyle_jax.errors import InputError
 from interestyle_jax.litert import ASSETS, LiteRTModel
 
@@ -46,6 +50,32 @@ def test_a_path_is_the_same_network_and_threads_do_not_mix():
     for thread in threads:
         thread.join()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_threads_make_their_interpreters_one_at_a_time(monkeypatch):
+    making, together = [], []
+
+    @contextlib.contextmanager
+    def watched():
+        # Standard error is turned aside here; of two at a time one would be lost.
+        making.append(None)
+        together.append(len(making))
+        time.sleep(0.01)
+        yield
+        making.pop()
+
+    monkeypatch.setattr(litert, "_without_info_lines", watched)
+    model = LiteRTModel("selfie_segmentation")
+    x = np.zeros(model.input_shape, np.float32)
+    started = threading.Barrier(4)
+
+    def work(_):
+        started.wait()
+        return model(x)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(work, range(4)))) == 4
+    assert together == [1] * 5
 
 
 def test_nothing_is_written_on_stdout_or_stderr():

@@ -1,6 +1,7 @@
 """Images with their masks drawn over them, on sheets to look at."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,10 +55,11 @@ def outline(inside: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     return inside & ~kept
 
 
-def sheets(tiles: Sequence[Tile]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def sheets(tiles: Iterable[Tile]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """Sheets of 5 x 4 tiles, uint8 [H, W, 3]; the last one has as many rows as it needs."""
-    for start in range(0, len(tiles), COLUMNS * ROWS):
-        yield _sheet(tiles[start : start + COLUMNS * ROWS])
+    tiles = iter(tiles)
+    while own := list(itertools.islice(tiles, COLUMNS * ROWS)):
+        yield _sheet(own)
 
 
 def _sheet(tiles: Sequence[Tile]) -> np.ndarray:

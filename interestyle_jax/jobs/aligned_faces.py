@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from PIL import Image
 
 from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers import make_provider, provider_options
+from interestyle_jax.interest.providers import MaskProvider, find_provider
 from interestyle_jax.one_line import one_line
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.ffhq_alignment import align
@@ -88,8 +87,12 @@ class Faces:
         """
         check_edge(alignment.feather, alignment.shape)
         self.alignment, self.size = alignment, size
-        self._provider = _provider(alignment)
-        self._one_at_a_time = threading.Lock()
+        self._provider: MaskProvider | None = None
+        if alignment.mask is not None:
+            if alignment.mask not in PASTE_MASKS:
+                names = ", ".join(PASTE_MASKS)
+                raise InputError(f"mask: '{alignment.mask}', expected one of {names}")
+            self._provider = find_provider(alignment.mask, alignment.mask_weights, option="mask")
         self._landmarker = make_landmarker(alignment.landmarks, dlib_file=alignment.dlib_file)
 
     def align(self, file: Path) -> AlignedFace:
@@ -111,9 +114,7 @@ class Faces:
         """
         mask = None
         if self._provider is not None:
-            # A provider's network is not made for several threads.
-            with self._one_at_a_time:
-                interest = self._provider(face.image, name=file.stem).interest[..., 0]
+            interest = self._provider(face.image, name=file.stem).interest[..., 0]
             size = inversion.shape[1::-1]
             mask = np.asarray(Image.fromarray(interest).resize(size, Image.Resampling.BILINEAR))
         return paste_back(
@@ -134,17 +135,3 @@ def tell_of_several(num_faces: Mapping[str, int]) -> None:
     if len(several) > MOST_TOLD:
         more = len(several) - MOST_TOLD
         print(f"interestyle: ... and {more} more, as the report says", file=sys.stderr)
-
-
-def _provider(alignment: Alignment):
-    if alignment.mask is None:
-        return None
-    if alignment.mask not in PASTE_MASKS:
-        raise InputError(f"mask: '{alignment.mask}', expected one of {', '.join(PASTE_MASKS)}")
-    if alignment.mask_weights is None:
-        return make_provider(alignment.mask)
-    known = provider_options(alignment.mask)
-    option = next((name for name in ("weights", "model") if name in known), None)
-    if option is None:
-        raise InputError(f"mask: '{alignment.mask}' takes no weights")
-    return make_provider(alignment.mask, **{option: alignment.mask_weights})

@@ -6,10 +6,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers import MaskProvider
+from interestyle_jax.interest.providers import MaskProvider, find_provider
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.kept_region import find_provider
 from interestyle_jax.jobs.samples import Samples
 
 DATASET = "dataset"

@@ -80,7 +80,6 @@ class Finished:
     Attributes:
       records: {name, "file" and what else `Source.state` and `Result.facts` hold} of every image
         that was done, in the source's order; an iterable to be read again, not a list.
-      num_done: how many these are.
       skipped: {"name", "file", "skipped": reason} of the others.
       latents: the joined latents, or None where the job has none.
       num_new: images that this process did.
@@ -88,7 +87,6 @@ class Finished:
     """
 
     records: Iterable[dict[str, Any]]
-    num_done: int
     skipped: Sequence[dict[str, Any]]
     latents: LatentFile | None
     num_new: int

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,7 @@ from PIL import Image
 
 from interestyle_jax.data.images import resize_image
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.providers import (
-    PROVIDERS,
-    MaskProvider,
-    make_provider,
-    provider_options,
-)
+from interestyle_jax.interest.providers import PROVIDERS, find_provider
 from interestyle_jax.interest.providers.masks import label_indices, pick
 from interestyle_jax.photos.paste_back import soft_mask
 
@@ -64,7 +58,6 @@ class KeptRegion:
             raise InputError(f"--keep-feather: {keep.feather}, expected a share from 0 to 0.5")
         self.keep = keep
         self._provider = find_provider(keep.masks, keep.weights)
-        self._one_at_a_time = threading.Lock()
         self._labels = None
         if keep.region not in REGIONS:
             names = keep.region.split(",")
@@ -78,9 +71,7 @@ class KeptRegion:
         Raises:
           InputError: the provider has no such mask of the image, or the region is empty.
         """
-        # A provider's network is not made for several threads.
-        with self._one_at_a_time:
-            masks = self._provider(original, name=name)
+        masks = self._provider(original, name=name)
         if self._labels is not None:
             mask = pick(masks.labels, self._labels)
         else:
@@ -111,30 +102,3 @@ def at_size(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """An original [H, W, 3] at the size of its edit, [*shape, 3]."""
     return pixels if pixels.shape[:2] == shape else resize_image(pixels, shape)
-
-
-def find_provider(
-    masks: str, weights: str | Path | None, *, option: str = "--keep-masks"
-) -> MaskProvider:
-    """The provider of that name, or one of the masks in a folder.
-
-    Args:
-      masks: a name of PROVIDERS, or a folder.
-      weights: the provider's weights or model, or None for its own.
-      option: what `masks` is called in messages; `weights` has "-weights" behind it.
-
-    Raises:
-      InputError: neither, or what the provider lacks.
-    """
-    if masks not in PROVIDERS:
-        if not Path(masks).is_dir():
-            names = ", ".join(PROVIDERS)
-            raise InputError(f"{option}: '{masks}', expected a folder or one of {names}")
-        return make_provider("folder", masks=masks)
-    if weights is None:
-        return make_provider(masks)
-    known = provider_options(masks)
-    name = next((name for name in ("weights", "model") if name in known), None)
-    if name is None:
-        raise InputError(f"{option}-weights: '{masks}' takes no weights")
-    return make_provider(masks, **{name: weights})

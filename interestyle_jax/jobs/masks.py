@@ -1,33 +1,22 @@
 """The job behind `interestyle masks`: images in, label maps and interest masks out."""
 
 import collections
-import contextlib
-import threading
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 
-from interestyle_jax.data.images import (
-    encode_png,
-    is_image,
-    list_images,
-    read_image,
-    save_image,
-)
+from interestyle_jax.data.images import encode_png, is_image, read_image, save_image
 from interestyle_jax.data.layouts import list_tree
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.overlay import COLUMNS, ROWS, Tile, sheets
-from interestyle_jax.interest.providers import MaskProvider, Masks, make_provider
+from interestyle_jax.interest.providers import Masks, make_provider
 from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions
 from interestyle_jax.jobs.run import run_job
 
-# One network for all threads: these run on the device, or on all cores, by themselves.
-SHARED = ("segformer", "detr", "graphonomy")
-# It gives each of its devices an image; the others take one image at a time.
-MANY_AT_A_TIME = ("graphonomy",)
 PARTS = ("labels", "interest", "face")
 
 
@@ -69,7 +58,7 @@ def write_masks(
     out = Path(out)
     options = {k: v for k, v in (options or {}).items() if v is not None}
     job = MaskJob(provider, options, tiny=tiny, num_sheets=num_sheets)
-    report = run_job(job, ImageFiles(_image_files(images, out)), out, **run)
+    report = run_job(job, _image_files(images, out), out, **run)
     return report | {"new_images": report["num_new"]}
 
 
@@ -80,16 +69,11 @@ class MaskJob(ImageJob):
 
     def __init__(self, provider: str, options: Mapping[str, Any], *, tiny: float, num_sheets: int):
         """Makes the provider; raises InputError for what it lacks."""
-        self._name, self._options, self._tiny = provider, dict(options), tiny
-        self._num_sheets = num_sheets
         self._provider = make_provider(provider, **options)
-        self._own = threading.local()
-        several = provider in MANY_AT_A_TIME
-        self._turn = contextlib.nullcontext() if several else threading.Lock()
-        self._own.provider = self._provider
+        self._tiny, self._num_sheets = tiny, num_sheets
         self.options = {
             "provider": provider,
-            "options": {name: _plain(value) for name, value in self._options.items()},
+            "options": {name: _plain(value) for name, value in options.items()},
             "labels": list(self._provider.labels),
         }
         self.report_options = {"tiny": tiny, "num_sheets": num_sheets}
@@ -100,14 +84,7 @@ class MaskJob(ImageJob):
 
     def load(self, item: Item) -> Masks:
         """The masks."""
-        image = read_image(item.source)
-        if self._name in SHARED:
-            with self._turn:
-                return self._provider(image, name=item.name)
-        if not hasattr(self._own, "provider"):
-            # Interpreters of small networks serve one thread each.
-            self._own.provider = make_provider(self._name, **self._options)
-        return self._own.provider(image, name=item.name)
+        return self._provider(read_image(item.source), name=item.name)
 
     def save(self, item: Item, loaded: Masks, row: None) -> Result:
         """The files of an image, and its shares."""
@@ -126,9 +103,10 @@ class MaskJob(ImageJob):
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws the sheets."""
         records = list(finished.records)
-        report = _report(self._provider, records, self._tiny)
         return {
-            **report,
+            "provider": self._provider.name,
+            "interest": _interest(records, self._tiny),
+            "labels": _labels(records, self._provider.labels),
             "skipped": [{"file": r["file"], "reason": r["skipped"]} for r in finished.skipped],
             "sheets": _write_sheets(out, records, self._num_sheets),
             "options": self.options["options"],
@@ -136,69 +114,61 @@ class MaskJob(ImageJob):
         }
 
 
-def _image_files(images: str | Path | Sequence[Path], out: Path) -> list[Path]:
+def _image_files(images: str | Path | Sequence[Path], out: Path) -> ImageFiles:
     if isinstance(images, str | Path):
-        images = Path(images)
-        if images.is_dir() and not any(map(is_image, images.iterdir())):
-            below = out.absolute()
-            return [p for p in list_tree(images) if below not in p.absolute().parents]
-        return list_images(images)
+        folder = Path(images)
+        if not folder.is_dir() or any(map(is_image, folder.iterdir())):
+            return ImageFiles(folder)
+        below = out.absolute()
+        return ImageFiles([p for p in list_tree(folder) if below not in p.absolute().parents])
     files = sorted(map(Path, images), key=lambda path: (path.stem, str(path)))
-    for one, other in zip(files, files[1:], strict=False):
-        if one.stem == other.stem:
-            raise InputError(f"{other}: has the same name as {one} up to the suffix")
     if not files:
         raise InputError("images: no image given")
-    return files
+    for one, other in itertools.pairwise(files):
+        if one.stem == other.stem:
+            raise InputError(f"{other}: has the same name as {one} up to the suffix")
+    return ImageFiles(files)
 
 
-def _report(
-    provider: MaskProvider, records: Sequence[Mapping[str, Any]], tiny: float
-) -> dict[str, Any]:
-    shares = np.array([record["interest"] for record in records])
-    empty = [r["name"] for r in records if r["interest"] == 0]
-    small = [r["name"] for r in records if 0 < r["interest"] < tiny]
-    pixels: collections.Counter[int] = collections.Counter()
-    images: collections.Counter[int] = collections.Counter()
+def _interest(records: Sequence[Mapping[str, Any]], tiny: float) -> dict[str, Any]:
+    """How large interest regions are, as shares of their images."""
+    shares = {record["name"]: record["interest"] for record in records}
+    empty = [name for name, share in shares.items() if share == 0]
+    small = [name for name, share in shares.items() if 0 < share < tiny]
+    sizes = np.array(list(shares.values()))
+    return {
+        "mean_share": float(sizes.mean()),
+        "median_share": float(np.median(sizes)),
+        "empty": len(empty) / len(records),
+        "tiny": len(small) / len(records),
+        "tiny_below": tiny,
+        "empty_images": empty,
+        "tiny_images": small,
+    }
+
+
+def _labels(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """{label: its share of all images, and how many have it} of those that were found."""
+    found = collections.defaultdict(list)
     for record in records:
         for index, share in record["labels"].items():
-            pixels[int(index)] += share
-            images[int(index)] += 1
-    count = max(1, len(records))
+            found[int(index)].append(share)
     return {
-        "provider": provider.name,
-        "num_images": len(records),
-        "interest": {
-            "mean_share": float(shares.mean()) if len(records) else None,
-            "median_share": float(np.median(shares)) if len(records) else None,
-            "empty": len(empty) / count,
-            "tiny": len(small) / count,
-            "tiny_below": tiny,
-            "empty_images": empty,
-            "tiny_images": small,
-        },
-        "labels": {
-            provider.labels[index]: {
-                "mean_share": round(pixels[index] / count, 6),
-                "images": images[index],
-            }
-            for index in sorted(pixels)
-        },
+        names[index]: {"mean_share": round(sum(own) / len(records), 6), "images": len(own)}
+        for index, own in sorted(found.items())
     }
 
 
 def _write_sheets(out: Path, records: Sequence[Mapping[str, Any]], num_sheets: int) -> int:
     """Draws images taken evenly from all; sheets of an earlier run that are too many go."""
     places = min(len(records), max(0, num_sheets) * COLUMNS * ROWS)
-    chosen = [records[i * len(records) // places] for i in range(places)]
-    count = 0
-    for start in range(0, places, COLUMNS * ROWS):
-        tiles = [_tile(out, record) for record in chosen[start : start + COLUMNS * ROWS]]
-        (sheet,) = sheets(tiles)
-        (out / "overlays").mkdir(exist_ok=True)
-        save_image(out / "overlays" / f"sheet_{count:03d}.png", sheet)
+    chosen = (records[i * len(records) // places] for i in range(places))
+    folder, count = out / "overlays", 0
+    for sheet in sheets(_tile(out, record) for record in chosen):
+        folder.mkdir(exist_ok=True)
+        save_image(folder / f"sheet_{count:03d}.png", sheet)
         count += 1
-    for path in sorted((out / "overlays").glob("sheet_[0-9][0-9][0-9].png")):
+    for path in folder.glob("sheet_[0-9][0-9][0-9].png"):
         if int(path.stem.removeprefix("sheet_")) >= count:
             path.unlink()
     return count

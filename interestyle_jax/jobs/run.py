@@ -199,7 +199,8 @@ class _Run:
             else:
                 num_left += 1
         if num_left:
-            return {"status": "part done", "num_images": self.num_new, "num_left": num_left}
+            counts = {"num_images": self.num_new, "num_new": self.num_new, "num_left": num_left}
+            return {"status": "part done", **counts}
         self._check_skipped(skipped, len(self.source))
         if not done:
             raise InputError(f"no image can be used: {skipped[0]['skipped']}")
@@ -221,7 +222,6 @@ class _Run:
             self.out,
             Finished(
                 records=_Records(self, done),
-                num_done=len(done),
                 skipped=skipped,
                 latents=joined,
                 num_new=self.num_new,

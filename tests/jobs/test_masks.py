@@ -184,6 +184,23 @@ def test_threads_write_the_same(data):
     assert contents(data / "parallel") == contents(data / "out")
 
 
+def test_two_parts_write_what_one_process_does(data, capsys):
+    run(data)
+    # A batch is an image here.
+    arguments = [
+        "masks", "--provider=celebamask", f"--images={data / 'images'}", f"--out={data / 'parts'}",
+        f"--labels={data / 'labels'}", "--order=face-parsing",
+    ]  # fmt: skip
+    assert main([*arguments, "--shard=1/2"]) == 0
+    assert f"{data / 'parts'}: masks of 3 images, 3 are left" in capsys.readouterr().out
+    assert main([*arguments, "--shard=0/2"]) == 0
+    assert "masks of 6 images, 0 skipped" in capsys.readouterr().out
+    parts = contents(data / "parts")
+    assert {k: v for k, v in parts.items() if not k.startswith(("progress", "."))} == contents(
+        data / "out"
+    )
+
+
 def test_images_of_folders_below_and_given_paths(data):
     run(data)
     for i in range(6):

@@ -2,12 +2,13 @@
 
 import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers.masks import MaskProvider, Masks
 
-__all__ = ["PROVIDERS", "MaskProvider", "Masks", "make_provider"]
+__all__ = ["PROVIDERS", "MaskProvider", "Masks", "find_provider", "make_provider"]
 
 _CLASSES = {
     "folder": "FolderProvider",
@@ -50,6 +51,33 @@ def make_provider(name: str, **options: Any) -> MaskProvider:
         words = given[key].split(",") if isinstance(given[key], str) else given[key]
         given[key] = tuple(str(word).strip() for word in words)
     return _provider_class(name)(**given)
+
+
+def find_provider(
+    masks: str, weights: str | Path | None, *, option: str = "--keep-masks"
+) -> MaskProvider:
+    """The provider of that name, or one of the masks in a folder.
+
+    Args:
+      masks: a name of PROVIDERS, or a folder.
+      weights: the provider's weights or model, or None for its own.
+      option: what `masks` is called in messages; `weights` has "-weights" behind it.
+
+    Raises:
+      InputError: neither, or what the provider lacks.
+    """
+    if masks not in PROVIDERS:
+        if not Path(masks).is_dir():
+            names = ", ".join(PROVIDERS)
+            raise InputError(f"{option}: '{masks}', expected a folder or one of {names}")
+        return make_provider("folder", masks=masks)
+    if weights is None:
+        return make_provider(masks)
+    known = provider_options(masks)
+    name = next((name for name in ("weights", "model") if name in known), None)
+    if name is None:
+        raise InputError(f"{option}-weights: '{masks}' takes no weights")
+    return make_provider(masks, **{name: weights})
 
 
 def _provider_class(name: str) -> type:

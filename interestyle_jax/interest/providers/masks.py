@@ -24,7 +24,7 @@ class Masks(NamedTuple):
 
 
 class MaskProvider(Protocol):
-    """`image -> label map -> interest mask, face mask`.
+    """`image -> label map -> interest mask, face mask`, for any number of threads.
 
     Attributes:
       name: as in `PROVIDERS`.

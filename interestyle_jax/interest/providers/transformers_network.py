@@ -7,6 +7,7 @@ image is resized and normalised here, by the numbers of the model's `preprocesso
 import contextlib
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 class TransformersNetwork:
     """One network and its label names; it runs on PyTorch's CUDA device where there is one.
+
+    Calls from several threads take turns: PyTorch has all cores for one.
 
     Attributes:
       labels: `id2label` of the model's config, by index.
@@ -87,6 +90,7 @@ class TransformersNetwork:
                 f"{absent[0]}"
             )
         self._torch, self._default_size = torch, default_size
+        self._turn = threading.Lock()
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._network.to(self._device).eval()
         names = {int(index): str(label) for index, label in config.id2label.items()}
@@ -97,7 +101,7 @@ class TransformersNetwork:
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
         """Outputs of the network by name, float32 without the batch axis, for uint8 [H, W, 3]."""
         x = self._torch.from_numpy(self._input(image)).to(self._device)
-        with self._torch.inference_mode():
+        with self._turn, self._torch.inference_mode():
             outputs = self._network(pixel_values=x)
         return {
             key: value[0].cpu().numpy()
