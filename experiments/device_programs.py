@@ -207,8 +207,8 @@ def training_step(config: ml_collections.ConfigDict) -> tuple[Callable[[], Any],
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     task = EncoderTask(config)
     seeded = SeededTask(task, config.seed)
-    shapes = jax.eval_shape(seeded.init, task.initial)
-    places = step_places(mesh, shapes, task.frozen, split_frozen=False)
+    shapes = jax.eval_shape(seeded.init, seeded.initial)
+    places = step_places(mesh, shapes, seeded.frozen, split_frozen=False)
 
     def make_state():
         drawn = random_variables(task.encoder)
@@ -216,7 +216,7 @@ def training_step(config: ml_collections.ConfigDict) -> tuple[Callable[[], Any],
         state = empty.replace(params=drawn["params"], batch_stats=drawn["batch_stats"])
         return sharding.put_tree(state, places.state)
 
-    frozen = sharding.put_tree(task.frozen, places.frozen)
+    frozen = sharding.put_tree(seeded.frozen, places.frozen)
     rng, batch = np.random.default_rng(0), {}
     for field in task.batch_fields:
         shape = (config.batch_size, *task.networks.image_shape, 1 if "mask" in field else 3)

@@ -75,11 +75,11 @@ def programs(
     with built_for(target.chip.platform):
         task = make_task(config)
     seeded = SeededTask(task, config.seed)
-    state = jax.eval_shape(seeded.init, task.initial)
-    places = step_places(mesh, state, task.frozen, split_frozen=config.mesh.shard_frozen)
+    state = jax.eval_shape(seeded.init, seeded.initial)
+    places = step_places(mesh, state, seeded.frozen, split_frozen=config.mesh.shard_frozen)
     arguments = (
         _placed(state, places.state),
-        _placed(task.frozen, places.frozen),
+        _placed(seeded.frozen, places.frozen),
         {k: _spec(shape, places.batch) for k, shape in _batch_shapes(task, config).items()},
     )
     kinds = _bytes_by_kind(*arguments)
@@ -125,7 +125,7 @@ def _inversion(task: Any, config: ml_collections.ConfigDict, target: Target):
 
     def invert(state, frozen, batch):
         parts = {
-            "generator": frozen["generator"],
+            "generator": frozen["networks"]["generator"],
             "encoder": {"params": state.params, "batch_stats": state.batch_stats},
             "w_avg": jnp.asarray(networks.w_avg),
         }

@@ -127,11 +127,11 @@ class Trainer:
 
     def _set_up_state(self) -> None:
         config = self.config
-        abstract = jax.eval_shape(self.seeded.init, self.task.initial)
+        abstract = jax.eval_shape(self.seeded.init, self.seeded.initial)
         self.places = step_places(
-            self.mesh, abstract, self.task.frozen, split_frozen=config.mesh.shard_frozen
+            self.mesh, abstract, self.seeded.frozen, split_frozen=config.mesh.shard_frozen
         )
-        self.frozen = sharding.put_tree(self.task.frozen, self.places.frozen)
+        self.frozen = sharding.put_tree(self.seeded.frozen, self.places.frozen)
         self.data: NumberedBatches | TrainingBatches
         if self.data_dir is None:
             self.data = NumberedBatches(config.batch_size, self.rows, seed=config.seed)
@@ -156,7 +156,7 @@ class Trainer:
         if restored is None:
             self.step = 0
             init = jax.jit(self.seeded.init, out_shardings=self.places.state)
-            self.state = init(self.task.initial)
+            self.state = init(self.seeded.initial)
             return
         if restored.meta["data_fingerprint"] != self.fingerprint:
             raise InputError(

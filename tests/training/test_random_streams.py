@@ -18,7 +18,7 @@ from interestyle_jax.config.presets import (
 )
 from interestyle_jax.training import random_streams
 from interestyle_jax.training.initial_weights import STEM
-from interestyle_jax.training.random_streams import STREAMS, SeededTask, stream
+from interestyle_jax.training.random_streams import STREAMS, SeededTask, seed_bits, stream
 from interestyle_jax.training.trainer import make_task
 
 UNKNOWN = object()
@@ -194,7 +194,7 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
         three = jax.ShapeDtypeStruct((*kernel.shape[:2], 2, kernel.shape[3]), kernel.dtype)
         task.initial = {"trunk": unflatten_dict({STEM: three})}
     seeded = SeededTask(task, seed=0)
-    state = jax.eval_shape(seeded.init, task.initial)
+    state = jax.eval_shape(seeded.init, seeded.initial)
     side = 16 if generator else 32
     batch = {
         field: jax.ShapeDtypeStruct((4, side, side, 1 if "mask" in field else 3), np.uint8)
@@ -204,14 +204,17 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
         batch["factors"] = jax.ShapeDtypeStruct((4, len(task.factors.names)), np.float32)
 
     def train_step(step, state, batch):
-        return seeded.train_step(state.replace(step=step), task.frozen, batch, task.phase(0))
+        return seeded.train_step(state.replace(step=step), seeded.frozen, batch, task.phase(0))
 
     def validate(index, state, batch):
-        arguments = (state, task.frozen, batch, index)
+        arguments = (state, seeded.frozen, batch, index)
         return seeded.validate_step(*arguments), seeded.images(*arguments)
 
     keys = Keys()
-    keys.add(lambda _, initial: seeded.init(initial), task.initial)
+    keys.add(
+        lambda _, drawn: seeded.init(seeded.initial | {"variables": drawn}),
+        seeded.initial["variables"],
+    )
     of_init = len(keys.draws)
     keys.add(train_step, state, batch, numbers=(0, 1))
     # A step of the distillation draws nothing.
@@ -222,6 +225,33 @@ def test_no_two_draws_of_a_run_share_a_key(tiny_weights, preset, fields):
     # Nor is a key drawn with that others come from, and none is derived in two ways.
     parents = {key for key, _ in keys.uses}
     assert not parents & set(keys.draws)
+
+
+def test_one_program_serves_all_seeds(tiny_weights):
+    task = make_task(encoder_task(tiny_weights, "interestyle"))
+    batch = {
+        "image": np.zeros((4, 32, 32, 3), np.uint8),
+        "interest_mask": np.zeros((4, 32, 32, 1), np.uint8),
+    }
+
+    def programs(seed):
+        seeded = SeededTask(task, seed)
+        state = jax.eval_shape(seeded.init, seeded.initial)
+        for function, arguments in (
+            (seeded.init, (seeded.initial,)),
+            (lambda *x: seeded.train_step(*x, ()), (state, seeded.frozen, batch)),
+            (seeded.validate_step, (state, seeded.frozen, batch, jnp.int32(0))),
+        ):
+            yield str(jax.make_jaxpr(function)(*arguments))
+
+    assert [*programs(0)] == [*programs(1)]
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 + 5, 2**32 - 1])
+def test_a_seed_as_an_array_gives_the_same_keys(seed):
+    keys = [stream(x, "steps") for x in (seed, seed_bits(seed), jnp.asarray(seed_bits(seed)))]
+    plain, *others = map(jax.random.key_data, keys)
+    assert all((plain == other).all() for other in others)
 
 
 def test_keys_come_from_named_streams_alone():
