@@ -48,8 +48,14 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
         raise InputError(
             "config.method.swap: expected 0 with a loss on the whole image (interest_loss False)"
         )
-    if not config.loss.get("w_norm", 0.0) >= 0:
-        raise InputError(f"config.loss.w_norm: expected from 0, got {config.loss.w_norm}")
+    for name in ("w_norm", "consistency"):
+        if not config.loss.get(name, 0.0) >= 0:
+            raise InputError(f"config.loss.{name}: expected from 0, got {config.loss[name]}")
+    if config.loss.get("consistency", 0.0) and (method.swap or not method.interest_loss):
+        raise InputError(
+            "config.loss.consistency: expected 0 with a loss on the whole image (interest_loss "
+            "False), and with config.method.swap: every image is seen both ways"
+        )
     if not 0 <= config.freeze_batch_norm_after <= 1:
         raise InputError(
             "config.freeze_batch_norm_after: expected a share of the steps, from 0 to 1 (never), "

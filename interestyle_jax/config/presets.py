@@ -148,7 +148,8 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "noise": "random",
                     "loop": "unroll",
                 },
-                "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1, "w_norm": 0.0},
+                # "consistency": between the inversions of an image and of its swapped form.
+                "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1, "w_norm": 0.0, "consistency": 0.0},
                 # e4e's, on latents; on where a weight is above 0 (`training.latent_adversary`).
                 "adversary": {
                     "weight": 0.0,

@@ -41,3 +41,22 @@ def swap_uninterest(
     other = jnp.roll(image, -1, axis=0)
     swapped = jax.random.bernoulli(key, share, (image.shape[0], 1, 1, 1))
     return jnp.where(swapped, image * mask + other * (1 - mask), image)
+
+
+def swapped_pairs(
+    image: Float[jax.Array, "B H W 3"], mask: Float[jax.Array, "B H W 1"]
+) -> tuple[
+    Float[jax.Array, "2*B H W 3"], Float[jax.Array, "2*B H W 3"], Float[jax.Array, "2*B H W 1"]
+]:
+    """Every image twice, as it is and swapped, in rows 2i and 2i + 1.
+
+    Args:
+      image: I, [B, H, W, 3] in [-1, 1].
+      mask: interest mask, [B, H, W, 1] in [0, 1].
+
+    Returns:
+      What the encoder sees, I and I' in turn; I and its mask, each row twice.
+    """
+    other = jnp.roll(image, -1, axis=0)
+    seen = jnp.stack([image, image * mask + other * (1 - mask)], axis=1)
+    return seen.reshape(-1, *image.shape[1:]), jnp.repeat(image, 2, 0), jnp.repeat(mask, 2, 0)

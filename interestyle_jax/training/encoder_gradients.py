@@ -43,6 +43,8 @@ class EncoderLoss:
       disentangle_through_w: see `disentangle`.
       latent_loss: `w_plus [B, L, D] -> (scalar, {name: scalar})`, added to L_Image in every
         iteration that is differentiated.
+      pair_weight: factor of L_Image between the results of rows 2i and 2i + 1, inside the mask; the
+        rows show one interest region (`interest.uninterest_swap.swapped_pairs`).
       remat: compute an iteration, and the disentanglement pass, again in its backward pass.
     """
 
@@ -54,6 +56,7 @@ class EncoderLoss:
     disentangle_weight: float = 0.0
     disentangle_through_w: bool = False
     latent_loss: LatentLoss | None = None
+    pair_weight: float = 0.0
     remat: bool = False
 
     def gradients(
@@ -123,8 +126,12 @@ class EncoderLoss:
             image, _, loss_mask = case
             gradient = "last" if len(inputs) == 1 else "through"
             position, y_hat = self._run(params, position, inputs, first, gradient)
-            loss, parts = self.image_loss(image, pool_to(y_hat, image.shape[1:3]), loss_mask)
+            y_hat = pool_to(y_hat, image.shape[1:3])
+            loss, parts = self.image_loss(image, y_hat, loss_mask)
             loss = loss.mean()
+            if self.pair_weight:
+                apart, _ = self.image_loss(y_hat[::2], y_hat[1::2], loss_mask[::2])
+                loss, parts = loss + self.pair_weight * apart.mean(), parts | {"consistency": apart}
             if self.latent_loss is not None:
                 more, of_latents = self.latent_loss(position.w)
                 loss, parts = loss + more, parts | of_latents

@@ -20,7 +20,7 @@ from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.dilation import dilate
 from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at, schedule
-from interestyle_jax.interest.uninterest_swap import swap_uninterest
+from interestyle_jax.interest.uninterest_swap import swap_uninterest, swapped_pairs
 from interestyle_jax.inversion.refinement import pool_to, refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
 from interestyle_jax.models.registry import describe, init
@@ -136,7 +136,8 @@ class EncoderTask:
             embed = embed_with(networks.embedder, frozen["embedder"], dtype=dtype)
 
         weights = self.config.loss.to_dict()
-        weights.pop("w_norm", None)
+        for name in ("w_norm", "consistency"):
+            weights.pop(name, None)
         return ImageLoss(weights, lpips, embed)
 
     def _encode(self, params: PyTree, options: Mapping[str, Any]):
@@ -196,7 +197,11 @@ class EncoderTask:
         method = self.config.method
         image, mask = self._prepare(batch)
         swap_key, key = jax.random.split(key)
-        seen = swap_uninterest(swap_key, image, mask, share=method.swap)
+        pair_weight = self.config.loss.get("consistency", 0.0)
+        if pair_weight:
+            seen, image, mask = swapped_pairs(image, mask)
+        else:
+            seen = swap_uninterest(swap_key, image, mask, share=method.swap)
         count, radii = (1, ()) if single_pass else (method.num_iterations, self.radii[:-1])
         inputs = filtered_inputs(seen, mask, count, radii, region=method.filter_region)
         encode, options = self._encode, frozen.get("options", {})
@@ -211,6 +216,7 @@ class EncoderTask:
             disentangle_weight=0.0 if single_pass else method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
             latent_loss=self._latent_loss(frozen),
+            pair_weight=pair_weight,
             remat=self.config.remat == "iteration",
         )
         start = self._start(batch_stats, frozen, image.shape[0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.interest.uninterest_swap import swap_uninterest
+from interestyle_jax.interest.uninterest_swap import swap_uninterest, swapped_pairs
 
 
 @pytest.fixture
@@ -57,3 +57,14 @@ def test_a_mask_of_another_size_is_refused(batch):
     image, _ = batch
     with pytest.raises(InputError, match="mask: expected"):
         swap_uninterest(jax.random.key(6), image, jnp.ones((64, 2, 2, 1)), share=1.0)
+
+
+def test_pairs_are_every_image_and_its_swapped_form(batch):
+    image, mask = batch
+    seen, target, masks = swapped_pairs(image, mask)
+    np.testing.assert_array_equal(seen[::2], image)
+    swapped = swap_uninterest(jax.random.key(7), image, mask, share=1.0)
+    np.testing.assert_array_equal(seen[1::2], swapped)
+    for rows in (slice(0, None, 2), slice(1, None, 2)):
+        np.testing.assert_array_equal(target[rows], image)
+        np.testing.assert_array_equal(masks[rows], mask)

@@ -313,6 +313,7 @@ def test_noise_average_and_three_channels(make_config, batch):
         ("method.disentangle_weight", -0.1),
         ("method.swap", 1.5),
         ("loss.w_norm", -1.0),
+        ("loss.consistency", -1.0),
         ("ema_decay", 1.0),
         ("weights.generator", ""),
         ("optimizer.name", "sgd"),
@@ -493,6 +494,37 @@ def test_swap_changes_what_the_encoder_sees_and_not_the_target(make_config, batc
 def test_swap_needs_the_interest_loss(make_config):
     with pytest.raises(InputError, match="config.method.swap: expected 0 with a loss on the whole"):
         EncoderTask(make_config(swap=0.5, interest_loss=False))
+
+
+def test_consistency_compares_an_image_with_its_swapped_form(make_config, batch):
+    """Every image is seen both ways; the distance of the two inversions is added."""
+    config = make_config(disentangle_weight=0.0, noise="const", dilation_radius=0)
+    plain = Run(config)
+    mask = batch["interest_mask"] == 255
+    swapped = np.where(mask, batch["image"], np.roll(batch["image"], -1, axis=0))
+    seen = np.stack([batch["image"], swapped], axis=1).reshape(-1, *swapped.shape[1:])
+    both = {"image": seen, "interest_mask": np.repeat(batch["interest_mask"], 2, axis=0)}
+    # The loss looks inside of the mask, where both have the same target.
+    _, want = plain.step(both)
+    results = []
+    for weight in (0.25, 1.0):
+        with config.unlocked():
+            config.loss.consistency = weight
+        _, metrics = Run(config, plain.state).step(batch)
+        apart = metrics["consistency"]
+        np.testing.assert_allclose(metrics["loss"], want["loss"] + weight * apart, rtol=1e-5)
+        results.append(metrics)
+    assert apart > 0
+    assert abs(results[1]["grad_norm"] - results[0]["grad_norm"]) > 1e-4
+
+
+@pytest.mark.parametrize("fields", [{"swap": 0.5}, {"interest_loss": False}])
+def test_consistency_needs_the_interest_loss_and_is_a_swap_itself(make_config, fields):
+    config = make_config(**fields)
+    with config.unlocked():
+        config.loss.consistency = 1.0
+    with pytest.raises(InputError, match="config.loss.consistency: expected 0 with"):
+        EncoderTask(config)
 
 
 def test_w_norm_is_added_to_the_loss(make_config, batch):
