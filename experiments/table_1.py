@@ -125,7 +125,7 @@ def measure_methods(
     """
     if not args.methods:
         return {}, {}, {}
-    num_images = write_inputs(args.data, args.split, args.num_samples, args.out / "inputs")
+    num_images = write_inputs(args.data, args.split, args.method_samples, args.out / "inputs")
     # They optimise for the encoders' generator.
     weights = first.get("interestyle") or next(iter(first.values()))
     model = load(weights)
@@ -189,6 +189,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_out_option(parser)
     parser.add_argument("--split", default="test", help="that is measured on (default test)")
     parser.add_argument("--num-samples", type=count, help="first images of it (default all)")
+    parser.add_argument(
+        "--method-samples", type=count, default=64, help="of these, for methods (default 64)"
+    )
     parser.add_argument("--seeds", type=seeds, default=[0, 1, 2], metavar="0,1,2")
     parser.add_argument("--rows", default=",".join(ROWS), help="encoders (default all six)")
     parser.add_argument(
@@ -216,6 +219,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.overrides = overrides
     args.weights = dict(_row_and_weights(word) for word in args.weights)
     args.rows = [row for row in args.rows.split(",") if row]
+    args.method_samples = min(args.method_samples, args.num_samples or args.method_samples)
     args.methods = [method for method in args.methods.split(",") if method]
     for word in args.overrides:
         if not (word.startswith("--config.") and "=" in word):
@@ -273,6 +277,7 @@ def _run(argv: Sequence[str]) -> int:
         "command": shlex.join(["python", "-m", "experiments.table_1", *argv]),
         "data": str(args.data),
         "num_images": _num_images(args),
+        "method_images": min(args.method_samples, _num_images(args)),
         "seeds": args.seeds,
         "steps": args.steps,
         "batch_size": args.batch_size,

@@ -131,7 +131,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
     Args:
       summary: from `summarize`, with "setting": {"command", "steps", "batch_size", "seeds", "data",
-        "num_images", "trained", "given", "methods": {row: facts of `optimised_rows.run_method`},
+        "num_images", "method_images", "trained", "given", "methods": {row: facts of `optimised_rows.run_method`},
         "versions", "git_commit"}, and "interest_masks": {method: {metric: paired test}}.
     """
     setting, rows = summary["setting"], summary["rows"]
@@ -141,8 +141,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         "",
         f"`{setting['command']}`",
         "",
-        f"Measured on {setting['num_images']} images of `{setting['data']}`, the same for every "
-        f"row. jax {setting['versions']['jax']}, commit {setting['git_commit']}.",
+        f"Encoders are measured on {setting['num_images']} images of `{setting['data']}`, methods "
+        f"that optimise on the first {setting['method_images']}. jax {setting['versions']['jax']}, commit {setting['git_commit']}.",
         "",
     ]
     if setting["trained"]:
