@@ -2,6 +2,7 @@
 
 import argparse
 
+from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
 from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
@@ -24,7 +25,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument(
-        "--input", dest="source", metavar="IMAGE_OR_DIR", help="images, which are inverted first"
+        "--input",
+        dest="source",
+        metavar="IMAGE_DIR_OR_FILM",
+        help="images, which are inverted first",
     )
     parser.add_argument(
         "--latents", metavar="FILE_OR_DIR", help="latents.npz of `invert`, or its folder"
@@ -117,6 +121,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="a reader of attributes (configs/avatar_attributes.py), for the report",
     )
     add_photo_options(parser, result="the edit")
+    add_film_options(parser)
     add_job_options(parser, run)
 
 
@@ -144,4 +149,11 @@ def run(args: argparse.Namespace) -> int:
     take(arguments, ("direction", "text", "mapper"))
     texts = [text_edit(text, **of_text) for text in args.text]
     edits = [*args.direction, *texts, *map(mapper_edit, args.mapper)]
+    smoothing = take_smoothing(arguments)
+    if smoothing is not None:
+        from interestyle_jax.jobs.films import edit_film
+
+        if take(arguments, ("latents", "tuned")):
+            raise InputError("--latents, --tuned: do not go with a film as --input")
+        return print_films(edit_film(edits=edits, smoothing=smoothing, **arguments))
     return print_result(args.out, edit_files(edits=edits, **arguments), "edited")

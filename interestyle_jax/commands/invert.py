@@ -2,6 +2,7 @@
 
 import argparse
 
+from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
 from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
@@ -18,14 +19,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "invert",
         help="invert images into latents",
-        description="Inverts an image or a folder of images, by an encoder or by optimisation; no "
-        "mask is needed.",
+        description="Inverts an image, a folder of images or a film, by an encoder or by "
+        "optimisation; no mask is needed.",
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument("--input", dest="source", required=True, metavar="IMAGE_OR_DIR")
+    parser.add_argument("--input", dest="source", required=True, metavar="IMAGE_DIR_OR_FILM")
     add_model_options(parser, per_device=8)
     add_optimisation_options(parser)
     add_photo_options(parser, result="the inversion")
+    add_film_options(parser)
     add_job_options(parser, run)
 
 
@@ -35,7 +37,13 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = job_arguments(args)
     arguments["alignment"] = take_alignment(arguments)
-    method = take_method(arguments)
+    method, smoothing = take_method(arguments), take_smoothing(arguments)
+    if smoothing is not None:
+        from interestyle_jax.jobs.films import invert_film
+
+        if method:
+            raise InputError("--method: inverts images, a film is inverted by its encoder")
+        return print_films(invert_film(smoothing=smoothing, **arguments))
     if not method:
         return print_result(args.out, invert_files(**arguments), "inverted")
     from interestyle_jax.jobs.optimisations import optimise_files

@@ -46,6 +46,18 @@ def face_quad(points: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "4 2"]:
     return square_quad(eyes + 0.1 * down, direction / length * half)
 
 
+def quad_points(quad: Num[np.ndarray, "4 2"]) -> Float[np.ndarray, "4 2"]:
+    """Points [4, 2] whose `face_quad` is this quad [4, 2]: where its face would have them.
+
+    For quads that were smoothed over time, which no landmarks gave.
+    """
+    quad = np.asarray(quad, np.float64)
+    across, down = (quad[3] - quad[0]) / 8, (quad[1] - quad[0]) / 3.6
+    eyes = quad.mean(0) - 0.1 * down
+    mouth = eyes + down
+    return np.stack([eyes - across, eyes + across, mouth - across, mouth + across])
+
+
 def align(
     image: UInt8[np.ndarray, "H W 3"],
     points: Num[np.ndarray, "4 2"],

@@ -1,0 +1,301 @@
+"""The stages of a film, each an image job in a folder of its own."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.identity import load_identity
+from interestyle_jax.interest.providers import find_provider
+from interestyle_jax.inversion.inverter import Model, load
+from interestyle_jax.jobs.aligned_faces import PASTE_MASKS, Alignment
+from interestyle_jax.jobs.film_composition import Embeddings, Placing, write_films
+from interestyle_jax.jobs.film_faces import FilmFacesJob, quads_of
+from interestyle_jax.jobs.film_frames import FilmFrames, FrameInputs, film_path, frame_name
+from interestyle_jax.jobs.film_inversions import FrameInversionJob, MaskOf, smooth_latents
+from interestyle_jax.jobs.film_smoothing import Smoothing, latent_jitter, quad_jitter
+from interestyle_jax.jobs.job import RunOptions
+from interestyle_jax.jobs.kept_region import Keep, KeptRegion
+from interestyle_jax.jobs.latents import JOINED, LatentFile
+from interestyle_jax.jobs.pipeline import default_workers
+from interestyle_jax.jobs.run import run_job
+from interestyle_jax.jobs.shard import WHOLE
+from interestyle_jax.json_file import write_json
+from interestyle_jax.library_versions import library_versions
+from interestyle_jax.parallel.sharding import local_mesh
+from interestyle_jax.photos.landmarks import Landmarker, make_landmarker
+from interestyle_jax.photos.paste_back import check_edge
+from interestyle_jax.video.film_writer import film_ending
+from interestyle_jax.video.films import Film, FrameReader, scan_film
+from interestyle_jax.video.metrics import temporal_identity
+from interestyle_jax.video.scenes import runs_of
+from interestyle_jax.video.smoothing import follow_quads
+
+# Proportions of a film and an encoder's input that differ by more are not the same.
+SAME_PROPORTIONS = 0.02
+INVERSIONS, OWN_FILES = "inversions", ("strip.png", "report.json")
+
+
+class Found(NamedTuple):
+    """Faces of a film: quads [n, 4, 2] as found and as followed, or None of whole frames."""
+
+    raw: np.ndarray | None
+    quads: np.ndarray | None
+    cuts: tuple[int, ...]
+    report: dict[str, Any]
+
+    def interpolated(self) -> list[str]:
+        """Names of frames whose face was not found, but followed."""
+        if self.raw is None:
+            return []
+        there, here = (np.isfinite(q).all((1, 2)) for q in (self.quads, self.raw))
+        return [frame_name(i) for i in np.flatnonzero(there & ~here).tolist()]
+
+
+class FilmStages:
+    """The stages of a film in its output folder."""
+
+    def __init__(
+        self,
+        weights: str,
+        source: str | Path,
+        out: str | Path,
+        *,
+        dtype: str,
+        alignment: Alignment | None,
+        smoothing: Smoothing,
+        landmarker: Landmarker | None,
+        paste_mask: MaskOf | None,
+        run: RunOptions,
+        keep: Keep | None = None,
+        identity: tuple[str | Path | None, str | Path | None] = (None, None),
+    ):
+        """Looks at the film, and loads what finds faces; see `films.invert_film`.
+
+        Args:
+          weights, source, out, dtype, alignment, smoothing, landmarker, paste_mask, run: as there.
+          keep: as in `edits.edit_files`.
+          identity: weights of an embedder and a face detector, or None.
+
+        Raises:
+          InputError: what one of them lacks.
+        """
+        self.started = time.perf_counter()
+        self.out, self.alignment, self.smoothing = Path(out), alignment, smoothing
+        if run.get("shard", WHOLE).count > 1:
+            raise InputError("--shard: a film is done by one process, on all its devices")
+        smoothing.check()
+        self.run: RunOptions = {**run}  # type: ignore[typeddict-item]
+        # Frames without a face are none that are skipped.
+        self.most_without = self.run.pop("max_skipped", None)
+        self.model: Model = load(weights, dtype=dtype, mesh=local_mesh())
+        self.model.require_inversion()
+        self.rows = smoothing.rows(self.model.latents_shape[0])
+        self.identity = load_identity(*identity, mesh=self.model.mesh)
+        self.masks: dict[str, MaskOf] = {}
+        self.mask_options: dict[str, Any] = {}
+        self._open_masks(paste_mask, keep)
+        self.film: Film = scan_film(source)
+        self.landmarker = landmarker
+        if alignment is None:
+            self._check_proportions()
+        else:
+            check_edge(alignment.feather, alignment.shape)
+            height, width = self.model.input_shape
+            if height != width:
+                raise InputError(f"--align: the weights see {height} x {width} pixels, no squares")
+            if self.landmarker is None:
+                self.landmarker = make_landmarker(
+                    alignment.landmarks, dlib_file=alignment.dlib_file
+                )
+
+    def _open_masks(self, paste_mask: MaskOf | None, keep: Keep | None) -> None:
+        given = self.alignment
+        if paste_mask is None and given is not None and given.mask is not None:
+            if given.mask not in PASTE_MASKS:
+                known = ", ".join(PASTE_MASKS)
+                raise InputError(f"mask: '{given.mask}', expected one of {known}")
+            provider = find_provider(given.mask, given.mask_weights, option="mask")
+
+            def paste_mask(image: np.ndarray, name: str) -> np.ndarray:
+                return provider(image, name=name).interest
+
+        if paste_mask is not None:
+            self.masks["paste"] = paste_mask
+            self.mask_options["paste"] = None if given is None else given.mask
+        if keep is not None:
+            region = KeptRegion(keep)
+
+            def kept(image: np.ndarray, name: str) -> np.ndarray:
+                soft = region.mask(image, self._drawn_shape(), name=name)
+                return np.rint(255 * soft).astype(np.uint8)
+
+            self.masks["keep"], self.mask_options["keep"] = kept, keep.options()
+
+    def _drawn_shape(self) -> tuple[int, int]:
+        """Height and width of what is drawn for this encoder."""
+        side, (height, width) = self.model.resolution, self.model.input_shape
+        return (round(side * height / max(height, width)), round(side * width / max(height, width)))
+
+    def _check_proportions(self) -> None:
+        (height, width), film = self.model.input_shape, self.film
+        own, asked = film.width / film.height, width / height
+        if abs(own / asked - 1) > SAME_PROPORTIONS:
+            raise InputError(
+                f"{film.path}: frames of {film.width} x {film.height} pixels, expected --align, or "
+                f"a film of aligned images of proportions {width} : {height}"
+            )
+
+    def check_out(self, names: Iterable[str]) -> None:
+        """Raises InputError where `out` holds files that are not of an earlier call."""
+        own = [f"{name}{film_ending(self.film)}" for name in names]
+        for name in own:
+            path = self.out / name
+            if path.exists() and path.samefile(self.film.path):
+                raise InputError(f"{path}: is the input, choose another --out")
+        others = [path.name for path in self.out.glob("progress*.jsonl")]
+        if not (self.out / INVERSIONS).exists():
+            others += [n for n in (*own, JOINED, *OWN_FILES) if (self.out / n).exists()]
+        if others:
+            raise InputError(
+                f"{self.out / others[0]}: exists already and is not of this command, choose "
+                "another --out"
+            )
+
+    def faces(self) -> Found:
+        """Where faces are; raises InputError where there are none, or too few."""
+        film, given = self.film, self.alignment
+        if given is None:
+            return Found(None, None, film.cuts, {})
+        options = {"name": self.landmarker.name}
+        if given.dlib_file is not None:
+            options["dlib_file"] = str(Path(given.dlib_file).absolute())
+        with FrameReader(film) as reader:
+            job = FilmFacesJob(film, reader, self.landmarker, options)
+            report = run_job(job, FilmFrames(film), self.out / "faces", **self.run)
+        raw = quads_of(report, film)
+        num_faces = int(np.isfinite(raw).all((1, 2)).sum())
+        if not num_faces:
+            raise InputError(f"{film.path}: no face found in any of {len(film)} frames")
+        without = 1 - num_faces / len(film)
+        if self.most_without is not None and without > self.most_without:
+            raise InputError(
+                f"{film.path}: {len(film) - num_faces} of {len(film)} frames show no face, more "
+                f"than --max-skipped={self.most_without:g} allows"
+            )
+        quads, cuts = follow_quads(
+            raw,
+            film.seconds,
+            film.cuts,
+            strength=self.smoothing.quads,
+            max_gap=self.smoothing.max_gap,
+        )
+        return Found(raw, quads, cuts, report)
+
+    def latents(self, num_iterations: int | None, batch_size: int | None) -> Path:
+        """Finds faces, inverts, smooths; the folder of the smoothed latents. Raises InputError."""
+        self.found = self.faces()
+        film, quads = self.film, self.found.quads
+        frames = FilmFrames(film, quads)
+        with FrameReader(film) as reader:
+            inputs = FrameInputs(self.model, reader, quads, keep_pixels=bool(self.masks))
+            self.size = inputs.size
+            job = FrameInversionJob(
+                self.model,
+                frames,
+                film.path,
+                num_iterations=self.model.iterations(num_iterations),
+                batch_size=batch_size,
+                inputs=inputs,
+                masks=self.masks,
+                mask_options=self.mask_options,
+            )
+            self.inverted = run_job(job, frames, self.out / INVERSIONS, **self.run)
+        self.raw_latents = LatentFile(self.out / INVERSIONS)
+        self.smoothed = smooth_latents(
+            self.raw_latents,
+            self.out,
+            seconds=film.seconds,
+            cuts=self.found.cuts,
+            sigma=self.smoothing.latents,
+            rows=self.rows,
+        )
+        return self.out
+
+    def films(
+        self, names: dict[str, str], draw: Callable[[Path], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Draws, and writes films and the report.
+
+        Args:
+          names: of the films, by the label of their column.
+          draw: makes the job of the drawn images in a folder; its report.
+
+        Raises:
+          InputError: a film that cannot be written.
+        """
+        film, out, found = self.film, self.out, self.found
+        drawn = draw(out / "frames")
+        paths = {label: out / f"{name}{film_ending(film)}" for label, name in names.items()}
+        quads = None
+        if found.quads is not None:
+            # As they were cut: `align` moves them a little where it shrinks a frame first.
+            quads = quads_of(self.inverted, film)
+        placing = Placing(quads, self.alignment, out / INVERSIONS, tuple(self.masks), self.size)
+        embeddings = write_films(
+            paths,
+            out / "frames",
+            film,
+            placing,
+            workers=self.run.get("workers") or default_workers(),
+            strip=out / "strip.png",
+            identity=self.identity,
+        )
+        known = set(self.smoothed.names)
+        names_of_all = [frame_name(i) for i in range(len(film))]
+        runs = runs_of([name in known for name in names_of_all], found.cuts)
+        both = {"found": self.raw_latents, "smoothed": self.smoothed}
+        jitters: dict[str, Any] = {"latents": {k: latent_jitter(f, runs) for k, f in both.items()}}
+        if found.raw is not None:
+            jitters["quads"] = quad_jitter(found.raw, found.quads, found.cuts)
+        report = {
+            "status": "done",
+            "num_images": len(known),
+            "num_frames": len(film),
+            "size": [film.width, film.height],
+            "frame_rate": str(film.frame_rate),
+            "seconds_of_film": round(film.length, 6),
+            "num_sounds": film.num_sounds,
+            "cuts": list(found.cuts),
+            "without_face": [name for name in names_of_all if name not in known],
+            "interpolated": found.interpolated(),
+            "several_faces": found.report.get("several_faces", []),
+            "films": [path.name for path in paths.values()],
+            "smoothing": dataclasses.asdict(self.smoothing) | {"shared_rows": list(self.rows)},
+            "jitter": jitters,
+            "temporal_identity": _identities(embeddings, runs),
+            INVERSIONS: {
+                key: self.inverted[key] for key in ("num_iterations", "w_plus_shape", "skipped")
+            },
+            "drawn": {key: drawn.get(key) for key in ("edits", "id_similarity", "attributes")},
+            "weights": str(self.model.directory),
+            "input": film_path(film),
+            "seconds": round(time.perf_counter() - self.started, 3),
+            "versions": library_versions(),
+            "command": list(self.run.get("command", ())),
+        }
+        write_json(out / "report.json", report)
+        return report
+
+
+def _identities(embeddings: Embeddings | None, runs: Sequence[range]) -> dict[str, Any] | None:
+    if embeddings is None:
+        return None
+    return {
+        label: temporal_identity(embeddings.source[label], edited, runs)
+        for label, edited in embeddings.edited.items()
+    }

@@ -1,0 +1,1 @@
+"""Films: their frames read and written, faces followed over time, and what flickers measured."""
