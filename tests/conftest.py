@@ -27,6 +27,7 @@ EXPECTED_SKIPS = (
     "could not import 'torch'",
     "torch is not installed",
     "dlib and its landmark file are not installed",
+    "Chromium is not installed",
     "the compiler of TPUs is not installed",
     "the compiler of NVIDIA GPUs is not installed",
 )

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "planning": {"models", "data", "inversion", "parallel", "training"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
     "export": {"models", "inversion"},
-    "page": {"data", "inversion", "editing", "evaluation"},
+    "page": {"data", "interest", "photos", "inversion", "editing", "evaluation", "jobs"},
     "jobs": {
         "data",
         "interest",

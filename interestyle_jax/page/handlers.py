@@ -1,7 +1,7 @@
 """What happens when somebody presses a button; Gradio calls these, tests do too."""
 
 import contextlib
-import functools
+import inspect
 import re
 import secrets
 import shutil
@@ -14,8 +14,10 @@ import numpy as np
 
 from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.data.images import encode_png
-from interestyle_jax.errors import InputError
+from interestyle_jax.editing.edits import Edit
+from interestyle_jax.errors import InputError, MachineError
 from interestyle_jax.evaluation.grids import iteration_label
+from interestyle_jax.page.regions import NONE, Aligned, Mask, Regions, overlay, pasted
 from interestyle_jax.page.studio import Studio
 from interestyle_jax.page.uploads import read_upload
 from interestyle_jax.whole_files import write_whole
@@ -24,45 +26,81 @@ from interestyle_jax.whole_files import write_whole
 KEPT_SECONDS, LATENTS_KEPT_SECONDS = 600, 3600
 # Pixels of what is shown; files to download have the generator's size.
 SMALLEST_SHOWN, LARGEST_SHOWN = 256, 1024
-EXAMPLES = 500
+EXAMPLES, EXAMPLE_SIDE = 500, 256
 NO_IMAGE = "no image: choose a file, then press Invert"
 NO_LATENTS = "nothing is inverted yet, or it is older than an hour: invert an image first"
+NO_MASK = "no interest mask here, see below the images: there is nothing to paste back"
 
-# Of a session: "name", "w_plus" [N, L, D] of the inversion, "current" [L, D] that edits start from.
+# Of a session: "name", "w_plus" [N, L, D] of the inversion, "current" [L, D] that edits start from,
+# "text", an edit or None, "source", an upload's file or an avatar's number, "mask", its interest
+# mask or None, "quad", of its aligned face or None. Many are kept: no image among them.
 State = dict[str, Any]
+# State, images with labels, the last image.
+Shown = tuple[State, list[tuple[str, str]], str]
+# Tells the visitor how far it is: a share and what is done now.
+Tell = Callable[[float, str], Any]
+
+
+def _nobody(share: float, words: str) -> None:
+    """Tells nobody."""
 
 
 class Handlers:
     """The page's functions. Each raises InputError, whose words the page shows.
 
     Images are returned as files, new ones each time: Gradio would give equal images of several
-    visitors one file, and write it while it is read.
+    visitors one file, and write it while it is read. Strengths are those of the sliders, and of
+    the text where there are edits by text.
     """
 
-    def __init__(self, studio: Studio, folder: Path):
-        """Takes the model, and the folder of uploads and results, which the page owns."""
-        self._studio, self._folder = studio, folder
+    def __init__(self, studio: Studio, regions: Regions, folder: Path):
+        """Takes the model, faces and masks, and the folder of uploads and results, its own."""
+        self._studio, self._regions, self._folder = studio, regions, folder
 
-    def invert(self, upload: str | None) -> tuple[State, list[tuple[str, str]], str]:
+    def invert(self, upload: str | None, align: bool, *, tell: Tell = _nobody) -> Shown:
         """An upload's inversion: the session's state, images with labels, the last image."""
         if upload is None:
             raise InputError(NO_IMAGE)
+        tell(0.1, "reading the image")
         image, name = self._take(upload)
-        return self._inverted(image, name)
+        aligned = None
+        if align:
+            tell(0.2, "finding the face")
+            aligned = self._regions.align(image, name=Path(upload).name)
+        return self._inverted(image, aligned, None, name=name, source=upload, tell=tell)
 
-    def example(self, number: float) -> tuple[State, list[tuple[str, str]], str]:
-        """As `invert`, of the drawn avatar of that number, with an obstacle."""
+    def example(self, number: float, *, tell: Tell = _nobody) -> Shown:
+        """As `invert`, of the drawn avatar of that number, with an obstacle; its mask is exact."""
         number = int(number) % EXAMPLES
-        drawn = sample(number, size=self._studio.input_side, split="test")
-        return self._inverted(drawn["image"], f"avatar_{number}")
+        tell(0.1, "drawing the avatar")
+        drawn = sample(number, size=EXAMPLE_SIDE, split="test")
+        mask = None if self._regions.masks == NONE else drawn["interest_mask"]
+        name = f"avatar_{number}"
+        return self._inverted(drawn["image"], None, mask, name=name, source=number, tell=tell)
 
     def edit(self, state: State | None, *strengths: float) -> str:
-        """The session's image, moved along the directions."""
-        image = self._studio.edit(_checked(state)["current"], self._limited(strengths))
-        return self._write([image])[0]
+        """The session's image, moved along the directions, and by its text."""
+        return self._write([self._edited(_checked(state), strengths)])[0]
+
+    def text(
+        self, state: State | None, text: str, *strengths: float, tell: Tell = _nobody
+    ) -> tuple[State, str]:
+        """The state with a text's edit in place of the one before, and the image."""
+        state = _checked(state)
+        tell(0.2, "reading the text")
+        state = {**state, "text": self._studio.text_edit(text)}
+        tell(0.8, "drawing the image")
+        return state, self.edit(state, *strengths)
 
     def mix(
-        self, state: State | None, upload: str | None, bands: Sequence[str], share: float
+        self,
+        state: State | None,
+        upload: str | None,
+        bands: Sequence[str],
+        share: float,
+        align: bool,
+        *,
+        tell: Tell = _nobody,
     ) -> tuple[State, str]:
         """The state and the image, with rows of another image in those of the inversion."""
         state = _checked(state)
@@ -70,31 +108,91 @@ class Handlers:
             raise InputError("no other image: choose a file to mix with")
         if not bands:
             raise InputError("no rows to mix: choose one band at least")
+        tell(0.1, "reading the other image")
         image, _ = self._take(upload)
+        if align:
+            image = self._regions.align(image, name=Path(upload).name).image
+        tell(0.4, "inverting the other image")
         style = self._studio.invert(image).w_plus[-1]
         share = float(np.clip(share, 0, 1))
         current = self._studio.mix(state["w_plus"][-1], style, bands=bands, share=share)
         mixed = self._studio.edit(current, [0.0] * len(self._studio.sliders))
-        return {**state, "current": current}, self._write([mixed])[0]
+        return {**state, "current": current, "text": None}, self._write([mixed])[0]
 
-    def download(self, state: State | None, *strengths: float) -> list[str]:
-        """Files of the inversion's latents, of the edited latents, and of the edited image."""
-        state, limited = _checked(state), self._limited(strengths)
+    def paste(self, state: State | None, *strengths: float, tell: Tell = _nobody) -> str:
+        """The upload with the edited image in its interest region, whose edge is soft."""
+        state = _checked(state)
+        return self._write([self._pasted(state, strengths, tell)])[0]
+
+    def download(self, state: State | None, *strengths: float, tell: Tell = _nobody) -> list[str]:
+        """Files: latents of the inversion, edited latents, the edited image, and it pasted back."""
+        state = _checked(state)
+        limited, _ = self._limited(strengths, state)
         folder, name = self._new_folder(), state["name"]
         edited = self._studio.edited_latents(state["current"], limited)
-        files = [folder / f"{name}{end}" for end in ("_latents.npz", "_edited.npz", ".png")]
+        ends = ("_latents.npz", "_edited.npz", ".png", "_pasted.png")
+        files = [folder / f"{name}{end}" for end in ends]
         self._studio.save_latents(files[0], name, state["w_plus"])
         self._studio.save_latents(files[1], name, edited[None])
-        image = self._studio.edit(state["current"], limited)
+        image = self._edited(state, strengths)
         write_whole(files[2], encode_png(image), sync=False)
+        if state["mask"] is None or not state["mask"].any():
+            return [str(file) for file in files[:3]]
+        write_whole(files[3], encode_png(self._pasted(state, strengths, tell)), sync=False)
         return [str(file) for file in files]
 
-    def _inverted(self, image: np.ndarray, name: str) -> tuple[State, list[tuple[str, str]], str]:
-        inverted = self._studio.invert(image)
-        state = {"name": name, "w_plus": inverted.w_plus, "current": inverted.w_plus[-1]}
-        files = self._write([image, *inverted.images])
-        labels = ["image", *(iteration_label(i + 1) for i in range(len(inverted.images)))]
-        return state, list(zip(files, labels, strict=True)), files[-1]
+    def _inverted(
+        self,
+        image: np.ndarray,
+        aligned: Aligned | None,
+        mask: Mask | None,
+        *,
+        name: str,
+        source: str | int,
+        tell: Tell,
+    ) -> Shown:
+        """The inversion of an image or its aligned face; `mask`: its mask, where it is known."""
+        subject = image if aligned is None else aligned.image
+        tell(0.4, "inverting")
+        inverted = self._studio.invert(subject)
+        tell(0.8, "finding the interest region")
+        if mask is None:
+            mask = self._regions.mask(subject, inverted.images[-1])
+        state = {
+            "name": name,
+            "w_plus": inverted.w_plus,
+            "current": inverted.w_plus[-1],
+            "text": None,
+            "source": source,
+            "mask": mask,
+            "quad": None if aligned is None else aligned.quad,
+        }
+        shown = {"image": image}
+        if aligned is not None:
+            shown["aligned face"] = subject
+        if mask is not None:
+            shown["interest mask"] = overlay(subject, mask)
+        shown |= {iteration_label(i): y for i, y in enumerate(inverted.images, 1)}
+        files = self._write(list(shown.values()))
+        return state, list(zip(files, shown, strict=True)), files[-1]
+
+    def _edited(self, state: State, strengths: Sequence[float]) -> np.ndarray:
+        limited, text = self._limited(strengths, state)
+        return self._studio.edit(state["current"], limited, text=text)
+
+    def _pasted(self, state: State, strengths: Sequence[float], tell: Tell) -> np.ndarray:
+        if state["mask"] is None:
+            raise InputError(NO_MASK)
+        source = state["source"]
+        if isinstance(source, int):
+            image = sample(source, size=EXAMPLE_SIDE, split="test")["image"]
+        elif Path(source).is_file():
+            image, _ = self._take(source)
+        else:
+            raise InputError(f"{Path(source).name}: was deleted after ten minutes, upload it again")
+        edited = self._edited(state, strengths)
+        tell(0.5, "pasting back")
+        return pasted(image, edited, state["mask"], state["quad"])
 
     def _write(self, images: Sequence[np.ndarray]) -> list[str]:
         folder = self._new_folder()
@@ -120,24 +218,38 @@ class Handlers:
             raise InputError(f"{path.name}: is no upload")
         return read_upload(path), re.sub(r"[^\w-]", "_", path.stem)[:60] or "image"
 
-    def _limited(self, strengths: Sequence[float]) -> list[float]:
-        """The strengths within the sliders' ranges; a request may hold any."""
-        sliders = self._studio.sliders
+    def _limited(
+        self, strengths: Sequence[float], state: State
+    ) -> tuple[list[float], tuple[Edit, float] | None]:
+        """The strengths within the sliders' ranges, a request may hold any; the text's edit."""
+        studio = self._studio
+        sliders = [*studio.sliders, *([studio.text_slider] if studio.text_slider else [])]
         if len(strengths) != len(sliders) or not np.isfinite(strengths).all():
             raise InputError(f"strengths: expected {len(sliders)} numbers")
         pairs = zip(strengths, sliders, strict=True)
-        return [float(np.clip(x, slider.low, slider.high)) for x, slider in pairs]
+        limited = [float(np.clip(x, slider.low, slider.high)) for x, slider in pairs]
+        count = len(studio.sliders)
+        return limited[:count], (state["text"], limited[count]) if state["text"] else None
 
 
-def in_words(function: Callable, error_class: Any) -> Callable:
-    """The function with InputError as `error_class` (gradio.Error), whose text the page shows."""
+def in_words(function: Callable, gradio: Any) -> Callable:
+    """The function for Gradio: errors in words, which the page shows, and a bar of progress.
 
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
+    Args:
+      function: raises InputError and MachineError; may take `tell`.
+      gradio: the module.
+    """
+    tells = "tell" in inspect.signature(function).parameters
+
+    bar = gradio.Progress()
+
+    # Gradio shows a bar where it finds one as a default, and gives it before what the page sends.
+    def call(progress: Any = bar, *arguments: Any) -> Any:
+        options = {"tell": lambda share, words: progress(share, desc=words)} if tells else {}
         try:
-            return function(*arguments)
-        except InputError as error:
-            raise error_class(str(error), print_exception=False) from error
+            return function(*arguments, **options)
+        except (InputError, MachineError) as error:
+            raise gradio.Error(str(error), print_exception=False) from error
 
     return call
 

@@ -18,9 +18,12 @@ from interestyle_jax.editing.direction_files import find_direction, shipped_dire
 from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.edits import Edit, apply_edits
 from interestyle_jax.editing.sefa import sefa
+from interestyle_jax.editing.styleclip.global_directions import ALPHA_RANGE, load_channel_effects
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
+from interestyle_jax.jobs.text_edits import CHANNELS, CLIP, text_edit
+from interestyle_jax.weights import ASSETS, generator_fingerprint, load_weights
 from interestyle_jax.whole_files import whole_file
 
 # Sliders that a page has room for.
@@ -29,6 +32,7 @@ MOST_DIRECTIONS = 16
 SPREADS = 3.0
 SAMPLES = 512
 SEFA_COUNT = 3
+LONGEST_TEXT = 200
 
 
 class Inverted(NamedTuple):
@@ -57,15 +61,27 @@ class Studio:
     Attributes:
       sliders: one a direction, in the order of strengths.
       bands: names of the bands of rows that the generator has.
+      text_slider: strengths of a text's edit; None where there are no edits by text.
+      no_texts: why there are none, or "".
     """
 
-    def __init__(self, model: Model, directions: Sequence[str | Path] = ()):
+    def __init__(
+        self,
+        model: Model,
+        directions: Sequence[str | Path] = (),
+        *,
+        clip: str | Path | None = None,
+        channels: str | Path | None = None,
+    ):
         """Takes a model and directions, by name or file.
 
         Args:
           model: with generator, encoder and mean latent.
           directions: at most MOST_DIRECTIONS; none: those that ship for this generator, or else
             the strongest ones that its weights have (SeFa).
+          clip: weights of a CLIP, for edits by text; None: the one that ships.
+          channels: what the generator's channels do to that CLIP, weights of `directions global`;
+            None: those that ship, if they are of this generator.
 
         Raises:
           InputError: a part is missing, too many directions, or one that does not fit.
@@ -83,6 +99,20 @@ class Studio:
         ranged = [self._with_range(direction) for direction in found]
         self._edits: list[Edit] = [direction.edit(self._layers) for direction in ranged]
         self.sliders = [Slider(d.name, *d.default_range) for d in ranged]
+        self._clip, self._channels = clip or CLIP, channels or CHANNELS
+        self.no_texts = self._check_channels(given=channels is not None)
+        self.text_slider = None if self.no_texts else Slider("Strength", *ALPHA_RANGE)
+
+    @property
+    def draws_avatars(self) -> bool:
+        """Whether the generator is the one of avatars that ships."""
+        shipped = load_weights(ASSETS / "avatar_generator").variables["generator"]
+        return generator_fingerprint(shipped) == self._model.generator_fingerprint
+
+    @property
+    def resolution(self) -> int:
+        """Side of the generator's images in pixels."""
+        return self._model.resolution
 
     @property
     def input_side(self) -> int:
@@ -96,13 +126,40 @@ class Studio:
             inversion = jax.device_get(self._model.invert(x))
         return Inverted(inversion.w_plus[:, 0], to_uint8(inversion.images[:, 0]))
 
+    def text_edit(self, text: str) -> Edit:
+        """The edit that a text asks for, by StyleCLIP's global directions.
+
+        Raises:
+          InputError: no text, or one too long, in words that the CLIP does not know, or that it
+            does not tell from "a face"; or there are no edits by text.
+        """
+        if self.no_texts:
+            raise InputError(f"no edits by text: {self.no_texts}")
+        text = text.strip()
+        if not 0 < len(text) <= LONGEST_TEXT:
+            raise InputError(f"text: {len(text)} letters, expected 1 to {LONGEST_TEXT}")
+        with self._lock:
+            return text_edit(text, clip=self._clip, channels=self._channels)(self._model).edit
+
     def edit(
-        self, w_plus: Float[np.ndarray, "L D"], strengths: Sequence[float]
+        self,
+        w_plus: Float[np.ndarray, "L D"],
+        strengths: Sequence[float],
+        *,
+        text: tuple[Edit, float] | None = None,
     ) -> UInt8[np.ndarray, "H W 3"]:
-        """The image [H, W, 3] of w_plus [L, D], moved along the directions by their strengths."""
+        """The image [H, W, 3] of w_plus [L, D], moved along the directions by their strengths.
+
+        Args:
+          w_plus: [L, D].
+          strengths: one a direction.
+          text: an edit of `text_edit` and its strength.
+        """
+        edits = [*self._edits, *([text[0]] if text else [])]
+        strengths = [*strengths, *([text[1]] if text else [])]
         with self._lock:
             moved = jnp.asarray(w_plus)[None]
-            edited = apply_edits(self._edits, moved, strengths, styles=self._model.styles)
+            edited = apply_edits(edits, moved, strengths, styles=self._model.styles)
             if edited.styles is None:
                 drawn = self._model.synthesize(edited.w_plus)
             else:
@@ -143,6 +200,19 @@ class Studio:
         generator = np.array(self._model.generator_fingerprint)
         with whole_file(path) as file:
             np.savez(file, names=np.array([name]), w_plus=w_plus[None], generator=generator)
+
+    def _check_channels(self, *, given: bool) -> str:
+        """Why there are no edits by text, or ""; raises InputError for `given` channels instead."""
+        try:
+            effects = load_channel_effects(self._channels)
+            effects.check(self._layers)
+            if effects.generator not in (None, self._model.generator_fingerprint):
+                raise InputError(f"{effects.directory}: was measured with another generator")
+        except InputError as error:
+            if given:
+                raise
+            return str(error)
+        return ""
 
     def _has(self, band: str) -> bool:
         try:

@@ -1,15 +1,8 @@
 """The page as a visitor's program meets it, in an environment that has Gradio."""
 
 import json
-import os
-import re
-import shutil
 import signal
 import subprocess
-import sysconfig
-import tomllib
-import venv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +12,9 @@ from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.jobs.latents import LatentFile
 from tests.page.test_uploads import write_bomb
 
-ROOT = Path(__file__).resolve().parents[2]
 # Runs in that environment: FOLDER has the images; prints what it got as JSON.
 CLIENT = r"""
-import json, sys, threading
+import json, sys, threading, time
 from pathlib import Path
 from gradio_client import Client, handle_file
 
@@ -44,12 +36,20 @@ one = client()
 count = len(one.view_api(return_format="dict")["named_endpoints"]["/edit"]["parameters"])
 said = {"endpoints": sorted(one.view_api(return_format="dict")["named_endpoints"])}
 said["early"] = told(lambda: one.predict(*[0] * count, api_name="/edit"))
-gallery, last = one.predict(image("a.png"), api_name="/invert")
+job = one.submit(image("a.png"), api_name="/invert")
+said["told"] = []
+for _ in range(600):
+    said["told"] += [unit.desc for unit in job.status().progress_data or []]
+    if job.done():
+        break
+    time.sleep(0.02)
+gallery, last = job.result()
 said["labels"] = [entry["caption"] for entry in gallery]
 said["last"] = last
 said["plain"] = one.predict(*[0] * count, api_name="/edit")
 said["edited"] = one.predict(0.5, *[0] * (count - 1), api_name="/edit")
 said["mixed"] = one.predict(image("b.png"), ["coarse"], 1, api_name="/mix")
+said["pasted"] = one.predict(*[0] * count, api_name="/paste")
 said["files"] = one.predict(*[0] * count, api_name="/download")
 said["avatar"] = len(one.predict(5, api_name="/example")[0])
 for name in ("bomb.png", "text.png"):
@@ -68,51 +68,6 @@ print(json.dumps(said))
 """
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory):
-    """An interpreter with this environment's packages and, before them, those of [serve]."""
-    folder = tmp_path_factory.mktemp("page") / "environment"
-    venv.create(folder, symlinks=True, with_pip=True)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    libraries = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (packages / "libraries.pth").write_text("\n".join(libraries))
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extra = project["optional-dependencies"]["serve"]
-    python = folder / "bin" / "python"
-    command = [python, "-m", "pip", "install", "--quiet", *extra, "pillow<13"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    yield python
-    # pytest keeps its folders of several runs.
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def page(python, tmp_path):
-    """The address of a page that runs, and its process."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment |= {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [python, "-m", "interestyle_jax", "serve", "--port=7917"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=file,
-            text=True,
-        )
-    try:
-        line = process.stdout.readline()
-        address = re.match(r"http://127\.0\.0\.1:7917", line)
-        assert address, log.read_text()
-        yield address[0], process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 @pytest.mark.slow
 def test_page_answers_its_visitors(python, page, tmp_path):
     url, process = page
@@ -125,20 +80,22 @@ def test_page_answers_its_visitors(python, page, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["endpoints"] == ["/download", "/edit", "/example", "/invert", "/mix"]
-    assert said["labels"] == ["image", "ŷ₁", "ŷ₂", "ŷ₃", "ŷ₄", "ŷ₅"]
-    assert said["avatar"] == 6
+    assert said["endpoints"] == ["/download", "/edit", "/example", "/invert", "/mix", "/paste"]
+    assert said["labels"] == ["image", "interest mask", "ŷ₁", "ŷ₂", "ŷ₃", "ŷ₄", "ŷ₅"]
+    assert "inverting" in said["told"]
+    assert said["avatar"] == 7
     plain, last, edited, mixed = (
         np.array(Image.open(said[name])) for name in ("plain", "last", "edited", "mixed")
     )
     np.testing.assert_array_equal(plain, last)
     assert (edited != plain).any() and (mixed != plain).any()
+    assert (np.array(Image.open(said["pasted"])) != plain).any()
     assert LatentFile(said["files"][0]).shape == (1, 5, 10, 512)
     assert "nothing is inverted yet" in said["early"]["error"]
     assert "nothing is inverted yet" in said["other"]["error"]
     assert "too many pixels" in said["bomb.png"]["error"]
     assert "is not an image that is read here" in said["text.png"]["error"]
-    assert said["many"] == [{"result": 6}] * 50
+    assert said["many"] == [{"result": 7}] * 50
 
     (folder,) = tmp_path.glob("interestyle-page-*")
     assert list(folder.glob("results-*"))
