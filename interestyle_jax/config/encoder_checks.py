@@ -9,6 +9,8 @@ from interestyle_jax.inversion.refinement import GRADIENTS, LOOPS
 NOISES = ("const", "random")
 # What the backward pass computes again: nothing, the insides of blocks, or whole iterations.
 REMATS = ("none", "block", "iteration")
+# Whose rows BatchNorm takes its statistics of: all devices', or each device's own.
+BATCH_NORMS = ("global", "local")
 
 
 def needs_masks(config: ml_collections.ConfigDict) -> bool:
@@ -22,6 +24,11 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
     """Raises InputError for the first field that has no meaning."""
     if config.remat not in REMATS:
         raise InputError(f"config.remat: expected one of {', '.join(REMATS)}, got {config.remat!r}")
+    if config.batch_norm not in BATCH_NORMS:
+        raise InputError(
+            f"config.batch_norm: expected one of {', '.join(BATCH_NORMS)}, got "
+            f"{config.batch_norm!r}"
+        )
     method = config.method
     count = method.num_iterations
     if not isinstance(count, int) or count < 1:

@@ -185,6 +185,8 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                 # Share of the steps, the first ones, that run one iteration without filter and
                 # disentanglement; all others run N. 0.0: none, as in the paper.
                 "single_pass_until": 0.0,
+                # Whose rows BatchNorm normalises by: all devices' (global), each its own (local).
+                "batch_norm": "global",
                 # Share of the steps after which BatchNorm uses its running statistics; 1.0: never.
                 "freeze_batch_norm_after": 1.0,
             }

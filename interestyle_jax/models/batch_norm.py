@@ -3,7 +3,36 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, PyTree
+
+from interestyle_jax.models.devices import first_axis_on_devices, num_devices
+
+
+def on_devices(rows: Float[jax.Array, "B ..."]) -> Float[jax.Array, "G b ..."]:
+    """Rows [B, ...] by the device that holds them, [G, B / G, ...]; G is `num_devices`."""
+    return first_axis_on_devices(rows.reshape(num_devices(), -1, *rows.shape[1:]))
+
+
+def mean_of_devices(batch_stats: PyTree) -> PyTree:
+    """Running statistics of each device, leaves [G, C], as their means [C].
+
+    They are averaged as one array, so in one collective.
+    """
+    leaves, tree = jax.tree.flatten(batch_stats)
+    joined = first_axis_on_devices(jnp.concatenate(leaves, axis=-1))
+    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])
+    return jax.tree.unflatten(tree, jnp.split(joined.mean(axis=0), ends[:-1]))
+
+
+def of_devices(batch_stats: PyTree) -> PyTree:
+    """Running statistics, leaves [C], as every device's own, [G, C]."""
+    count = num_devices()
+
+    def spread(leaf):
+        return first_axis_on_devices(jnp.broadcast_to(leaf, (count, *leaf.shape)))
+
+    return jax.tree.map(spread, batch_stats)
 
 
 class BatchNorm(nn.Module):
@@ -15,12 +44,16 @@ class BatchNorm(nn.Module):
     its biased variance, and the running variance stores the unbiased one (n / (n - 1)), which
     `flax.linen.BatchNorm` does not do. Statistics are computed in float32 at least.
 
-    Under `jax.jit` with the batch axis sharded the statistics are those of the global batch.
+    Under `jax.jit` with the batch axis sharded the statistics are those of the global batch, or
+    with `local` of each device's rows: then running statistics become every device's own, [G, C]
+    (`of_devices`, `mean_of_devices`), and nothing is sent between devices. Devices are those of the
+    mesh of `jax.set_mesh`, each with equally many rows.
 
     Attributes:
       momentum: share of the old running value that is kept; PyTorch's 0.1 is 0.9 here.
       epsilon: added to the variance.
       affine: learn `scale` and `bias`.
+      local: take each device's statistics of its own rows, with `train=True`.
 
     Source: PyTorch `BatchNorm2d`.
     """
@@ -28,6 +61,7 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     affine: bool = True
+    local: bool = False
 
     @nn.compact
     def __call__(
@@ -39,15 +73,18 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         y = x.astype(dtype)
         if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(y, axes)
+            y = on_devices(y) if self.local else y
+            axes = tuple(range(int(self.local), y.ndim - 1))
+            mean = jnp.mean(y, axes, keepdims=True)
             # Two passes: E[x^2] - E[x]^2 loses digits where the mean is large.
-            var = jnp.mean(jnp.square(y - mean), axes)
+            var = jnp.mean(jnp.square(y - mean), axes, keepdims=True)
             if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
-                count = x.size // x.shape[-1]
+                count = y.size // mean.size
                 unbiased = var * (count / max(count - 1, 1))
+                own = (*y.shape[: int(self.local)], *channels)
                 for running, batch in ((running_mean, mean), (running_var, unbiased)):
-                    moved = self.momentum * running.value + (1 - self.momentum) * batch
+                    moved = self.momentum * running.value
+                    moved = moved + (1 - self.momentum) * batch.reshape(own)
                     running.value = moved.astype(running.value.dtype)
         else:
             mean, var = running_mean.value, running_var.value
@@ -57,4 +94,4 @@ class BatchNorm(nn.Module):
         y = (y - mean) * factor
         if self.affine:
             y = y + self.param("bias", nn.initializers.zeros, channels)
-        return y.astype(x.dtype)
+        return y.reshape(x.shape).astype(x.dtype)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -88,6 +89,7 @@ class StyleEncoder(nn.Module):
       w_dim: width of one latent row.
       dtype: type of the convolutions' arithmetic, e.g. bfloat16; None takes that of x.
       remat: compute the insides of the trunk's blocks again in the backward pass.
+      local_batch_norm: `BatchNorm.local`.
     """
 
     num_styles: int = 18
@@ -99,10 +101,18 @@ class StyleEncoder(nn.Module):
     w_dim: int = 512
     dtype: jnp.dtype | None = None
     remat: bool = False
+    local_batch_norm: bool = False
 
     def make_trunk(self) -> nn.Module:
         """The network below the heads: [B, H, W, C] -> one map a stage."""
-        return IRTrunk(self.units, self.widths, remat=self.remat, name="trunk")
+        return IRTrunk(self.units, self.widths, **self._trunk_options())
+
+    def _trunk_options(self) -> dict[str, Any]:
+        return {
+            "remat": self.remat,
+            "local_batch_norm": self.local_batch_norm,
+            "name": "trunk",
+        }
 
     def check_input(self, x: Float[jax.Array, "B H W C"]) -> Float[jax.Array, "B H W C"]:
         """x [B, H, W, C] in the encoder's type of arithmetic.
@@ -148,7 +158,7 @@ class ResNetBackboneEncoder(BackboneEncoder):
 
     def make_trunk(self) -> nn.Module:
         """See `StyleEncoder`."""
-        return ResNetTrunk(self.units, self.widths, remat=self.remat, name="trunk")
+        return ResNetTrunk(self.units, self.widths, **self._trunk_options())
 
 
 def _conv_per_head(x: jax.Array, kernel: jax.Array) -> jax.Array:

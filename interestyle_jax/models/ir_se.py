@@ -54,23 +54,25 @@ class IRBlock(nn.Module):
     features: int
     stride: int = 1
     squeeze_excitation: bool = True
+    local_batch_norm: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[jax.Array, "B H W C"], *, train: bool = False
     ) -> Float[jax.Array, "B h w O"]:
-        y = BatchNorm(name="norm_1")(x, train=train)
+        local = self.local_batch_norm
+        y = BatchNorm(local=local, name="norm_1")(x, train=train)
         y = conv(self.features, 3, 1, "conv_1", y.dtype)(y)
         y = PReLU(name="prelu")(y)
         y = conv(self.features, 3, self.stride, "conv_2", y.dtype)(y)
-        y = BatchNorm(name="norm_2")(y, train=train)
+        y = BatchNorm(local=local, name="norm_2")(y, train=train)
         if self.squeeze_excitation:
             y = SqueezeExcitation(name="squeeze_excitation")(y)
         if x.shape[-1] == self.features:
             shortcut = x[:, :: self.stride, :: self.stride]
         else:
             shortcut = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
-            shortcut = BatchNorm(name="shortcut_norm")(shortcut, train=train)
+            shortcut = BatchNorm(local=local, name="shortcut_norm")(shortcut, train=train)
         return y + shortcut
 
 
@@ -99,12 +101,14 @@ class IRTrunk(nn.Module):
       widths: channels of the stem, then of each stage; one more than `units`.
       squeeze_excitation: IR-SE where true, plain IR where false.
       remat: compute the insides of blocks again in the backward pass.
+      local_batch_norm: `BatchNorm.local`.
     """
 
     units: Sequence[int] = (3, 4, 14, 3)
     widths: Sequence[int] = (64, 64, 128, 256, 512)
     squeeze_excitation: bool = True
     remat: bool = False
+    local_batch_norm: bool = False
 
     @nn.compact
     def __call__(
@@ -117,13 +121,19 @@ class IRTrunk(nn.Module):
         """
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 3, 1, "stem_conv", x.dtype)(x)
-        x = BatchNorm(name="stem_norm")(x, train=train)
+        x = BatchNorm(local=self.local_batch_norm, name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
         for count, width in plan:
             for unit in range(count):
                 stride = 2 if unit == 0 else 1
-                module = IRBlock(width, stride, self.squeeze_excitation, name=f"block_{block}")
+                module = IRBlock(
+                    width,
+                    stride,
+                    self.squeeze_excitation,
+                    self.local_batch_norm,
+                    name=f"block_{block}",
+                )
                 x = run_block(module, x, remat=self.remat, train=train)
                 block += 1
             maps.append(x)

@@ -34,7 +34,7 @@ from interestyle_jax.models.stylegan2 import Generator
 Module = nn.Module
 
 # Fields that say how to compute, not which weights fit: they are not part of an architecture.
-COMPUTE_FIELDS = ("parent", "name", "dtype", "remat", "form")
+COMPUTE_FIELDS = ("parent", "name", "dtype", "remat", "form", "local_batch_norm")
 
 
 def _example(*shape: int) -> jax.ShapeDtypeStruct:

@@ -25,18 +25,20 @@ class BasicBlock(nn.Module):
 
     features: int
     stride: int = 1
+    local_batch_norm: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[jax.Array, "B H W C"], *, train: bool = False
     ) -> Float[jax.Array, "B h w O"]:
+        local = self.local_batch_norm
         y = conv(self.features, 3, self.stride, "conv_1", x.dtype)(x)
-        y = nn.relu(BatchNorm(name="norm_1")(y, train=train))
+        y = nn.relu(BatchNorm(local=local, name="norm_1")(y, train=train))
         y = conv(self.features, 3, 1, "conv_2", x.dtype)(y)
-        y = BatchNorm(name="norm_2")(y, train=train)
+        y = BatchNorm(local=local, name="norm_2")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
             x = conv(self.features, 1, self.stride, "shortcut_conv", x.dtype)(x)
-            x = BatchNorm(name="shortcut_norm")(x, train=train)
+            x = BatchNorm(local=local, name="shortcut_norm")(x, train=train)
         return nn.relu(x + y)
 
 
@@ -51,11 +53,13 @@ class ResNetTrunk(nn.Module):
       units: blocks in each stage.
       widths: channels of the stem, then of each stage; one more than `units`.
       remat: compute the insides of blocks again in the backward pass.
+      local_batch_norm: `BatchNorm.local`.
     """
 
     units: Sequence[int] = (3, 4, 6, 3)
     widths: Sequence[int] = (64, 64, 128, 256, 512)
     remat: bool = False
+    local_batch_norm: bool = False
 
     @nn.compact
     def __call__(
@@ -68,13 +72,13 @@ class ResNetTrunk(nn.Module):
         """
         plan = stages(self.units, self.widths)
         x = conv(self.widths[0], 7, 2, "stem_conv", x.dtype)(x)
-        x = BatchNorm(name="stem_norm")(x, train=train)
+        x = BatchNorm(local=self.local_batch_norm, name="stem_norm")(x, train=train)
         x = PReLU(name="stem_prelu")(x)
         maps, block = [], 0
         for stage, (count, width) in enumerate(plan):
             for unit in range(count):
                 stride = 2 if unit == 0 and stage > 0 else 1
-                module = BasicBlock(width, stride, name=f"block_{block}")
+                module = BasicBlock(width, stride, self.local_batch_norm, name=f"block_{block}")
                 x = run_block(module, x, remat=self.remat, train=train)
                 block += 1
             maps.append(x)

@@ -17,6 +17,7 @@ from jaxtyping import PRNGKeyArray
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.refinement import pool_to
+from interestyle_jax.models.batch_norm import mean_of_devices
 from interestyle_jax.models.progressive import PROGRESSIVE, silence_rows
 from interestyle_jax.models.registry import describe
 from interestyle_jax.parallel.sharding import gathered, shared_out
@@ -137,6 +138,8 @@ class AdversarialEncoderTask(EncoderTask):
         if self.feedback:
             x = jnp.concatenate([image, pool_to(start.image, image.shape[1:3])], axis=-1)
         fake, batch_stats = encode(state.batch_stats, x)
+        if self.config.batch_norm == "local" and not freeze:
+            batch_stats = mean_of_devices(batch_stats)
         if not self.config.adversary.official_fakes:
             fake = fake + start.w
         row = jax.random.randint(row_key, (len(fake),), 0, frozen["options"]["stage"] + 1)

@@ -61,7 +61,11 @@ def load_networks(config: ml_collections.ConfigDict) -> EncoderNetworks:
     names, dtype = config.weights, compute_dtype(config)
 
     def compute(architecture: Mapping[str, Any]) -> dict[str, Any]:
-        options = {"dtype": dtype, "remat": config.remat == "block"}
+        options = {
+            "dtype": dtype,
+            "remat": config.remat == "block",
+            "local_batch_norm": config.batch_norm == "local",
+        }
         return {k: v for k, v in options.items() if has_field(architecture, k)}
 
     def part(name_or_dir: str, name: str):

@@ -23,6 +23,7 @@ from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at
 from interestyle_jax.interest.uninterest_swap import swap_uninterest, swapped_pairs
 from interestyle_jax.inversion.refinement import pool_to, refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
+from interestyle_jax.models.batch_norm import mean_of_devices, of_devices
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.accumulation import accumulate
@@ -205,8 +206,11 @@ class EncoderTask:
         count, radii = (1, ()) if single_pass else (method.num_iterations, self.radii[:-1])
         inputs = filtered_inputs(seen, mask, count, radii, region=method.filter_region)
         encode, options = self._encode, frozen.get("options", {})
+        local = self.config.batch_norm == "local" and not freeze_batch_norm
         if freeze_batch_norm:
             encode = self._encode_frozen
+        elif local:
+            batch_stats = of_devices(batch_stats)
         loss = EncoderLoss(
             encode_with=lambda params: encode(params, options),
             synthesize=self._synthesize(frozen, key if method.noise == "random" else None),
@@ -220,9 +224,10 @@ class EncoderTask:
             remat=self.config.remat == "iteration",
         )
         start = self._start(batch_stats, frozen, image.shape[0])
-        return loss.gradients(
+        grads, batch_stats, metrics = loss.gradients(
             params, start, inputs, image, mask, interest_loss=method.interest_loss
         )
+        return grads, mean_of_devices(batch_stats) if local else batch_stats, metrics
 
     def _latent_loss(self, frozen: PyTree) -> LatentLoss | None:
         """The loss on latents: `w_norm`, where it has a weight; further ones in other tasks."""

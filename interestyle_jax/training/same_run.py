@@ -149,3 +149,22 @@ def check_same_weights(
                 f"config.weights.{field}: {given.get(field, '')!r} is not what {workdir} was "
                 f"trained with until step {step}; give the old weights or another --workdir"
             )
+
+
+def other_devices(
+    meta: Mapping[str, Any], config: Mapping[str, Any], num_devices: int
+) -> list[str]:
+    """A line where BatchNorm's rows are others than before the checkpoint.
+
+    Args:
+      meta: the checkpoint's facts; older ones do not say on how many devices it was written.
+      config: the run's config.
+      num_devices: of the run as it goes on.
+    """
+    before = meta.get("num_devices", num_devices)
+    if config.get("batch_norm") != "local" or before == num_devices:
+        return []
+    return [
+        f"config.batch_norm: local, over the rows of each of {before} devices until this "
+        f"checkpoint and of {num_devices} from here on"
+    ]

@@ -28,7 +28,7 @@ from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.compiled_step import jit_train_step, step_places
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import RunDirectory
-from interestyle_jax.training.same_run import check_same_weights
+from interestyle_jax.training.same_run import check_same_weights, other_devices
 from interestyle_jax.training.step_window import check_finite
 from interestyle_jax.training.task import Task
 
@@ -174,6 +174,7 @@ class Trainer:
         self.data.set_state(restored.data)
         self.run.forget_after(self.step)
         self.checkpoints.notices.append(f"{self.run.path}: resuming from step {self.step}")
+        self.checkpoints.notices += other_devices(self.meta, self.run.config, self.mesh.size)
 
     def _compile(self) -> None:
         whole = sharding.replicated(self.mesh)
@@ -264,6 +265,7 @@ class Trainer:
             "config": self.run.config,
             "data_fingerprint": self.fingerprint,
             "weights": dict(self.task.weight_digests),
+            "num_devices": self.mesh.size,
             "best_step": best_step,
             "best_loss": best_loss,
         }

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from interestyle_jax.models.batch_norm import BatchNorm
+from interestyle_jax.models.batch_norm import BatchNorm, mean_of_devices, of_devices
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,63 @@ def test_half_precision_input_keeps_its_type_and_float32_statistics(case):
     )
     assert y.dtype == jnp.bfloat16
     assert {a.dtype for a in jax.tree.leaves(new)} == {jnp.dtype("float32")}
+
+
+def test_local_statistics_are_those_of_each_devices_rows(case):
+    """Values, running statistics and gradients, as the plain form has them for its rows alone.
+
+    Devices send each other nothing but gradients of parameters, and statistics when they are asked.
+    """
+    _, variables = case
+    rng = np.random.default_rng(1)
+    x, weight = rng.standard_normal((2, 16, 3, 2, 4)).astype(np.float32)
+    mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    whole = NamedSharding(mesh, PartitionSpec())
+    rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+    def forward(params, stats, x, weight, local):
+        y, new = BatchNorm(local=local).apply(
+            {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(y * weight), (y, new["batch_stats"])
+
+    def step(params, stats, x, weight, local=True):
+        stats = of_devices(stats) if local else stats
+        grad = jax.value_and_grad(forward, argnums=(0, 2), has_aux=True)
+        (_, (y, stats)), (of_params, of_x) = grad(params, stats, x, weight, local)
+        return y, of_x, of_params, stats
+
+    arguments = (variables["params"], variables["batch_stats"], x, weight)
+    with jax.set_mesh(mesh):
+        jitted = jax.jit(step, in_shardings=(whole, whole, rows, rows))
+        compiled = jitted.lower(*arguments).compile()
+        y, of_x, of_params, stats = compiled(*arguments)
+        # Those of the gradients of scale and bias.
+        assert compiled.as_text().count(" all-") <= 2
+        mean = jax.jit(mean_of_devices).lower(stats).compile()
+        assert mean.as_text().count(" all-reduce(") == 1
+        means = mean(stats)
+    plain = jax.jit(step, static_argnums=4)
+    parts = [plain(*arguments[:2], x[i : i + 2], weight[i : i + 2], False) for i in range(0, 16, 2)]
+    want_y, want_x, want_params, want_stats = zip(*parts, strict=True)
+    np.testing.assert_allclose(y, np.concatenate(want_y), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(of_x, np.concatenate(want_x), rtol=1e-5, atol=1e-5)
+    for name in ("scale", "bias"):
+        total = sum(part[name] for part in want_params)
+        np.testing.assert_allclose(of_params[name], total, rtol=1e-5, atol=1e-5)
+    for name in ("mean", "var"):
+        own = np.stack([part[name] for part in want_stats])
+        np.testing.assert_allclose(stats[name], own, rtol=1e-6)
+        np.testing.assert_allclose(means[name], own.mean(axis=0), rtol=1e-6)
+
+
+def test_local_statistics_of_one_device_are_the_plain_ones(case):
+    x, variables = case
+    y, new = BatchNorm(local=True).apply(variables, x, train=True, mutable=["batch_stats"])
+    want, plain = BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, want, rtol=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        mean_of_devices(new["batch_stats"]),
+        plain["batch_stats"],
+    )

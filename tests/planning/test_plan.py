@@ -65,6 +65,18 @@ def test_memory_work_and_collectives_of_a_step(plan):
     assert json.loads(json.dumps(plan)) == plan
 
 
+def test_batch_norm_of_each_device_leaves_the_gradients_messages(make_config, plan):
+    """The compiler joins these with the running statistics' and the metrics'."""
+    generator = {k: int(v) for k, v in (text.split("=") for text in TINY)}
+    config = make_config(batch_norm="local")
+    local = make_plan(config, parse_target("cpux8"), generator=generator, tell=lambda line: None)
+    everywhere, own = (
+        sum(c["count"] for c in made["programs"][0]["collectives"]) for made in (plan, local)
+    )
+    # 1 and 23 when this was written.
+    assert own <= 3 and everywhere >= 18
+
+
 def test_the_table_has_what_a_reader_asks_for(plan):
     text = markdown(plan)
     for words in ("devices 8, batch 8 (1 a device)", "temporaries", "**needed**", "all-reduce"):
