@@ -37,6 +37,11 @@ def as_json(content: Any) -> str:
     return f"{json.dumps(content, indent=1)}\n"
 
 
+def plain(content: Any) -> Any:
+    """The content as JSON gives it back; what JSON does not know, such as paths, as text."""
+    return json.loads(json.dumps(content, default=str))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes a JSON file, whole or not at all.
 

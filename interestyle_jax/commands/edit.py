@@ -6,7 +6,8 @@ from interestyle_jax.commands.film_options import add_film_options, print_films,
 from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
-    add_tuned_options,
+    add_other_generator,
+    add_tuned_option,
     job_arguments,
     print_result,
     take,
@@ -87,7 +88,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="strengths are coordinates to reach, not steps (GANSpace's way)",
     )
-    add_tuned_options(parser)
+    add_other_generator(parser)
+    add_tuned_option(parser)
     add_model_options(parser, per_device=8)
     region = parser.add_argument_group("what stays")
     region.add_argument(

@@ -6,6 +6,7 @@ import shlex
 from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
+    add_other_generator,
     job_arguments,
     print_result,
 )
@@ -65,11 +66,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="real images that have what --edit gives, an earlier fid_statistics.npz "
         "(default: all images)",
     )
-    parser.add_argument(
-        "--other-generator",
-        action="store_true",
-        help="take directions of --edit that were made for another generator",
-    )
+    add_other_generator(parser)
     parser.add_argument(
         "--parser",
         metavar="NAME",

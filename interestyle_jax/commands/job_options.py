@@ -53,13 +53,17 @@ def add_model_options(parser: argparse._ActionsContainer, *, per_device: int) ->
     )
 
 
-def add_tuned_options(parser: argparse._ActionsContainer) -> None:
-    """What `edit` and `mix` say of latents and their generators."""
+def add_other_generator(parser: argparse._ActionsContainer) -> None:
+    """Whether a generator draws what was made for another."""
     parser.add_argument(
         "--other-generator",
         action="store_true",
         help="take latents and directions that were made for another generator",
     )
+
+
+def add_tuned_option(parser: argparse._ActionsContainer) -> None:
+    """Generators of the latents' own."""
     parser.add_argument(
         "--tuned",
         metavar="DIR",

@@ -5,7 +5,8 @@ import argparse
 from interestyle_jax.commands.job_options import (
     add_job_options,
     add_model_options,
-    add_tuned_options,
+    add_other_generator,
+    add_tuned_option,
     job_arguments,
     print_result,
 )
@@ -46,7 +47,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="A,B,...",
         help="how much of it, 0 to 1, a column each (default 1), e.g. 0,0.25,0.5,0.75,1",
     )
-    add_tuned_options(parser)
+    add_other_generator(parser)
+    add_tuned_option(parser)
     parser.add_argument("--style-tuned", metavar="DIR", help="the same of --style-latents")
     add_model_options(parser, per_device=8)
     add_photo_options(parser)

@@ -1,7 +1,8 @@
 """The ID metric: is it the same person before and after inversion?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,10 +18,12 @@ from interestyle_jax.models.face_crop import id_crop
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import align_face
 from interestyle_jax.photos.mtcnn_detector import FaceDetector
-from interestyle_jax.weights import load_weights, resolve_weights
+from interestyle_jax.weights import digest, load_weights, resolve_weights
 
 # In place of a face detector: whole images are embedded, as the identity loss does.
 NO_DETECTOR = "none"
+# Of a face, as embedders take it.
+FACE = (112, 112, 3)
 Detect = Callable[[np.ndarray], Sequence[Face]]
 Embed = Callable[[np.ndarray], jax.Array]
 
@@ -120,6 +123,44 @@ def load_identity(
         return Identity(None, _embed_crop(embedder))
     detector = FaceDetector(load_weights(resolve_weights(face_detector)))
     return Identity(detector, embedder.embed)
+
+
+def identity_options(
+    identity: str | Path | None, face_detector: str | Path | None
+) -> dict[str, str | Path | None]:
+    """What figures of `load_identity` depend on, as JSON."""
+    is_network = face_detector is not None and str(face_detector) != NO_DETECTOR
+    return {
+        "identity": None if identity is None else digest(identity),
+        "face_detector": digest(face_detector) if is_network else face_detector,
+    }
+
+
+def embed_found(
+    identity: Identity, rows: Sequence[Sequence[np.ndarray | None] | None]
+) -> list[dict[str, Any]]:
+    """Starts the embedding of a batch of `Identity.faces`.
+
+    Args:
+      identity: embeds.
+      rows: of each image the pairs that are compared, [2, h, w, 3] or None; None for no image.
+
+    Returns:
+      For each of these pairs {"embeddings": [B, 2, D], "has_faces": bool [B]}.
+    """
+    embedded = []
+    for k in range(max(0 if row is None else len(row) for row in rows)):
+        pairs = [None if row is None else row[k] for row in rows]
+        shape = next((pair.shape for pair in pairs if pair is not None), (2, *FACE))
+        stacked = np.stack([np.zeros(shape, np.float32) if p is None else p for p in pairs])
+        found = np.array([pair is not None for pair in pairs])
+        embedded.append({"embeddings": identity.embed(stacked), "has_faces": found})
+    return embedded
+
+
+def similarity_of_found(row: Mapping[str, Any]) -> float | None:
+    """`similarity` of an image's row of one entry of `embed_found`; None without faces."""
+    return similarity(row["embeddings"]) if row["has_faces"] else None
 
 
 _crop = jax.jit(id_crop, static_argnames="size")

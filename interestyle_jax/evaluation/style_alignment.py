@@ -19,7 +19,6 @@ from jaxtyping import Float
 
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.models.stylegan2 import StyleLayer
-from interestyle_jax.parallel.sharding import replicated
 
 # The authors take 100,000.
 NUM_SAMPLES, BATCH_SIZE, SEED = 10_000, 1_000, 0
@@ -55,9 +54,7 @@ def measure_anchors(model: Model, *, num_samples: int = NUM_SAMPLES) -> Anchors 
     """
     if MAPPING not in model.variables["generator"]["params"]:
         return None
-    module, place = model.network("generator"), None
-    if model.mesh is not None:
-        place = replicated(model.mesh)
+    module, place = model.network("generator"), model.replicated_sharding
     random, total = np.random.RandomState(SEED), None
     num_batches = -(-num_samples // BATCH_SIZE)
     for _ in range(num_batches):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Float
 
 from interestyle_jax import weights
@@ -56,6 +56,16 @@ class Model:
     def num_devices(self) -> int:
         """How many devices share a batch."""
         return 1 if self.mesh is None else self.mesh.size
+
+    @property
+    def row_sharding(self) -> NamedSharding | None:
+        """How a batch lies on the devices; None: on JAX's default one."""
+        return None if self.mesh is None else batch_sharding(self.mesh)
+
+    @property
+    def replicated_sharding(self) -> NamedSharding | None:
+        """How what all devices need lies on them; None: on JAX's default one."""
+        return None if self.mesh is None else replicated(self.mesh)
 
     @property
     def resolution(self) -> int:
@@ -316,7 +326,7 @@ class Model:
         if missing:
             pad = jnp.pad if isinstance(images, jax.Array) else np.pad
             images = pad(images, [(0, missing)] + [(0, 0)] * (images.ndim - 1))
-        return jax.device_put(images, batch_sharding(self.mesh))
+        return jax.device_put(images, self.row_sharding)
 
     def _module(self, part: str, method: str) -> Network:
         if part not in self.variables:

@@ -64,7 +64,6 @@ def align_files(
     if not SMALLEST <= size <= LARGEST:
         raise InputError(f"size: {size}, expected {SMALLEST} to {LARGEST}")
     files = ImageFiles(source)
-    files.check_results(Path(out), own_files=())
     faces = Faces(Alignment(landmarks=landmarks, dlib_file=dlib_file), size=size)
     return run_job(AlignmentJob(faces, source), files, Path(out), **run)
 
@@ -110,11 +109,11 @@ class AlignmentJob(ImageJob):
         """Draws the sheet."""
         records = list(finished.records)
         with concurrent.futures.ThreadPoolExecutor(min(default_workers(), MOST_WORKERS)) as pool:
-            shown = pool.map(lambda record: _cells(out, record), records[:SHEET_IMAGES])
-            cells = [pair for pair in shown if pair]
-        if cells:
+            shown = pool.map(lambda record: _pair(out, record), records[:SHEET_IMAGES])
+            pairs = [pair for pair in shown if pair]
+        if pairs:
             (out / SHEET).parent.mkdir(exist_ok=True)
-            save_image(out / SHEET, _sheet(cells))
+            save_image(out / SHEET, _sheet(pairs))
         tell_of_several({r["file"]: r["entry"]["num_faces"] for r in records})
         return {
             "size": self._faces.size,
@@ -123,44 +122,44 @@ class AlignmentJob(ImageJob):
         }
 
 
-def _cells(out: Path, record: dict[str, Any]) -> list[np.ndarray]:
+def _pair(out: Path, record: dict[str, Any]) -> list[np.ndarray]:
     """A photograph with its quad, and its face, small; nothing where the photograph is gone."""
     try:
         photo = read_image(record["file"])
     except InputError:
         return []
-    face = read_image(out / f"{record['name']}.png")
-    return [_outlined(photo, np.array(record["entry"]["quad"])), _thumbnail(face)]
+    face = Image.fromarray(read_image(out / f"{record['name']}.png"))
+    face.thumbnail((SHEET_CELL, SHEET_CELL), Image.Resampling.BOX, reducing_gap=None)
+    images = _outlined(photo, np.array(record["entry"]["quad"])), face
+    return [to_float(np.asarray(image)) for image in images]
 
 
-def _outlined(photo: np.ndarray, quad: np.ndarray) -> np.ndarray:
+def _outlined(photo: np.ndarray, quad: np.ndarray) -> Image.Image:
     """The photograph small, with its quad drawn over it, on grey where the quad reaches outside."""
     height, width = photo.shape[:2]
     low = np.minimum(np.floor(quad.min(0)), 0)
     high = np.maximum(np.ceil(quad.max(0)) + 1, (width, height))
     scale = SHEET_CELL / max(high - low)
-    size = tuple(max(1, round(x)) for x in (high - low) * scale)
-    canvas = Image.new("RGB", size, (128, 128, 128))
-    small = tuple(max(1, round(x * scale)) for x in (width, height))
-    reduced = Image.fromarray(photo).resize(small, Image.Resampling.BOX)
+
+    def scaled(size) -> tuple[int, int]:
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    canvas = Image.new("RGB", scaled(high - low), (128, 128, 128))
+    reduced = Image.fromarray(photo).resize(scaled((width, height)), Image.Resampling.BOX)
     left, top = (int(x) for x in np.rint(-low * scale))
     canvas.paste(reduced, (left, top))
     corners = [tuple(corner) for corner in (quad + 0.5 - low) * scale]
     ImageDraw.Draw(canvas).line([*corners, corners[0]], QUAD_COLOUR, width=2)
-    return np.asarray(canvas)
+    return canvas
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
-    size = (min(SHEET_CELL, image.shape[0]),) * 2
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-
-
-def _sheet(cells: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def _sheet(pairs: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Rows of pairs: a photograph with its quad, and the face aligned."""
-    columns = max(min(SHEET_COLUMNS, len(cells)), 1)
-    white = np.full((1, 1, 3), 255, np.uint8)
-    flat = [image for pair in cells for image in pair]
-    flat += [white] * (-len(flat) % (2 * columns))
-    flat = [to_float(image) for image in flat]
-    rows = [flat[i : i + 2 * columns] for i in range(0, len(flat), 2 * columns)]
+    columns = min(SHEET_COLUMNS, len(pairs))
+    white = [np.ones((1, 1, 3), np.float32)] * 2
+    filled = [*pairs, *[white] * (-len(pairs) % columns)]
+    rows = [
+        [image for pair in filled[i : i + columns] for image in pair]
+        for i in range(0, len(filled), columns)
+    ]
     return grids.draw_grid(rows, ["photograph", "aligned"] * columns)

@@ -30,7 +30,6 @@ class EditInputs:
       images: loads images; None of latents.
       num_iterations: N of the inversion, or None.
       options: what results depend on, as JSON.
-      check_results: as of both kinds of items.
       read: a latent [L, D] of an item, or None of images.
     """
 
@@ -38,7 +37,6 @@ class EditInputs:
     images: EncoderInputs | None
     num_iterations: int | None
     options: dict[str, Any]
-    check_results: Callable[..., None]
     read: Callable[[Item], np.ndarray]
 
 
@@ -75,7 +73,7 @@ def open_inputs(
             raise InputError("--align, --steps: go with images, latents are inverted already")
         found = LatentItems(latents, model, other_generator=other_generator)
         where = {"latents": str(found.path.absolute())}
-        return EditInputs(found, None, None, where, found.check_results, found.read)
+        return EditInputs(found, None, None, where, found.read)
     assert source is not None
     model.require_inversion()
     files, images = ImageFiles(source), EncoderInputs(model, alignment, keep_pixels=keep_pixels)
@@ -85,7 +83,7 @@ def open_inputs(
         "steps": iterations,
         "alignment": None if alignment is None else alignment.options(),
     }
-    return EditInputs(files, images, iterations, options, files.check_results, _no_latent)
+    return EditInputs(files, images, iterations, options, _no_latent)
 
 
 def open_tuned(
@@ -134,8 +132,7 @@ def read_all(
     parts = []
     for first in range(0, count, BATCH_SIZE):
         rows: list[Any] = [inputs.images.load(item) for item in items[first : first + BATCH_SIZE]]
-        size = min(BATCH_SIZE, count)
-        batch = inputs.images.batch([*rows, *[None] * (size - len(rows))], size)
+        batch = inputs.images.batch([*rows, *[None] * (min(BATCH_SIZE, count) - len(rows))])
         inversion = model.invert(batch, inputs.num_iterations, return_images="none")
         parts.append(jax.device_get(inversion.w_plus[-1])[: len(rows)])
     w_plus = np.concatenate(parts)

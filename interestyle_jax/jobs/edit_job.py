@@ -7,36 +7,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from interestyle_jax.data.images import encode_png, read_image, save_image
+from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.attributes import AttributeReader
-from interestyle_jax.evaluation.identity import Identity, similarity
+from interestyle_jax.evaluation.identity import Identity, embed_found, similarity_of_found
 from interestyle_jax.inversion.generator_differences import Difference, stack_differences
 from interestyle_jax.inversion.inverter import Model
-from interestyle_jax.jobs.aligned_faces import tell_of_several
 from interestyle_jax.jobs.attribute_report import attribute_report
 from interestyle_jax.jobs.edit_drawing import Drawing, draw_each, edit_and_draw, stack
 from interestyle_jax.jobs.edit_inputs import EditInputs
 from interestyle_jax.jobs.encoder_inputs import EncoderInput
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
+from interestyle_jax.jobs.job import Finished, Item, Result, stack_rows
 from interestyle_jax.jobs.kept_region import KeptRegion, at_size, join
+from interestyle_jax.jobs.latent_job import LatentJob
 from interestyle_jax.jobs.tuned_generators import TunedGenerators
-from interestyle_jax.parallel.sharding import batch_sharding, replicated
-from interestyle_jax.weights import digest
 
 SHEET_ROWS, SHEET_COLUMNS = 16, 32
-OWN_FILES = ("sheet.png", "latents.npz", "report.json")
-BATCH_SIZE = 8
-PNG_LEVEL = 2
 # Faces are found in images of at most this side: what official encoders see.
 MEASURED_SIZE = 256
-FACE = (112, 112, 3)
 
 
 class Column(NamedTuple):
@@ -55,12 +48,6 @@ class Column(NamedTuple):
     strengths: tuple[float, ...]
 
 
-def result_endings(columns: Sequence[Column], *, pasted: bool) -> tuple[str, ...]:
-    """What follows an image's name in the names of its results, without .png."""
-    ends = ("", "_pasted") if pasted else ("",)
-    return tuple(f"_{column.label}{end}" for column in columns for end in ends)
-
-
 class _Loaded(NamedTuple):
     """An image and its face, or a latent [L, D] and what its generator differs in."""
 
@@ -69,11 +56,11 @@ class _Loaded(NamedTuple):
     change: Difference | None = None
 
 
-class EditJob(ImageJob):
+class EditJob(LatentJob):
     """Images or latents to edited images; see `jobs.edits` and `jobs.mixes`."""
 
     command = "edit"
-    own_files = OWN_FILES
+    own_files = ("sheet.png", "latents.npz", "report.json")
 
     def __init__(
         self,
@@ -103,10 +90,22 @@ class EditJob(ImageJob):
           tuned: generators of the latents' own, or None.
           reader: says which attributes the edited images show, or None.
         """
-        self._model, self._inputs, self._columns = model, inputs, columns
-        self._images, self._keep, self._identity = inputs.images, keep, identity
+        super().__init__(
+            model,
+            inputs.images,
+            num_images=len(inputs.items),
+            num_latents=len(columns),
+            batch_size=batch_size,
+            options={
+                **inputs.options,
+                **options,
+                "keep": None if keep is None else keep.keep.options(),
+                "tuned": None if tuned is None else str(tuned.folder),
+            },
+        )
+        self._inputs, self._columns, self._shown_columns = inputs, columns, columns[:SHEET_COLUMNS]
+        self._keep, self._identity = keep, identity
         self._facts, self._tuned, self._reader = facts, tuned, reader
-        self._pasted = inputs.images is not None and inputs.images.pasted
         edits = [edit for column in columns for edit in column.edits]
         self._in_s = any(edit.space == "style" for edit in edits)
         self._drawing = Drawing(
@@ -116,32 +115,15 @@ class EditJob(ImageJob):
         )
         # Placed once: no call sends them again.
         given = [(c.edits, tuple(map(np.float32, c.strengths))) for c in columns]
-        place = None if model.mesh is None else replicated(model.mesh)
-        self._placed = jax.device_put(given, place)
+        self._placed = jax.device_put(given, model.replicated_sharding)
         self._draws_original = inputs.images is None and bool(keep or identity)
         self.compares = identity is not None
-        self.batch_size = choose_batch_size(
-            batch_size,
-            per_device=BATCH_SIZE,
-            num_devices=model.num_devices,
-            num_images=len(inputs.items),
-        )
-        self.latents_shape = (len(columns), *model.latents_shape)
-        self.generator = model.generator_fingerprint
-        self.options = {
-            **inputs.options,
-            **options,
-            "weights": digest(model.directory),
-            "dtype": model.dtype,
-            "keep": None if keep is None else keep.keep.options(),
-            "tuned": None if tuned is None else str(tuned.folder),
-        }
 
     def outputs(self, name: str) -> tuple[str, ...]:
         """NAME_LABEL.png, NAME_LABEL_pasted.png, NAME_styles.npz."""
-        endings = result_endings(self._columns, pasted=self._pasted)
-        files = tuple(f"{name}{ending}.png" for ending in endings)
-        return (*files, f"{name}_styles.npz") if self._in_s else files
+        stems = [f"{name}_{column.label}" for column in self._columns]
+        files = [file for stem in stems for file in LatentJob.outputs(self, stem)]
+        return (*files, f"{name}_styles.npz") if self._in_s else tuple(files)
 
     def load(self, item: Item) -> _Loaded:
         """The image as the encoder sees it, or the latent."""
@@ -154,19 +136,14 @@ class EditJob(ImageJob):
         """Starts the inversion of a batch where it has images, and its edits."""
         result: dict[str, Any] = {}
         if self._images is not None:
-            loaded = [None if row is None else row.image for row in rows]
-            batch = self._images.batch(loaded, self.batch_size)
+            batch = self._images.batch([row and row.image for row in rows])
             inversion = self._model.invert(batch, self._inputs.num_iterations, return_images="none")
             w_plus = inversion.w_plus[-1]
             if self.compares:
                 result["reference"] = to_uint8(batch)
         else:
-            host = np.zeros((self.batch_size, *self._model.latents_shape), np.float32)
-            for latent, row in zip(host, rows, strict=True):
-                if row is not None:
-                    latent[:] = row.w_plus
-            mesh = self._model.mesh
-            w_plus = jax.device_put(host, None if mesh is None else batch_sharding(mesh))
+            host = stack_rows([row and row.w_plus for row in rows], self._model.latents_shape)
+            w_plus = jax.device_put(host, self._model.row_sharding)
         changes = [None if row is None else row.change for row in rows]
         if self._draws_original:
             original = self._draw((), (), w_plus, changes)
@@ -187,13 +164,12 @@ class EditJob(ImageJob):
         return changes
 
     def _draw(self, edits, strengths, w_plus, changes) -> dict[str, Any]:
-        variables, mesh = self._model.variables["generator"], self._model.mesh
+        variables, drawing = self._model.variables["generator"], self._drawing
         if self._tuned is None:
-            return edit_and_draw(variables, edits, strengths, w_plus, drawing=self._drawing)
-        stacked = stack_differences(changes)
-        stacked = jax.device_put(stacked, None if mesh is None else batch_sharding(mesh))
+            return edit_and_draw(variables, edits, strengths, w_plus, drawing=drawing)
+        stacked = jax.device_put(stack_differences(changes), self._model.row_sharding)
         return draw_each(
-            variables, stacked, edits, strengths, w_plus, drawing=self._drawing, mesh=mesh
+            variables, stacked, edits, strengths, w_plus, drawing=drawing, mesh=self._model.mesh
         )
 
     def inspect(self, row: dict[str, np.ndarray]) -> list[np.ndarray | None]:
@@ -204,14 +180,7 @@ class EditJob(ImageJob):
     def compare(self, rows: Sequence[list[np.ndarray | None] | None]) -> dict[str, Any]:
         """Starts the embedding of the faces."""
         assert self._identity is not None
-        pairs = np.zeros((len(rows), len(self._columns), 2, *FACE), np.float32)
-        found = np.zeros(pairs.shape[:2], bool)
-        for i, row in enumerate(rows):
-            for k, pair in enumerate(row or ()):
-                if pair is not None:
-                    pairs[i, k], found[i, k] = pair, True
-        columns = [self._identity.embed(pairs[:, k]) for k in range(len(self._columns))]
-        return {"embeddings": jnp.stack(columns, axis=1), "has_faces": found}
+        return {"faces": embed_found(self._identity, rows)}
 
     def save(self, item: Item, loaded: _Loaded, row: dict[str, np.ndarray]) -> Result:
         """The files of an image.
@@ -223,24 +192,17 @@ class EditJob(ImageJob):
             wrong = self._columns[int(np.argmin(row["is_finite"]))].title
             raise InputError(f"{item.source}: edited by {wrong} it is not finite")
         files: dict[str, bytes] = {}
-        facts: dict[str, Any] = {}
         face = None if loaded.image is None else loaded.image.face
-        if face is not None:
-            facts = {"quad": face.quad.round(3).tolist(), "num_faces": face.num_faces}
+        facts = self._face_facts(face)
         edited: Any = row["image"]
         if self._keep is not None:
             edited = self._kept(item, loaded, row)
         for column, image in zip(self._columns, edited, strict=True):
-            stem = f"{item.name}_{column.label}"
-            files[f"{stem}.png"] = encode_png(image, compress_level=PNG_LEVEL)
-            if self._pasted:
-                pasted = self._images.faces.paste(item.source, face, image)
-                files[f"{stem}_pasted.png"] = encode_png(pasted, compress_level=PNG_LEVEL)
+            files |= self._image_files(item, face, f"{item.name}_{column.label}", image)
         if self._in_s:
             files[f"{item.name}_styles.npz"] = _npz(styles=row["styles"])
         if self.compares:
-            pairs = zip(row["embeddings"], row["has_faces"], strict=True)
-            facts["id_similarity"] = [similarity(e) if known else None for e, known in pairs]
+            facts["id_similarity"] = [similarity_of_found(own) for own in row["faces"]]
         return Result(files, facts, row["w_plus"])
 
     def _kept(self, item: Item, loaded: _Loaded, row: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -252,69 +214,35 @@ class EditJob(ImageJob):
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws `sheet.png`."""
-        rows = self._sheet_rows(out, finished)
+        rows: list[tuple[str, list[np.ndarray]]] = []
+        for name, images in self._first(finished, SHEET_ROWS):
+            # Read from files, so that a stop loses none.
+            files = (out / f"{name}_{column.label}.png" for column in self._shown_columns)
+            rows.append((name, [*images, *(to_float(read_image(file)) for file in files)]))
         if rows:
             self._draw_sheet(out, rows)
         records = list(finished.records)
         report = {
+            **self._report(finished),
             **self._facts,
             "columns": [column.label for column in self._columns],
             "keep": self.options["keep"],
-            "weights": str(self._model.directory),
-            "generator": self.generator,
-            "dtype": self._model.dtype,
-            "resolution": self._model.resolution,
-            "w_plus_shape": list(finished.latents.shape),
-            "latents": [path.name for path in finished.latents.paths],
             "sheet_rows": len(rows),
-            "batch_size": self.batch_size,
-            "num_devices": self._model.num_devices,
-            "seconds_per_image": finished.seconds_per_image,
             "id_similarity": self._mean_similarity(records) if self.compares else None,
         }
         if self._reader is not None:
             names, labels = [r["name"] for r in records], [c.label for c in self._columns]
             report["attributes"] = attribute_report(self._reader, out, names, labels)
-        if self._images is not None and self._images.faces is not None:
-            num_faces = {record["file"]: record["num_faces"] for record in records}
-            tell_of_several(num_faces)
-            report["alignment"] = {
-                **self._images.faces.alignment.options(),
-                "size": self._images.faces.size,
-                "num_faces": num_faces,
-                "quads": {r["name"]: r["quad"] for r in records},
-            }
         return report
 
     def _draw_sheet(self, out: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
-        """Writes the sheet of `_sheet_rows`."""
+        """Writes the sheet of names and images, a row each."""
         first = [] if self._images is None else ["input"]
-        titles = [*first, *(column.title for column in self._shown)]
+        titles = [*first, *(column.title for column in self._shown_columns)]
         sheet = grids.draw_grid(
             [images for _, images in rows], titles, row_labels=[name for name, _ in rows]
         )
         save_image(out / "sheet.png", sheet)
-
-    @property
-    def _shown(self) -> Sequence[Column]:
-        return self._columns[:SHEET_COLUMNS]
-
-    def _sheet_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
-        """Names and images of the first, read from files, so that a stop loses none."""
-        rows: list[tuple[str, list[np.ndarray]]] = []
-        for record in finished.records:
-            if len(rows) == SHEET_ROWS:
-                break
-            name, images = record["name"], []
-            if self._images is not None:
-                try:
-                    images.append(self._images.load(Item(0, name, Path(record["file"]))).image)
-                except InputError:
-                    # The image is gone, its results are not.
-                    continue
-            files = (out / f"{name}_{column.label}.png" for column in self._shown)
-            rows.append((name, [*images, *(to_float(read_image(file)) for file in files)]))
-        return rows
 
     def _mean_similarity(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Means over the images in which both faces were found, and how many these are."""

@@ -16,7 +16,6 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.jobs.edit_drawing import Drawing, edit_and_draw
 from interestyle_jax.jobs.edits import outside_ranges, plan_edits, strength_label
-from interestyle_jax.parallel.sharding import replicated
 
 _to_float = jax.jit(to_float)
 
@@ -58,9 +57,8 @@ class EditedInversions:
                 if strength is None and known is None:
                     raise InputError(f"--edit={text}: its strength is not known, expected {text}:2")
                 strengths.append(float(known[1] if strength is None and known else strength or 0))
-            place = None if model.mesh is None else replicated(model.mesh)
-            edits_of_model = tuple(each.edit for each in planned)
-            placed = jax.device_put((edits_of_model, tuple(map(np.float32, strengths))), place)
+            given = tuple(each.edit for each in planned), tuple(map(np.float32, strengths))
+            placed = jax.device_put(given, model.replicated_sharding)
             shape = model.input_shape
             self._given.append((*placed, Drawing(model.network("generator"), shape, shape)))
             pairs = list(zip(planned, strengths, strict=True))

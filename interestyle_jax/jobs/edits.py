@@ -14,11 +14,11 @@ from interestyle_jax.editing.direction_files import find_direction, parse_direct
 from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.attributes import AttributeReader
-from interestyle_jax.evaluation.identity import load_identity
+from interestyle_jax.evaluation.identity import identity_options, load_identity
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edit_inputs import open_inputs, open_tuned
-from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
+from interestyle_jax.jobs.edit_job import Column, EditJob
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep, KeptRegion
 from interestyle_jax.jobs.run import run_job
@@ -107,7 +107,6 @@ def edit_files(
         or `out` lack.
       MachineError: the disk is full or fails.
     """
-    out = Path(out)
     model = load(weights, dtype=dtype, mesh=local_mesh())
     rows = choose_rows(rows, bands, model.latents_shape[0])
     planned = plan_edits(
@@ -124,9 +123,6 @@ def edit_files(
         other_generator=other_generator,
         keep_pixels=keep is not None,
     )
-    pasted = alignment is not None and alignment.paste_back
-    endings = result_endings(columns, pasted=pasted)
-    inputs.check_results(out, own_files=OWN_FILES, endings=endings)
     outside = outside_ranges(planned, [column.strengths for column in columns])
     told = {
         "edits": [each.facts | {"strength": each.strength} for each in planned],
@@ -141,8 +137,7 @@ def edit_files(
         batch_size=batch_size,
         options={
             **told,
-            "identity": identity and digest(identity),
-            "face_detector": face_detector and digest(face_detector),
+            **identity_options(identity, face_detector),
             # None is no fact of older results.
             **({} if attributes is None else {"attributes": digest(attributes)}),
         },
@@ -152,7 +147,7 @@ def edit_files(
     )
     for line in outside:
         print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
-    return run_job(job, inputs.items, out, **run)
+    return run_job(job, inputs.items, Path(out), **run)
 
 
 def _columns(planned: Sequence[PlannedEdit], strengths: Sequence[float]) -> list[Column]:

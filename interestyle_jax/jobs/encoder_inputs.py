@@ -11,7 +11,7 @@ from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import Shape, encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace, Alignment, Faces
-from interestyle_jax.jobs.job import MAX_SKIPPED, MAX_WITHOUT_FACE, Item
+from interestyle_jax.jobs.job import MAX_SKIPPED, MAX_WITHOUT_FACE, Item, stack_rows
 
 # Faces are aligned to the generator's resolution, but not below what encoders see.
 SMALLEST_ALIGNED = 256
@@ -80,12 +80,6 @@ class EncoderInputs:
             face = face._replace(image=None)
         return EncoderInput(image, face, pixels if self._keep else None)
 
-    def batch(
-        self, rows: Sequence[EncoderInput | None], batch_size: int
-    ) -> Float[np.ndarray, "B h w 3"]:
+    def batch(self, rows: Sequence[EncoderInput | None]) -> Float[np.ndarray, "B h w 3"]:
         """The images of a batch, float32 [B, *shape, 3]; zeros in rows without one."""
-        images = np.zeros((batch_size, *self.shape, 3), np.float32)
-        for image, row in zip(images, rows, strict=True):
-            if row is not None:
-                image[:] = row.image
-        return images
+        return stack_rows([row and row.image for row in rows], (*self.shape, 3))

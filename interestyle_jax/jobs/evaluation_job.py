@@ -19,7 +19,7 @@ from interestyle_jax.data.pixels import to_uint8
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.boundary import Parse, intersection_over_union
 from interestyle_jax.evaluation.fid import Statistics
-from interestyle_jax.evaluation.identity import Identity, similarity
+from interestyle_jax.evaluation.identity import Identity, embed_found, similarity_of_found
 from interestyle_jax.evaluation.measurement import (
     Examples,
     Measurement,
@@ -35,32 +35,25 @@ from interestyle_jax.inversion.inverter import Inversion, Model
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
 from interestyle_jax.jobs.edited_inversions import EditedInversions
 from interestyle_jax.jobs.feature_sets import STATISTICS, FeatureSets, as_text, from_text
-from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size
+from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size, stack_rows
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import write_json
 from interestyle_jax.output_folder import output_folder
-from interestyle_jax.parallel.sharding import batch_sharding, replicated
 from interestyle_jax.weights import digest
 
 GRID_ROWS = 8
 BATCH_SIZE = 16
 # Batches of a process whose inversions are timed; others are not waited for.
 NUM_TIMED = 3
-FACE = (112, 112, 3)
-
-
-# Of each encoder; None where it is not measured.
-_Found = list[dict[str, Any] | None]
+# One of the figures that are always drawn.
+FIGURE = "figures/latent_variance.png"
 
 
 class EvaluationJob(ImageJob):
     """Images to distances, of several encoders."""
 
     command = "evaluate"
-    own_files: tuple[str, ...] = (
-        *("report.json", "metrics.json", "table.md"),
-        "figures/latent_variance.png",
-    )
+    own_files: tuple[str, ...] = ("report.json", "metrics.json", "table.md", FIGURE)
 
     def __init__(
         self,
@@ -88,16 +81,13 @@ class EvaluationJob(ImageJob):
             1 if m.iterations() == 1 else m.iterations(num_iterations) for m in models
         ]
         self._shapes = list(dict.fromkeys(model.input_shape for model in models))
-        mesh = models[0].mesh
-        self._rows = None if mesh is None else batch_sharding(mesh)
-        self._everywhere = None if mesh is None else replicated(mesh)
         self.batch_size = choose_batch_size(
             batch_size,
             per_device=BATCH_SIZE,
             num_devices=models[0].num_devices,
             num_images=len(samples),
         )
-        self.compares = identity is not None or parse is not None
+        self.compares = identity is not None
         # What was started last, while inversions are timed.
         self._num_batches, self._started = 0, None
         self.options = {
@@ -112,11 +102,6 @@ class EvaluationJob(ImageJob):
         self.report_options = report_options
         if features is not None:
             self.own_files = (*self.own_files, STATISTICS)
-
-    def outputs(self, name: str) -> tuple[str, ...]:
-        """None: what is measured of an image is in its line."""
-        del name
-        return ()
 
     def load(self, item: Item) -> dict[Shape, dict[str, np.ndarray]]:
         """The sample as each encoder sees it."""
@@ -150,10 +135,10 @@ class EvaluationJob(ImageJob):
             if self._features is not None:
                 last = as_measured(inversion.images[-1], model.input_shape)
                 measured["features"] = self._features.extract(last)
-            if self._features is not None and self._edits is not None:
-                edited, finite = self._edits.draw(k, model, inversion.w_plus)
-                measured["edited"] = self._features.extract(edited)
-                measured["is_finite"] = _both(measured["is_finite"], finite)
+                if self._edits is not None:
+                    edited, finite = self._edits.draw(k, model, inversion.w_plus)
+                    measured["edited"] = self._features.extract(edited)
+                    measured["is_finite"] = _both(measured["is_finite"], finite)
             self._started = measured
             encoders.append(measured | {"seconds": np.full(self.batch_size, seconds)})
         self._num_batches += 1
@@ -162,32 +147,15 @@ class EvaluationJob(ImageJob):
             computed["features"] = [self._features.extract(b["image"]) for b in batches.values()]
         return computed
 
-    def inspect(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The faces of an image and its inversion, and their regions' IoU, for every encoder."""
-        inspected: list[dict[str, Any]] = [{} for _ in self._models]
-        for found, measured in zip(inspected, row["encoders"], strict=True):
-            if self._identity is not None:
-                found["faces"] = self._identity.faces(*measured["pair"])
-            if self._parse is not None:
-                original, region = (self._parse(image) for image in measured["plain_pair"])
-                found["iou"] = intersection_over_union(region, original)
-        return inspected
+    def inspect(self, row: dict[str, Any]) -> list[np.ndarray | None]:
+        """The faces of an image and its inversion, for every encoder."""
+        assert self._identity is not None
+        return [self._identity.faces(*measured["pair"]) for measured in row["encoders"]]
 
-    def compare(self, rows: Sequence[list[dict[str, Any]] | None]) -> dict[str, Any]:
+    def compare(self, rows: Sequence[list[np.ndarray | None] | None]) -> dict[str, Any]:
         """Starts the embedding of the faces."""
-        faces, iou = [], []
-        for k in range(len(self._models)):
-            own = [{} if row is None else row[k] for row in rows]
-            if self._identity is not None:
-                pairs = [found.get("faces") for found in own]
-                has_face = np.array([pair is not None for pair in pairs])
-                shape = next((pair.shape for pair in pairs if pair is not None), (2, *FACE))
-                nothing = np.zeros(shape, np.float32)
-                stacked = np.stack([nothing if pair is None else pair for pair in pairs])
-                faces.append({"embeddings": self._identity.embed(stacked), "has_face": has_face})
-            values = [found.get("iou") for found in own]
-            iou.append(np.array([math.nan if v is None else v for v in values]))
-        return ({"faces": faces} if faces else {}) | {"boundary_iou": iou}
+        assert self._identity is not None
+        return {"faces": embed_found(self._identity, rows)}
 
     def save(self, item: Item, loaded: Any, row: dict[str, Any]) -> Result:
         """What was measured of an image, as facts.
@@ -205,12 +173,10 @@ class EvaluationJob(ImageJob):
             if not math.isnan(measured["seconds"]):
                 facts["seconds"] = float(measured["seconds"])
             if self._identity is not None:
-                own = row["faces"][k]
-                known = own["has_face"]
-                facts["id_similarity"] = similarity(own["embeddings"]) if known else None
+                facts["id_similarity"] = similarity_of_found(row["faces"][k])
             if self._parse is not None:
-                iou = float(row["boundary_iou"][k])
-                facts["boundary_iou"] = None if math.isnan(iou) else iou
+                original, region = map(self._parse, measured["plain_pair"])
+                facts["boundary_iou"] = intersection_over_union(region, original)
             encoders.append(facts)
         mean_latent = {name: float(value) for name, value in row["mean_latent"].items()}
         noted = {"encoders": encoders, "mean_latent": mean_latent}
@@ -227,19 +193,17 @@ class EvaluationJob(ImageJob):
         names: Sequence[str] = self.report_options["names"]
         *encoders, mean_latent = self._columns(finished)
         rows = self._first_rows(finished)
-        distances, of_edits, statistics = self._compare_features(finished)
-        measurements = {}
+        measurements, statistics = {}, None
         for k, (name, values) in enumerate(zip(names, encoders, strict=True)):
-            seconds, own = values.pop("seconds", None), self._anchors[k]
+            seconds, anchors = values.pop("seconds", None), self._anchors[k]
+            distances, own = self._compare_features(finished, k)
+            statistics = statistics or own
             measurements[name] = Measurement(
                 values=values,
                 seconds_per_image=None if seconds is None else float(np.median(seconds)),
                 examples=self._examples(k, rows),
-                fid=distances[k],
-                edit_fid=of_edits[k],
-                nscd_of_samples=None
-                if (own := self._anchors[k]) is None
-                else float(own.of_samples),
+                nscd_of_samples=None if anchors is None else float(anchors.of_samples),
+                **distances,
             )
         metrics = collect_metrics(self.report_options["data"], measurements, mean_latent)
         with output_folder(out) as folder:
@@ -275,12 +239,10 @@ class EvaluationJob(ImageJob):
         """Samples on the devices, {field: [B, *shape, C]}; zeros where there is none."""
         fields = {}
         for field in self._samples.fields:
+            own = [row and row[shape][field] for row in rows]
             channels = 1 if "mask" in field else 3
-            fields[field] = np.zeros((self.batch_size, *shape, channels), np.uint8)
-            for i, row in enumerate(rows):
-                if row is not None:
-                    fields[field][i] = row[shape][field]
-        return _normalize(jax.device_put(fields, self._rows))
+            fields[field] = stack_rows(own, (*shape, channels), dtype=np.uint8)
+        return _normalize(jax.device_put(fields, self._models[0].row_sharding))
 
     def _invert(self, k: int, images: jax.Array) -> Inversion:
         return self._models[k].invert(images, self._num_iterations[k], return_images="last")
@@ -304,47 +266,41 @@ class EvaluationJob(ImageJob):
             parts = [*record["encoders"], record["mean_latent"]]
             for own, facts in zip(columns, parts, strict=True):
                 for name, value in facts.items():
-                    values = value if isinstance(value, list) else [value]
-                    column = own.setdefault(name, array.array("d"))
-                    column.extend(math.nan if v is None else v for v in values)
+                    own.setdefault(name, array.array("d")).extend(np.ravel(np.array(value, float)))
         found = [{name: np.asarray(c) for name, c in own.items()} for own in columns]
         for arrays, num_iterations in zip(found, self._num_iterations, strict=False):
             arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_iterations)
         return found
 
-    def _compare_features(self, finished: Finished) -> tuple[_Found, _Found, Statistics | None]:
-        """Distances of every encoder's inversions and edits; statistics of the first's images."""
-        found: _Found = [None for _ in self._models]
-        of_edits: _Found = [None for _ in self._models]
-        first = None
+    def _compare_features(
+        self, finished: Finished, k: int
+    ) -> tuple[dict[str, Any], Statistics | None]:
+        """Distances of an encoder's inversions and edits by name, and its images' statistics."""
         if self._features is None:
-            return found, of_edits, first
-        for k, model in enumerate(self._models):
-            shape = self._shapes.index(model.input_shape)
-            noted = [record["features"] for record in finished.records]
-            real = from_text(own["images"][shape] for own in noted)
-            statistics = self._features.statistics(real)
-            inversions = from_text(own["inversions"][k] for own in noted)
-            found[k] = self._features.compare(real, statistics, inversions)
-            if self._edits is not None:
-                edited = from_text(own["edited"][k] for own in noted)
-                distance = self._features.compare_edits(statistics, edited)
-                of_edits[k] = distance and {"edits": self._edits.labels, **distance}
-            first = first or statistics
-        return found, of_edits, first
+            return {}, None
+        noted = [record["features"] for record in finished.records]
+        shape = self._shapes.index(self._models[k].input_shape)
+        real = from_text(own["images"][shape] for own in noted)
+        statistics = self._features.statistics(real)
+        inversions = from_text(own["inversions"][k] for own in noted)
+        distances = {"fid": self._features.compare(real, statistics, inversions)}
+        if self._edits is not None:
+            edited = from_text(own["edited"][k] for own in noted)
+            found = self._features.compare_edits(statistics, edited)
+            distances["edit_fid"] = found and {"edits": self._edits.labels, **found}
+        return distances, statistics
 
     def _first_rows(self, finished: Finished) -> list[Any]:
         """The first samples, read again: a process that ends a job may have seen none of them."""
-        names = [record["name"] for record in itertools.islice(finished.records, GRID_ROWS)]
+        names = {record["name"] for record in itertools.islice(finished.records, GRID_ROWS)}
         items = (self._samples[i] for i in range(len(self._samples)))
-        return [
-            self.load(item)
-            for item in itertools.islice((i for i in items if i.name in names), len(names))
-        ]
+        found = (item for item in items if item.name in names)
+        return [self.load(item) for item in itertools.islice(found, len(names))]
 
     def _examples(self, k: int, rows: Sequence[Any]) -> Examples:
         """Inverts these samples again, by the programs of `compute`, and draws every iteration."""
         model, shape = self._models[k], self._models[k].input_shape
+        everywhere = model.replicated_sharding
         samples: dict[str, list[np.ndarray]] = collections.defaultdict(list)
         images, clean_images = [], []
         for first in range(0, len(rows), self.batch_size):
@@ -353,7 +309,7 @@ class EvaluationJob(ImageJob):
             w_plus = jax.device_get(self._invert(k, batch["image"]).w_plus)
             for i in range(len(chunk)):
                 for latents in w_plus[:, i]:
-                    drawn = model.synthesize(jax.device_put(latents[None], self._everywhere))
+                    drawn = model.synthesize(jax.device_put(latents[None], everywhere))
                     images.append(as_measured(crop_to_shape(drawn, shape), shape))
             if "clean" in batch:
                 clean = as_measured(self._invert(k, batch["clean"]).images, shape)
@@ -362,15 +318,11 @@ class EvaluationJob(ImageJob):
                 samples[field].extend(values[: len(chunk)])
         fields = {field: np.stack(values) for field, values in samples.items()}
         every = np.concatenate(jax.device_get(images)).reshape(len(rows), -1, *shape, 3)
-        regions = self._regions(fields["image"], every[:, -1])
+        regions = None
+        if self._parse is not None:
+            pairs = zip(to_uint8(fields["image"]), to_uint8(every[:, -1]), strict=True)
+            regions = np.stack([[self._parse(image) for image in pair] for pair in pairs])
         return Examples(fields, every, np.stack(clean_images) if clean_images else None, regions)
-
-    def _regions(self, images: np.ndarray, inversions: np.ndarray) -> np.ndarray | None:
-        """What the parser finds in images and in their inversions, [k, 2, h, w]."""
-        if self._parse is None:
-            return None
-        pairs = zip(to_uint8(images), to_uint8(inversions), strict=True)
-        return np.stack([[self._parse(image) for image in pair] for pair in pairs])
 
 
 _normalize = jax.jit(normalize)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.boundary import load_parser
 from interestyle_jax.evaluation.fid import LPIPS
-from interestyle_jax.evaluation.identity import NO_DETECTOR, load_identity
+from interestyle_jax.evaluation.identity import identity_options, load_identity
 from interestyle_jax.evaluation.metrics import load_distance
 from interestyle_jax.evaluation.results import encoder_names
 from interestyle_jax.inversion.inverter import load
@@ -20,7 +20,7 @@ from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import read_json
 from interestyle_jax.one_line import one_line
-from interestyle_jax.parallel.sharding import local_mesh, replicated
+from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
 
 
@@ -115,7 +115,7 @@ def evaluate(
             fid_weights,
             statistics=fid_statistics,
             edit_statistics=edit_statistics,
-            mesh=mesh,
+            place=models[0].replicated_sharding,
         )
     elif fid_statistics is not None or edit_statistics is not None or edits:
         raise InputError(
@@ -132,7 +132,7 @@ def evaluate(
     job = EvaluationJob(
         models,
         samples,
-        load_distance(lpips, place=None if mesh is None else replicated(mesh)),
+        load_distance(lpips, place=models[0].replicated_sharding),
         load_identity(identity, face_detector, mesh=mesh),
         features=features,
         edits=edited,
@@ -141,8 +141,7 @@ def evaluate(
         batch_size=batch_size,
         options={
             "lpips": digest(lpips),
-            "identity": identity and digest(identity),
-            "face_detector": face_detector if _is_none(face_detector) else digest(face_detector),
+            **identity_options(identity, face_detector),
             "fid": features and features.options,
             "parser": parser,
         },
@@ -152,8 +151,3 @@ def evaluate(
         job.max_skipped = 0.0
     report = run_job(job, samples, out, **run)
     return read_json(out / "metrics.json") if report["status"] == "done" else report
-
-
-def _is_none(face_detector: str | Path | None) -> bool:
-    """Whether it is no weight directory."""
-    return face_detector is None or str(face_detector) == NO_DETECTOR

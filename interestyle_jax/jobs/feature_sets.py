@@ -23,7 +23,6 @@ from interestyle_jax.evaluation.fid import (
     load_extractor,
     load_statistics,
 )
-from interestyle_jax.parallel.sharding import replicated
 from interestyle_jax.weights import digest
 
 STATISTICS = "fid_statistics.npz"
@@ -51,7 +50,7 @@ class FeatureSets:
         *,
         statistics: str | Path | None = None,
         edit_statistics: str | Path | None = None,
-        mesh: jax.sharding.Mesh | None = None,
+        place: jax.sharding.Sharding | None = None,
     ):
         """Loads the network, and the statistics of sets of real images where they are given.
 
@@ -70,9 +69,7 @@ class FeatureSets:
 
         self._given = read("statistics", statistics)
         self._given_edits = read("edit_statistics", edit_statistics)
-        self._extractor = load_extractor(
-            mode, weights, place=None if mesh is None else replicated(mesh)
-        )
+        self._extractor = load_extractor(mode, weights, place=place)
 
     def extract(self, images: Float[jax.Array, "B h w 3"]) -> Float[jax.Array, "B D"]:
         """Starts the features [B, D] of images [B, h, w, 3] `as_measured`."""

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from interestyle_jax.data.images import encode_png
 from interestyle_jax.jobs.encoder_inputs import EncoderInput
 from interestyle_jax.jobs.film_frames import frame_name
-from interestyle_jax.jobs.inversions import PNG_LEVEL, InversionJob
+from interestyle_jax.jobs.inversions import InversionJob
 from interestyle_jax.jobs.job import Finished, Item, Result
+from interestyle_jax.jobs.latent_job import PNG_LEVEL
 from interestyle_jax.jobs.latents import JOINED, LatentFile, write_latents
 from interestyle_jax.video.scenes import runs_of
 from interestyle_jax.video.smoothing import frame_seconds, smoothing_weights

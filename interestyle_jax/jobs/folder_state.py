@@ -104,6 +104,42 @@ class FolderState:
         return self.joined[name] if rows is None else rows[row]
 
 
+def check_results(job: ImageJob, source: Source, out: Path) -> None:
+    """Checks the names of the files that a job will write to `out`.
+
+    Raises:
+      InputError: results that would overwrite each other, an input, or what all images share.
+    """
+    writers: dict[str, int] = {}
+    inputs: set[tuple[int, int] | None] | None = None
+    items = (source[index] for index in range(len(source)))
+    for item, name in ((own, name) for own in items for name in job.outputs(own.name)):
+        is_file = isinstance(item.source, Path)
+        if name in job.own_files:
+            raise InputError(f"{item.source}: its result would be {name}, which the command writes")
+        writer = writers.setdefault(name, item.index)
+        if writer != item.index:
+            other = source[writer]
+            result = f"its result {name}" if is_file else f"the result {name} of {item.name}"
+            of = other.source.name if is_file else other.name
+            raise InputError(f"{item.source}: {result} is also that of {of}")
+        found = _identity(out / name) if is_file else None
+        if found is not None:
+            if inputs is None:
+                inputs = {_identity(source[index].source) for index in range(len(source))}
+            if found in inputs:
+                raise InputError(f"{out}: {name} would overwrite its own input")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, by which two paths are the same file; None where there is no file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
 def _open_joined(out: Path) -> latent_files.LatentFile | None:
     try:
         return latent_files.LatentFile(out)

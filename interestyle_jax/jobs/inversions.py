@@ -1,6 +1,6 @@
 """The job behind `interestyle invert`: image files in, inversions and latents out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -8,34 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from interestyle_jax.data.images import encode_png, read_image, save_image
+from interestyle_jax.data.images import read_image, save_image
 from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation import grids
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape
-from interestyle_jax.jobs.aligned_faces import Alignment, tell_of_several
+from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
-from interestyle_jax.jobs.job import (
-    Finished,
-    ImageJob,
-    Item,
-    Result,
-    RunOptions,
-    Source,
-    choose_batch_size,
-)
+from interestyle_jax.jobs.job import Finished, Item, Result, RunOptions, Source
+from interestyle_jax.jobs.latent_job import BATCH_SIZE, LatentJob
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.parallel.sharding import local_mesh
-from interestyle_jax.weights import digest
 
 GRID_ROWS = 16
-OWN_FILES = ("grid.png", "latents.npz", "report.json")
-BATCH_SIZE = 8
-# zlib's default takes twice as long for a tenth less.
-PNG_LEVEL = 2
 
 
 def invert_files(
@@ -78,12 +66,9 @@ def invert_files(
         many skipped images, weights that do not see squares, or an `out` that cannot be used.
       MachineError: the disk is full or fails.
     """
-    out = Path(out)
     model = load(weights, dtype=dtype, mesh=local_mesh())
     model.require_inversion()
     files = ImageFiles(source)
-    pasted = alignment is not None and alignment.paste_back
-    files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
     job = InversionJob(
         model,
         files,
@@ -92,14 +77,14 @@ def invert_files(
         batch_size=batch_size,
         inputs=EncoderInputs(model, alignment),
     )
-    return run_job(job, files, out, **run)
+    return run_job(job, files, Path(out), **run)
 
 
-class InversionJob(ImageJob):
+class InversionJob(LatentJob):
     """Images to inversions."""
 
     command = "invert"
-    own_files = OWN_FILES
+    own_files = ("grid.png", "latents.npz", "report.json")
 
     def __init__(
         self,
@@ -113,30 +98,21 @@ class InversionJob(ImageJob):
         per_device: int = BATCH_SIZE,
     ):
         """Declares the inversion of `files`, which are those of `source`; see `invert_files`."""
-        self._model, self._num_iterations = model, num_iterations
+        self._inputs, self._num_iterations = inputs, num_iterations
         self._labels = [grids.iteration_label(i + 1) for i in range(num_iterations)]
-        self._inputs, self._faces, self._pasted = inputs, inputs.faces, inputs.pasted
-        self.max_skipped = inputs.max_skipped
-        self.batch_size = choose_batch_size(
-            batch_size,
-            per_device=per_device,
-            num_devices=model.num_devices,
+        super().__init__(
+            model,
+            inputs,
             num_images=len(files),
+            num_latents=num_iterations,
+            batch_size=batch_size,
+            per_device=per_device,
+            options={
+                "input": str(Path(source).absolute()),
+                "steps": num_iterations,
+                "alignment": None if inputs.faces is None else inputs.faces.alignment.options(),
+            },
         )
-        w_plus = jax.eval_shape(model.mean_latent)
-        self.latents_shape = (num_iterations, *w_plus.shape[1:])
-        self.generator = model.generator_fingerprint
-        self.options = {
-            "input": str(Path(source).absolute()),
-            "weights": digest(model.directory),
-            "steps": num_iterations,
-            "dtype": model.dtype,
-            "alignment": None if self._faces is None else self._faces.alignment.options(),
-        }
-
-    def outputs(self, name: str) -> tuple[str, ...]:
-        """NAME.png and NAME_pasted.png."""
-        return (f"{name}.png", f"{name}_pasted.png") if self._pasted else (f"{name}.png",)
 
     def load(self, item: Item) -> EncoderInput:
         """The image as the encoder sees it."""
@@ -144,7 +120,7 @@ class InversionJob(ImageJob):
 
     def compute(self, rows: Sequence[EncoderInput | None]) -> dict[str, jax.Array]:
         """Starts the inversion of a batch."""
-        images = self._inputs.batch(rows, self.batch_size)
+        images = self._inputs.batch(rows)
         inversion = self._model.invert(images, self._num_iterations, return_images="last")
         return _to_save(inversion.w_plus, inversion.images)
 
@@ -156,79 +132,38 @@ class InversionJob(ImageJob):
         """
         if not row["is_finite"]:
             raise InputError(f"{item.source}: its inversion by these weights is not finite")
-        files = {f"{item.name}.png": encode_png(row["image"], compress_level=PNG_LEVEL)}
-        facts = {}
-        if loaded.face is not None:
-            facts = {
-                "quad": loaded.face.quad.round(3).tolist(),
-                "num_faces": loaded.face.num_faces,
-            }
-        if self._pasted:
-            pasted = self._faces.paste(item.source, loaded.face, row["image"])
-            files[f"{item.name}_pasted.png"] = encode_png(pasted, compress_level=PNG_LEVEL)
-        return Result(files, facts, row["w_plus"])
+        files = self._image_files(item, loaded.face, item.name, row["image"])
+        return Result(files, self._face_facts(loaded.face), row["w_plus"])
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Draws `grid.png`."""
-        rows = self._grid_rows(out, finished)
-        names = [name for name, _ in rows]
+        names, rows = [], []
+        for name, (image,) in self._first(finished, GRID_ROWS):
+            names.append(name)
+            rows.append([image, *self._drawn(out, finished, name, image)])
         if rows:
-            grid = grids.draw_grid(
-                [row for _, row in rows], ["input", *self._labels, "error"], row_labels=names
-            )
-            save_image(out / "grid.png", grid)
-        report = {
+            labels = ["input", *self._labels, "error"]
+            save_image(out / "grid.png", grids.draw_grid(rows, labels, row_labels=names))
+        return {
+            **self._report(finished),
             "num_iterations": self._num_iterations,
-            "weights": str(self._model.directory),
             "input_shape": list(self._inputs.shape),
-            "dtype": self._model.dtype,
-            "resolution": self._model.resolution,
-            "w_plus_shape": list(finished.latents.shape),
-            "latents": [path.name for path in finished.latents.paths],
             "grid_rows": len(rows),
-            "batch_size": self.batch_size,
-            "num_devices": self._model.num_devices,
-            "seconds_per_image": finished.seconds_per_image,
         }
-        if self._faces is not None:
-            records = list(finished.records)
-            num_faces = {record["file"]: record["num_faces"] for record in records}
-            tell_of_several(num_faces)
-            report["alignment"] = {
-                **self._faces.alignment.options(),
-                "size": self._faces.size,
-                "num_faces": num_faces,
-                "quads": {r["name"]: r["quad"] for r in records},
-                "skipped": {r.get("file", r["name"]): r["skipped"] for r in finished.skipped},
-            }
-        return report
 
-    def _shown(self, record: Mapping[str, Any]) -> np.ndarray:
-        """An image as it was inverted, by its line; raises InputError where it is gone."""
-        return self._inputs.load(Item(0, record["name"], Path(record["file"]))).image
-
-    def _grid_rows(self, out: Path, finished: Finished) -> list[tuple[str, list[np.ndarray]]]:
-        """Names and images of the first inputs; drawn from latents, so that a stop loses none."""
-        rows = []
+    def _drawn(
+        self, out: Path, finished: Finished, name: str, image: np.ndarray
+    ) -> list[np.ndarray]:
+        """y_hat_1 ... y_hat_N, and the error; drawn from latents, so that a stop loses none."""
         shape = self._inputs.shape
-        for record in finished.records:
-            if len(rows) == GRID_ROWS:
-                break
-            name = record["name"]
-            try:
-                image = self._shown(record)
-            except InputError:
-                # The image is gone, its inversion is not.
-                continue
-            # The last one is the file.
-            before = finished.latents[name][:-1]
-            images = [to_float(read_image(out / f"{name}.png"))]
-            if len(before):
-                drawn = self._model.synthesize(jax.device_put(before))
-                images = [*jax.device_get(crop_to_shape(drawn, shape)), *images]
-            small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
-            rows.append((name, [image, *images, grids.error_image(image, small)]))
-        return rows
+        # The last one is the file.
+        before = finished.latents[name][:-1]
+        images = [to_float(read_image(out / f"{name}.png"))]
+        if len(before):
+            drawn = self._model.synthesize(jax.device_put(before))
+            images = [*jax.device_get(crop_to_shape(drawn, shape)), *images]
+        small = jax.device_get(pool_to(jax.device_put(images[-1][None]), shape))[0]
+        return [*images, grids.error_image(image, small)]
 
 
 @jax.jit

@@ -113,6 +113,21 @@ def choose_batch_size(
     return -(-min(given, num_images) // num_devices) * num_devices
 
 
+def stack_rows(
+    rows: Sequence[np.ndarray | None],
+    shape: Sequence[int],
+    *,
+    dtype: type[np.generic] = np.float32,
+    fill: float = 0,
+) -> np.ndarray:
+    """A batch [B, *shape] of rows of this shape; `fill` in rows without an image."""
+    batch = np.full((len(rows), *shape), fill, dtype)
+    for own, row in zip(batch, rows, strict=True):
+        if row is not None:
+            own[:] = row
+    return batch
+
+
 class ImageJob:
     """A command on many images: `load` -> `compute` -> `save` of each, `finish` of all.
 
@@ -150,8 +165,9 @@ class ImageJob:
     most_workers: int = 16
 
     def outputs(self, name: str) -> tuple[str, ...]:
-        """Paths below the output folder that the image of this name may leave."""
-        raise NotImplementedError
+        """Paths below the output folder that the image of this name may leave: none."""
+        del name
+        return ()
 
     def load(self, item: Item) -> Any:
         """Reads an image; InputError skips it."""

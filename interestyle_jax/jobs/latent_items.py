@@ -1,7 +1,6 @@
 """Latents of a file as a job's source."""
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +72,6 @@ class LatentItems:
                 raise file_error(error, f"{path}: cannot be read") from error
             state.append([os.path.abspath(path), found.st_size, found.st_mtime_ns])
         return {"file": os.path.abspath(self.path), "latents_files": state}
-
-    def check_results(
-        self, out: Path, *, own_files: Sequence[str], endings: Iterable[str] = ("",)
-    ) -> None:
-        """As `ImageFiles.check_results`; no result is an input."""
-        del out
-        writers: dict[str, str] = dict.fromkeys(own_files, "the command")
-        endings = tuple(endings)
-        for name in self._latents.names:
-            for ending in endings:
-                file = f"{name}{ending}.png"
-                other = writers.setdefault(file, name)
-                if other != name:
-                    raise InputError(
-                        f"{self.path}: the result {file} of {name} is also that of {other}"
-                    )
 
     def read(self, item: Item) -> Float[np.ndarray, "L D"]:
         """w_plus [L, D], float32; raises InputError where it is not finite."""

@@ -16,6 +16,7 @@ from interestyle_jax.interest.providers import Masks, make_provider
 from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, RunOptions
 from interestyle_jax.jobs.run import run_job
+from interestyle_jax.json_file import plain
 
 PARTS = ("labels", "interest", "face")
 
@@ -73,7 +74,7 @@ class MaskJob(ImageJob):
         self._tiny, self._num_sheets = tiny, num_sheets
         self.options = {
             "provider": provider,
-            "options": {name: _plain(value) for name, value in options.items()},
+            "options": plain(dict(options)),
             "labels": list(self._provider.labels),
         }
         self.report_options = {"tiny": tiny, "num_sheets": num_sheets}
@@ -180,10 +181,3 @@ def _tile(out: Path, record: Mapping[str, Any]) -> Tile:
     interest = read_image(out / "interest" / name)[..., :1]
     caption = f"{record['name']}  {100 * record['interest']:.1f} %"
     return Tile(read_image(record["file"]), interest, face, caption)
-
-
-def _plain(value: Any) -> Any:
-    """An option as JSON."""
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return str(value) if isinstance(value, Path) else value

@@ -24,7 +24,7 @@ from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edit_inputs import EditInputs, open_inputs, open_tuned, read_all
-from interestyle_jax.jobs.edit_job import OWN_FILES, Column, EditJob, result_endings
+from interestyle_jax.jobs.edit_job import Column, EditJob
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.tuned_generators import TunedGenerators
@@ -84,7 +84,6 @@ def mix_files(
         [0, 1], or what the rows, the inputs, the weights or `out` lack.
       MachineError: the disk is full or fails.
     """
-    out = Path(out)
     if style_source is not None and style_latents is not None:
         raise InputError("--style-input, --style-latents: expected one of them, or none")
     check_shares(shares)
@@ -112,7 +111,6 @@ def mix_files(
         styles_own = open_tuned(style_tuned, model, style_inputs, other_generator=other_generator)
     style_names, w_plus = read_all(style_inputs, model, most=MOST_STYLES, name="styles")
     columns = _columns(model, style_names, w_plus, shares, rows)
-    inputs.check_results(out, own_files=OWN_FILES, endings=result_endings(columns, pasted=False))
     facts = {
         "rows": describe_rows(rows),
         "shares": list(shares),
@@ -132,7 +130,7 @@ def mix_files(
         rows=rows,
         shares=shares,
     )
-    return run_job(job, inputs.items, out, **run)
+    return run_job(job, inputs.items, Path(out), **run)
 
 
 class MixJob(EditJob):
@@ -185,7 +183,7 @@ class MixJob(EditJob):
 
     def _draw_sheet(self, out: Path, rows: Sequence[tuple[str, list[np.ndarray]]]) -> None:
         """The styles above, the contents on the left."""
-        shown = self._shown
+        shown = self._shown_columns
         changes = self._style_changes or [None] * len(self._styles)
         drawn = [self._drawn(*pair) for pair in zip(self._styles, changes, strict=True)]
         blank = np.ones_like(drawn[0])
@@ -202,13 +200,11 @@ class MixJob(EditJob):
 
     def _content(self, out: Path, name: str) -> np.ndarray:
         """A content's own latent [L, D]."""
-        for i in range(len(self._inputs.items)):
-            item = self._inputs.items[i]
-            if item.name == name:
-                break
+        items = (self._inputs.items[i] for i in range(len(self._inputs.items)))
+        item = next(item for item in items if item.name == name)
         if self._images is None:
             return self._inputs.read(item)
-        batch = self._images.batch([self._images.load(item)], 1)
+        batch = self._images.batch([self._images.load(item)])
         inversion = self._model.invert(batch, self._inputs.num_iterations, return_images="none")
         return jax.device_get(inversion.w_plus[-1][0])
 

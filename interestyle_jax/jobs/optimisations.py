@@ -26,8 +26,8 @@ from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.encoder_inputs import EncoderInput, EncoderInputs
 from interestyle_jax.jobs.image_files import ImageFiles
 from interestyle_jax.jobs.interest_masks import InterestMasks
-from interestyle_jax.jobs.inversions import OWN_FILES, InversionJob
-from interestyle_jax.jobs.job import Finished, Item, Result, RunOptions
+from interestyle_jax.jobs.inversions import InversionJob
+from interestyle_jax.jobs.job import Finished, Item, Result, RunOptions, stack_rows
 from interestyle_jax.jobs.latent_items import LatentItems
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
@@ -117,10 +117,7 @@ def optimise_files(
         latents = LatentItems(start, model, other_generator=None)
     files: Any = Samples(source, split) if (Path(source) / INFO).is_file() else ImageFiles(source)
     masks = InterestMasks(interest, interest_weights, files, alignment)
-    pasted = alignment is not None and alignment.paste_back
-    if isinstance(files, ImageFiles):
-        files.check_results(out, own_files=OWN_FILES, endings=("", "_pasted") if pasted else ("",))
-    elif alignment is not None:
+    if isinstance(files, Samples) and alignment is not None:
         raise InputError("--align: a data set's images are as they are, expected image files")
     optimiser = Optimiser(model, recipe, lpips=lpips, embedder=identity)
     job = OptimisationJob(
@@ -229,19 +226,14 @@ class OptimisationJob(InversionJob):
 
     def compute(self, rows: Sequence[_Loaded | None]) -> dict[str, Any]:  # type: ignore[override]
         """Optimises a batch."""
-        images = self._inputs.batch([r and r.image for r in rows], self.batch_size)
+        images = self._inputs.batch([row and row.image for row in rows])
         masks, start = {}, None
         if self._masks.wanted:
-            whole = np.ones((*images.shape[:3], 1), np.float32)
-            for mask, row in zip(whole, rows, strict=True):
-                if row is not None:
-                    mask[:] = row.mask
+            given = [row and row.mask for row in rows]
+            whole = stack_rows(given, (*self._inputs.shape, 1), fill=1)
             masks = {"all": jnp.asarray(whole)}
         if self._latents is not None:
-            start = np.zeros((self.batch_size, *self._model.latents_shape), np.float32)
-            for latent, row in zip(start, rows, strict=True):
-                if row is not None:
-                    latent[:] = row.start
+            start = stack_rows([row and row.start for row in rows], self._model.latents_shape)
         with tqdm(
             total=self._recipe.num_steps, desc=self._recipe.name, unit="step", leave=False
         ) as bar:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.jobs.shard import Shard
-from interestyle_jax.json_file import parse_json
+from interestyle_jax.json_file import parse_json, plain
 
 FORMAT = "interestyle_jax job"
 CHECKSUM = "crc32"
@@ -50,7 +50,7 @@ class Progress:
         self._header = {
             "format": FORMAT,
             "command": command,
-            "options": json.loads(json.dumps(dict(options))),
+            "options": plain(dict(options)),
         }
         if out.exists() and not out.is_dir():
             raise InputError(f"{out}: exists and is no folder, expected a folder for the results")

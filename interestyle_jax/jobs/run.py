@@ -1,7 +1,6 @@
 """Runs an image job: the work, the skip budget, the latents, the report."""
 
 import ctypes
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,12 +11,12 @@ from tqdm import tqdm
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs import latents as latent_files
-from interestyle_jax.jobs.folder_state import FolderState
+from interestyle_jax.jobs.folder_state import FolderState, check_results
 from interestyle_jax.jobs.job import Finished, ImageJob, Source
 from interestyle_jax.jobs.pipeline import Outcome, default_workers, run_batches
 from interestyle_jax.jobs.progress import Progress
 from interestyle_jax.jobs.shard import WHOLE, Shard
-from interestyle_jax.json_file import parse_json, write_json
+from interestyle_jax.json_file import parse_json, plain, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.one_line import one_line
 from interestyle_jax.whole_files import sync_folder
@@ -55,8 +54,8 @@ def run_job(
       The report, with "status" "done"; "part done" where other processes have not ended theirs.
 
     Raises:
-      InputError: too many images skipped, an `out` of another command or other options, or of a
-        running process, or what the job raises.
+      InputError: too many images skipped, results that would overwrite something, an `out` of
+        another command or other options, or of a running process, or what the job raises.
       MachineError: the disk is full or fails. What is finished stays; the same call continues.
     """
     if max_skipped is None:
@@ -68,6 +67,7 @@ def run_job(
     if not 0 <= max_skipped <= 1:
         raise InputError(f"--max-skipped: {max_skipped:g}, expected a share from 0 to 1")
     started = time.perf_counter()
+    check_results(job, source, out)
     with Progress(out, command=job.command, options=job.options, shard=shard) as progress:
         run = _Run(job, source, progress, max_skipped, max(1, workers))
         if progress.is_new:
@@ -235,7 +235,7 @@ class _Run:
             "num_skipped": len(skipped),
             "skipped": {r.get("file", r["name"]): r["skipped"] for r in skipped},
             **report,
-            "report_options": _plain(dict(self.job.report_options)),
+            "report_options": plain(dict(self.job.report_options)),
             "seconds": round(time.perf_counter() - started, 3),
             "versions": library_versions(),
             "command": list(command),
@@ -260,7 +260,7 @@ class _Run:
             if not (is_newer and there):
                 return None
             report = parse_json((self.out / self.job.report_file).read_bytes())
-            if report["report_options"] != _plain(dict(self.job.report_options)):
+            if report["report_options"] != plain(dict(self.job.report_options)):
                 return None
             counts = (report["num_images"], report["num_skipped"])
         except (OSError, ValueError, LookupError, TypeError):
@@ -284,11 +284,6 @@ def _trim_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
-    return json.loads(json.dumps(value))
 
 
 def _tell(reason: str, count: int) -> None:

@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from interestyle_jax.evaluation.identity import Identity, aligned_face, similarity
+from interestyle_jax.evaluation.identity import (
+    Identity,
+    aligned_face,
+    identity_options,
+    similarity,
+)
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.five_point_alignment import REFERENCE
+from interestyle_jax.weights import digest
 
 
 def detect(image):
@@ -49,3 +55,10 @@ def test_without_a_detector_whole_images_are_compared():
     pair = identity.faces(red, blue)
     assert pair.shape == (2, 8, 8, 3)
     assert abs(similarity(identity.embed(pair[None])[0]) + 1 / 3) < 1e-6
+
+
+def test_figures_belong_to_their_networks():
+    own = digest("lpips_alex")
+    assert identity_options("lpips_alex", "none") == {"identity": own, "face_detector": "none"}
+    assert identity_options("lpips_alex", "lpips_alex")["face_detector"] == own
+    assert identity_options(None, None) == {"identity": None, "face_detector": None}

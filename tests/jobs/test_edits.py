@@ -17,6 +17,7 @@ from interestyle_jax.editing.style_space import flat_index, join_styles
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.identity import Identity
 from interestyle_jax.jobs import edits
+from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edits import edit_files
 from interestyle_jax.jobs.inversions import invert_files
 from interestyle_jax.jobs.kept_region import Keep
@@ -237,11 +238,24 @@ def test_identity_compares_with_the_input(weights, images, smile, edit, tmp_path
     report = edit(tmp_path / "latents", smile, strengths=[0, 2])
     assert report["id_similarity"]["0"] == {"mean": pytest.approx(1, abs=1e-6), "num_images": 3}
     assert report["id_similarity"]["+2"]["mean"] < 1 - 1e-6
+    # Without a detector images are compared as they are, of any size.
+    monkeypatch.setattr(edits, "load_identity", lambda *a, **o: Identity(None, embed))
+    whole = edit(tmp_path / "whole", smile, strengths=[0, 2])["id_similarity"]
+    assert whole["0"] == {"mean": pytest.approx(1, abs=1e-6), "num_images": 3}
+    monkeypatch.setattr(edits, "load_identity", lambda *a, **o: Identity(detect, embed))
     seen.clear()
     options = {"latents": None, "source": images, "num_iterations": 2, "strengths": [0]}
     report = edit(tmp_path / "images", smile, **options)
     inputs = [read_image(images / f"{name}.png") for name in NAMES]
     assert all(any(np.array_equal(x, y) for y in seen) for x in inputs)
+
+
+def test_photographs_may_be_without_a_face(weights, images, smile, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(edits, "run_job", lambda job, *args, **options: jobs.append(job))
+    for alignment in (None, Alignment()):
+        edit_files(weights, tmp_path, edits=[str(smile)], source=images, alignment=alignment)
+    assert [job.max_skipped for job in jobs] == [0.01, 0.5]
 
 
 def test_latents_and_directions_of_another_generator(edit, tiny_weights, smile, inverted, tmp_path):

@@ -31,7 +31,7 @@ from interestyle_jax.inversion.optimisation.steps import (
 from interestyle_jax.inversion.optimisation.terms import Networks, Target, prepare
 from interestyle_jax.inversion.refinement import pool_to
 from interestyle_jax.inversion.resize import crop_to_shape
-from interestyle_jax.parallel.sharding import batch_sharding, replicated
+from interestyle_jax.parallel.sharding import batch_sharding
 from interestyle_jax.weights import load_weights, resolve_weights
 
 # Steps between two looks at whether all images have stopped.
@@ -107,7 +107,7 @@ class Optimiser:
             crop = model.input_shape
         variables: dict[str, Any] = {"generator": model.variables["generator"]}
         given: dict[str, Any] = {}
-        place = None if model.mesh is None else replicated(model.mesh)
+        place = model.replicated_sharding
         for name, weights in _lpips_networks(recipe, lpips).items():
             given[name], own = weights
             variables[name] = jax.device_put(own, place)
