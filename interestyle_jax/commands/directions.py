@@ -1,10 +1,11 @@
-"""The command `interestyle directions`; `editing.direction_training` does the work."""
+"""The command `interestyle directions`; `editing.direction_making` does the work."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interestyle_jax.commands.options import add_out_option, count, natural
+from interestyle_jax.commands.options import add_out_option, count, given_options, natural
 from interestyle_jax.errors import InputError
 
 DESCRIPTION = """\
@@ -30,6 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     train = kinds.add_parser("train", help="from scores: InterFaceGAN")
     train.add_argument(
         "--attribute",
+        dest="attributes",
         action="append",
         required=True,
         metavar="NAME",
@@ -65,6 +67,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     train.add_argument(
         "--name",
+        dest="names",
         action="append",
         default=[],
         metavar="NAME",
@@ -76,7 +79,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     _add_samples(train, 20_000)
     sefa = kinds.add_parser("sefa", help="from the weights alone")
-    sefa.add_argument("--rows", default="", metavar="0-3", help="of w_plus (default: all)")
+    sefa.add_argument("--rows", metavar="0-3", help="of w_plus (default: all)")
     sefa.add_argument("--count", type=count, default=5, help="directions (default 5)")
     ganspace = kinds.add_parser("ganspace", help="principal components of w")
     ganspace.add_argument("--count", type=count, default=20, help="directions (default 20)")
@@ -104,127 +107,36 @@ def _add_samples(parser: argparse.ArgumentParser, samples: int) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs `interestyle directions`; returns 0. Raises InputError on bad input."""
-    # Imported here: JAX takes a second.
-    import interestyle_jax as ij
-    from interestyle_jax.editing.directions import save_direction
-    from interestyle_jax.output_folder import output_folder
+    from interestyle_jax.editing import direction_making as making
 
-    if args.method == "global":
-        return _global(args)
-    model = ij.load(args.weights)
-    makers = {"train": _train, "sefa": _sefa, "ganspace": _ganspace}
-    directions, files = makers[args.method](args, model)
-    with output_folder(args.out) as out:
-        for direction in directions:
-            save_direction(out / f"{direction.name}.npz", direction)
-        for name, write in files.items():
-            write(out / name)
+    arguments = given_options(args)
+    method = arguments.pop("method")
+    if method == "global":
+        return _global(arguments)
+    if method == "train":
+        words = arguments.pop("condition")
+        arguments["on_all"] = "all" in words
+        arguments["conditions"] = _conditions([word for word in words if word != "all"])
+    write: dict[str, Callable] = {
+        "train": making.write_trained,
+        "sefa": making.write_sefa,
+        "ganspace": making.write_ganspace,
+    }
+    directions = write[method](**arguments)
+    if method == "train":
+        print((args.out / "table.md").read_text(encoding="utf-8"))
     print(f"wrote {len(directions)} directions to {args.out}")
     return 0
 
 
-def _global(args: argparse.Namespace) -> int:
+def _global(arguments: dict[str, Any]) -> int:
     from interestyle_jax.editing.clip import load_clip
     from interestyle_jax.editing.styleclip.channel_measurement import measure_channels
 
-    measure_channels(
-        args.weights,
-        load_clip(args.clip),
-        args.out,
-        num_images=args.num_images,
-        num_samples=args.num_samples,
-        truncation_psi=args.truncation_psi,
-        batch_size=args.batch_size,
-        seed=args.seed,
-        force=args.force,
-    )
-    print(f"wrote {args.out}")
+    weights, out = arguments.pop("weights"), arguments.pop("out")
+    measure_channels(weights, load_clip(arguments.pop("clip")), out, **arguments)
+    print(f"wrote {out}")
     return 0
-
-
-def _train(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
-    import dataclasses
-
-    import jax
-    import numpy as np
-
-    from interestyle_jax.editing import direction_effects as effects
-    from interestyle_jax.editing import direction_training as training
-    from interestyle_jax.editing import scores as scoring
-    from interestyle_jax.editing.direction_table import table
-    from interestyle_jax.json_file import write_json
-
-    on_all = "all" in args.condition
-    conditions = _conditions([word for word in args.condition if word != "all"])
-    from_file = args.scores not in scoring.SCORERS
-    if from_file and args.latents is None:
-        raise InputError(f"--scores={args.scores}: needs --latents, a row of the file for each")
-    if len(set(map(training.file_name, args.name or args.attribute))) < len(args.attribute):
-        raise InputError(f"--attribute: {args.attribute} are not all of one name each")
-    if len(args.name) not in (0, len(args.attribute)):
-        raise InputError(f"--name: {len(args.name)} for {len(args.attribute)} times --attribute")
-    scorer = (
-        None
-        if from_file
-        else scoring.make_scorer(
-            args.scores,
-            args.attribute,
-            weights=args.reader,
-            all_names=on_all and args.fit == "means",
-        )
-    )
-    samples_key, changed_key = jax.random.split(jax.random.key(args.seed))
-    options = {"truncation_psi": args.truncation_psi, "batch_size": args.batch_size}
-    if args.latents is not None:
-        w, source = training.read_w(args.latents, model), f"{args.latents}"
-    else:
-        batches = training.sample_w(samples_key, model, args.num_samples, **options)
-        w = np.concatenate([np.asarray(batch) for batch in batches])
-        source = f"{len(w)} samples at psi {args.truncation_psi:g}, seed {args.seed}"
-    if scorer is None:
-        scores = scoring.read_scores(Path(args.scores), args.attribute, count=len(w))
-    else:
-        scores = training.score_w(model, w, scorer, batch_size=args.batch_size)
-    if on_all:
-        for name in args.attribute:
-            # Kinds of one attribute rule each other out.
-            own = name.partition("=")[0]
-            others = [x for x in scores if x.partition("=")[0] != own]
-            conditions[name] = list(dict.fromkeys([*conditions.get(name, []), *others]))
-    trained = training.train_directions(
-        w,
-        scores,
-        share=args.share,
-        seed=args.seed,
-        conditions=conditions,
-        generator=model.generator_fingerprint,
-        source=f"scores {args.scores} of {source}",
-        fit=args.fit,
-        names=dict(zip(args.attribute, args.name, strict=False)),
-        only=args.attribute,
-    )
-    moved = {}
-    if scorer is not None:
-        batches = training.sample_w(changed_key, model, args.num_changed, **options)
-        fresh = np.concatenate([np.asarray(batch) for batch in batches])
-        size = args.batch_size
-        if isinstance(scorer, scoring.AttributeScorer):
-            measured = effects.with_measured_ranges(
-                model, fresh, trained.directions, scorer.reader, batch_size=size
-            )
-            trained = dataclasses.replace(trained, directions=measured)
-        moved = effects.changes(model, fresh, trained.directions, scorer, batch_size=size)
-    facts = {"weights": str(args.weights), "scores": args.scores, "source": source}
-    report = training.report_of(trained, moved, facts)
-    text = table(report)
-    print(text)
-    scores = {name: scores[name] for name in args.attribute}
-    files = {
-        "report.json": lambda path: write_json(path, report),
-        "table.md": lambda path: path.write_text(text, encoding="utf-8"),
-        "scores.csv": lambda path: scoring.write_scores(path, scores),
-    }
-    return trained.directions, files
 
 
 def _conditions(words: list[str]) -> dict[str, list[str]]:
@@ -235,29 +147,3 @@ def _conditions(words: list[str]) -> dict[str, list[str]]:
             raise InputError(f"--condition: {word!r}, expected NAME:OTHER,OTHER")
         found.setdefault(name, []).extend(others.split(","))
     return found
-
-
-def _sefa(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
-    from interestyle_jax.editing.bands import parse_rows
-    from interestyle_jax.editing.direction_training import sefa_directions
-    from interestyle_jax.editing.edits import num_rows
-
-    # The last row draws ToRGB alone.
-    length = num_rows(model.style_layers) - 1
-    rows = parse_rows(args.rows) if args.rows else tuple(range(length))
-    return sefa_directions(model, rows=rows, count=args.count), {}
-
-
-def _ganspace(args: argparse.Namespace, model: Any) -> tuple[list, dict]:
-    import jax
-
-    from interestyle_jax.editing.direction_training import ganspace_directions
-
-    directions = ganspace_directions(
-        jax.random.key(args.seed),
-        model,
-        num_samples=args.num_samples,
-        count=args.count,
-        batch_size=args.batch_size,
-    )
-    return directions, {}

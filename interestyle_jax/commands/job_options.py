@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interestyle_jax.commands.options import add_out_option, count, natural
-
-# What a namespace holds besides options.
-_NO_OPTIONS = ("command", "run", "argv", "overrides")
+from interestyle_jax.commands.options import add_out_option, count, given_options, natural
 
 
 def add_job_options(
@@ -79,9 +76,7 @@ def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """
     from interestyle_jax.jobs.shard import find_shard
 
-    given = vars(args).items()
-    found = {k: v for k, v in given if v is not None and k not in _NO_OPTIONS}
-    return found | {"shard": find_shard(args.shard), "command": args.argv}
+    return given_options(args) | {"shard": find_shard(args.shard), "command": args.argv}
 
 
 def take(arguments: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

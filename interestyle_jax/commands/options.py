@@ -6,9 +6,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # "--out=~/x" and "--masks-option=weights=~/x"; shells leave the "~" of these alone.
 _HOME = re.compile(r"((?:--[\w.-]+=)?(?:[\w-]+=)?)(~.*)", re.DOTALL)
+
+
+# What a namespace holds besides options.
+_NO_OPTIONS = ("command", "run", "argv", "overrides")
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +42,11 @@ def add_out_option(parser: argparse._ActionsContainer, *, required: bool = True)
     parser.add_argument(
         "--out", required=required, type=Path, metavar="DIR", help="folder of the results"
     )
+
+
+def given_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, by their destinations: the parameters that they give."""
+    return {k: v for k, v in vars(args).items() if v is not None and k not in _NO_OPTIONS}
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -29,15 +29,6 @@ class FolderState:
         self.progress.refresh()
         self.joined = _open_joined(self.out) if self.job.latents_shape else None
 
-    def refuse_foreign_files(self) -> None:
-        """Raises InputError where a file is in the place of one that all images share."""
-        names = [name for name in self.job.own_files if (self.out / name).exists()]
-        if names:
-            raise InputError(
-                f"{self.out / names[0]}: exists already and is not of this command, choose "
-                "another --out"
-            )
-
     def part(self, shard: Shard) -> list[int]:
         """Indices of the images of a shard: of its batches `index`, `index + count`, ..."""
         size = self.job.batch_size
@@ -45,7 +36,9 @@ class FolderState:
 
     def waiting(self, shard: Shard) -> list[int]:
         """Indices of the images that are left to do, whose names are noted as planned."""
-        left = [i for i in self.part(shard) if not self.is_done(self.source[i])]
+        found = ((i, self.find(self.source[i])) for i in self.part(shard))
+        # What was skipped is tried again.
+        left = [i for i, record in found if record is None or "skipped" in record]
         self.progress.plan((self.source[index].name for index in left), self.job.outputs)
         self.remove_unfinished(
             {name for i in left for name in self.job.outputs(self.source[i].name)}
@@ -60,17 +53,12 @@ class FolderState:
                 if (folder / own).relative_to(self.out).as_posix() in names:
                     path.unlink(missing_ok=True)
 
-    def is_done(self, item: Item) -> bool:
-        """Whether the image is as its line says, and so are its files and latents."""
+    def find(self, item: Item) -> dict[str, Any] | None:
+        """The line of an image that was skipped, or is as it says, with its files and latents."""
         record = self.progress.find(item.name)
-        if record is None or "skipped" in record or not self._is_same(item, record):
-            return False
-        return record["latents"] is None or self._has_latents(record)
-
-    def is_skipped(self, item: Item) -> bool:
-        """Whether the image was skipped when it was last looked at."""
-        record = self.progress.find(item.name)
-        return record is not None and "skipped" in record
+        if record is None or "skipped" in record:
+            return record
+        return record if self._is_same(item, record) and self._has_latents(record) else None
 
     def _is_same(self, item: Item, record: Mapping[str, Any]) -> bool:
         try:
@@ -82,6 +70,8 @@ class FolderState:
             return False
 
     def _has_latents(self, record: Mapping[str, Any]) -> bool:
+        if record["latents"] is None:
+            return True
         file, row = record["latents"]
         rows = latent_files.rows_of(self.out, file, self.job.latents_shape)
         if rows is not None:

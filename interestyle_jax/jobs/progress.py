@@ -98,16 +98,19 @@ class Progress:
         """
         self._outputs = outputs
         new = [name for name in names if name not in self._planned]
-        for name in new:
-            for path in outputs(name):
-                if (self.out / path).exists():
-                    raise InputError(
-                        f"{self.out / path}: exists already and is not of this command, choose "
-                        "another --out"
-                    )
+        self.refuse_existing(path for name in new for path in outputs(name))
         if new:
             self._planned.update(new)
             self.add([{"planned": new}])
+
+    def refuse_existing(self, paths: Iterable[str]) -> None:
+        """Raises InputError where one of these, below the folder, is there before the command."""
+        for path in paths:
+            if (self.out / path).exists():
+                raise InputError(
+                    f"{self.out / path}: exists already and is not of this command, choose "
+                    "another --out"
+                )
 
     def find(self, name: str) -> dict[str, Any] | None:
         """The last line of an image, or None."""
@@ -266,10 +269,10 @@ def _progress_files(out: Path) -> list[Path]:
     return sorted(path for path in out.glob("progress*.jsonl") if _FILE.fullmatch(path.name))
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Whether this process now holds the file alone; true where the disk knows no locks."""
+def _lock(file: BinaryIO, kind: int = fcntl.LOCK_EX) -> bool:
+    """Whether this process now holds the file; true where the disk knows no locks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -279,10 +282,4 @@ def _lock(file: BinaryIO) -> bool:
 
 def _is_locked(path: Path) -> bool:
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-    return False
+        return not _lock(file, fcntl.LOCK_SH)

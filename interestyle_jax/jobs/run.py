@@ -71,7 +71,7 @@ def run_job(
     with Progress(out, command=job.command, options=job.options, shard=shard) as progress:
         run = _Run(job, source, progress, max_skipped, max(1, workers))
         if progress.is_new:
-            run.state.refuse_foreign_files()
+            progress.refuse_existing(job.own_files)
         waiting = run.state.waiting(shard)
         seconds = run.work(waiting, len(run.state.part(shard)))
         with progress.alone():
@@ -96,8 +96,7 @@ class _Run:
         writer = latent_files.LatentWriter(self.out) if self.job.latents_shape else None
         records: list[dict[str, Any]] = []
         skipped: list[dict[str, Any]] = []
-        times: list[float] = []
-        counts = [0, 0]
+        num_done, first = 0, None
 
         def commit():
             if writer is not None:
@@ -112,15 +111,12 @@ class _Run:
             with tqdm(
                 total=total, initial=done, desc=self.job.command, unit="image", smoothing=0.05
             ) as bar:
-                outcomes = run_batches(
-                    self.job,
-                    self.source,
-                    self.state.batches(waiting),
-                    self.out,
-                    workers=self.workers,
-                )
-                for batch, at in outcomes:
-                    times = [*times[:1], at]
+                batches = self.state.batches(waiting)
+                for batch, at in run_batches(
+                    self.job, self.source, batches, self.out, workers=self.workers
+                ):
+                    num_done += len(batch)
+                    first = first or (num_done, at)
                     for outcome in batch:
                         record = self._record(outcome, writer)
                         if outcome.result is None:
@@ -129,7 +125,6 @@ class _Run:
                             if self._is_known(record):
                                 continue
                         records.append(record)
-                    counts = [counts[0] or len(batch), counts[1] + len(batch)]
                     bar.update(len(batch))
                     self.num_new += sum(outcome.result is not None for outcome in batch)
                     # The first few show what is wrong better than one does.
@@ -151,8 +146,9 @@ class _Run:
         self._check_skipped(skipped, total)
         if records:
             commit()
-        rest = counts[1] - counts[0]
-        return (times[1] - times[0]) / rest if rest else None
+        assert first is not None
+        rest = num_done - first[0]
+        return (at - first[1]) / rest if rest else None
 
     def _is_known(self, record: Mapping[str, Any]) -> bool:
         """Whether the image's last line says the same."""
@@ -191,13 +187,13 @@ class _Run:
         self.state.refresh()
         done, skipped, num_left = [], [], 0
         for index in range(len(self.source)):
-            item = self.source[index]
-            if self.state.is_done(item):
-                done.append(index)
-            elif self.state.is_skipped(item):
-                skipped.append(self.progress.find(item.name))
-            else:
+            record = self.state.find(self.source[index])
+            if record is None:
                 num_left += 1
+            elif "skipped" in record:
+                skipped.append(record)
+            else:
+                done.append(index)
         if num_left:
             counts = {"num_images": self.num_new, "num_new": self.num_new, "num_left": num_left}
             return {"status": "part done", **counts}
