@@ -114,6 +114,15 @@ run() {
   fi
 }
 
+# plan_and_end TARGET: prints what the training needs on that machine, by its compiler, and ends.
+plan_and_end() {
+  ((${#JOB[@]} == 0)) || fail "--plan: is for trainings, not for ${JOB[0]}"
+  require_config "$CONFIG"
+  if [[ -n $DRY_RUN ]]; then INTERESTYLE=${INTERESTYLE:-interestyle}; else find_interestyle; fi
+  run "$INTERESTYLE" plan "--config=$CONFIG" "--target=$1" ${TRAIN[@]+"${TRAIN[@]}"}
+  exit 0
+}
+
 # is_completed WORKDIR: the run there has done all of its steps.
 is_completed() {
   grep -Eqs '^ {1,2}"status": "completed"' "$1/report.json"

@@ -28,6 +28,9 @@ own, and continues where another one dies. Logs go to --workdir, by default the 
   --pause=SECONDS    before it is started again (default 10)
   --grace=SECONDS    for processes to end after SIGTERM, or after another one died (default 120)
   --min-free=GB      free space that the work directory's disk must have (default 20)
+  --plan[=TARGET]    print what the training needs on the GPUs of this machine, or of another, as
+                     h100x8, by the compiler of GPUs, and end; --workdir is not needed
+                     (docs/plan.md; pip install '.[plan-gpu]')
   --dry-run          show the commands, do nothing
   --help             this text
 
@@ -41,7 +44,7 @@ TEXT
 }
 
 CONFIG='' WORKDIR='' PROCESSES=1 GPUS='' PLATFORM=cuda DEVICES=1
-MAX_RESTARTS=3 PAUSE=10 GRACE=120 MIN_FREE=20 TRAIN=()
+MAX_RESTARTS=3 PAUSE=10 GRACE=120 MIN_FREE=20 TRAIN=() PLAN=''
 split_arguments "$@"
 for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
   value="${argument#*=}"
@@ -56,6 +59,8 @@ for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
     --pause=*) PAUSE="$value" ;;
     --grace=*) GRACE="$value" ;;
     --min-free=*) MIN_FREE="$value" ;;
+    --plan) PLAN=here ;;
+    --plan=?*) PLAN="$value" ;;
     --dry-run) DRY_RUN=1 ;;
     --help | -h)
       usage
@@ -98,6 +103,26 @@ count_gpus() {
   fi
   ((GPUS % PROCESSES == 0)) ||
     fail "--processes: $PROCESSES processes cannot share $GPUS GPUs evenly"
+}
+
+# set_target: the devices of this machine as `interestyle plan` names them.
+set_target() {
+  local name
+  TARGET="$PLAN"
+  [[ $PLAN == here ]] || return 0
+  if [[ $PLATFORM == cpu ]]; then
+    export JAX_NUM_CPU_DEVICES=$((PROCESSES * DEVICES))
+    TARGET="cpux$JAX_NUM_CPU_DEVICES"
+    return
+  fi
+  require_command nvidia-smi "give --plan=TARGET for another machine, as --plan=h100x8"
+  count_gpus
+  read -r name < <(nvidia-smi --query-gpu=name --format=csv,noheader) || true
+  case "$name" in
+    *H100*) TARGET="h100x$GPUS" ;;
+    *A100*) TARGET="a100x$GPUS" ;;
+    *) fail "--plan: no compiler for ${name:-GPUs without a name}; give --plan=TARGET, as --plan=h100x8" ;;
+  esac
 }
 
 check_disk() {
@@ -239,6 +264,12 @@ run_once() {
   wait_for_all
 }
 
+if [[ -n $PLAN ]]; then
+  require_number --processes "$PROCESSES" 1
+  require_number --devices "$DEVICES" 1
+  set_target
+  plan_and_end "$TARGET"
+fi
 check_options
 if [[ -n $DRY_RUN ]]; then
   INTERESTYLE=${INTERESTYLE:-interestyle}

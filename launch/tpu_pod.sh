@@ -30,6 +30,9 @@ prints, and deletes the TPU that it made. Needs gcloud, logged in, with a projec
   --keep               do not delete the TPU at the end
   --max-restarts=K     after a crash, or a spot TPU that was taken back (default 3)
   --pause=SECONDS      before a restart, and between looks at a queue (default 30)
+  --plan               print what the training needs on such a slice, by the compiler of TPUs, and
+                       end; no TPU is made, and --name, --zone and --workdir are not needed
+                       (docs/plan.md; pip install '.[plan-tpu]')
   --dry-run            show every command, run none
   --help               this text
 
@@ -55,7 +58,7 @@ TEXT
 }
 
 NAME='' ZONE='' ACCELERATOR='' RUNTIME='' CONFIG='' WORKDIR='' SHARED='' SETUP='' PROJECT=''
-SPOT='' QUEUED='' KEEP='' MAX_RESTARTS=3 PAUSE=30 TRAIN=() DATA=''
+SPOT='' QUEUED='' KEEP='' PLAN='' MAX_RESTARTS=3 PAUSE=30 TRAIN=() DATA=''
 split_arguments "$@"
 for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
   value="${argument#*=}"
@@ -74,6 +77,7 @@ for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
     --keep) KEEP=1 ;;
     --max-restarts=*) MAX_RESTARTS="$value" ;;
     --pause=*) PAUSE="$value" ;;
+    --plan) PLAN=1 ;;
     --dry-run) DRY_RUN=1 ;;
     --help | -h)
       usage
@@ -117,6 +121,28 @@ set_runtime() {
     v5p-*) RUNTIME=v2-alpha-tpuv5 ;;
     v6e-*) RUNTIME=v2-alpha-tpuv6e ;;
     *) fail "--accelerator: no TPU software is known for $ACCELERATOR; give --runtime" ;;
+  esac
+}
+
+# set_target: the accelerator as `interestyle plan` names it, with the sides of its topology.
+set_target() {
+  local kind="${ACCELERATOR%-*}" count="${ACCELERATOR##*-}" power=0 known
+  known="expected a slice such as v5litepod-16, v6e-8, v4-32 or v5p-8 with --plan"
+  require_number --accelerator "$count" 1
+  # In v4's and v5p's names the cores are counted, two a chip.
+  if [[ $kind == v4 || $kind == v5p ]]; then count=$((count / 2)); fi
+  while ((1 << (power + 1) <= count)); do power=$((power + 1)); done
+  ((1 << power == count)) || fail "--accelerator: $ACCELERATOR, $known"
+  case "$kind" in
+    v5litepod | v6e)
+      TARGET="${kind/litepod/e}:$((1 << power / 2))x$((1 << (power + 1) / 2))"
+      ;;
+    v4 | v5p)
+      ((power >= 2)) || fail "--accelerator: $ACCELERATOR, $known"
+      TARGET="$kind:$((1 << power / 3))x$((1 << (power + 1) / 3))x$((1 << (power + 2) / 3))"
+      ((power > 2)) || TARGET="$kind:2x2x1"
+      ;;
+    *) fail "--accelerator: $ACCELERATOR, $known" ;;
   esac
 }
 
@@ -291,6 +317,11 @@ attempt() {
   install && link_shared && check_disk && [[ -z $STOPPING ]] && work
 }
 
+if [[ -n $PLAN ]]; then
+  require_option --accelerator "$ACCELERATOR"
+  set_target
+  plan_and_end "$TARGET"
+fi
 check_options
 if [[ -n $DRY_RUN ]]; then
   SCRATCH=/tmp
