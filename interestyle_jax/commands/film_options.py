@@ -26,7 +26,7 @@ def add_film_options(parser: argparse.ArgumentParser) -> None:
     films.add_argument(
         "--share-rows",
         metavar="ROWS",
-        help="rows of w_plus that a scene's frames share: fine, A-B,C or none (default fine)",
+        help="rows of w_plus that a scene's frames share: fine, A-B,C or none (default none)",
     )
     films.add_argument(
         "--max-gap",
@@ -52,7 +52,7 @@ def take_smoothing(arguments: dict[str, Any]) -> Any:
     from interestyle_jax.editing.bands import parse_rows
     from interestyle_jax.jobs.film_smoothing import Smoothing
 
-    rows = given.pop("share_rows", "fine")
+    rows = given.pop("share_rows", "none")
     fields = {name.removeprefix("smooth_"): value for name, value in given.items()}
     named = {"fine": None, "none": ()}
     return Smoothing(**fields, shared_rows=named[rows] if rows in named else parse_rows(rows))

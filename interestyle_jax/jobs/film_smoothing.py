@@ -23,13 +23,13 @@ class Smoothing:
       quads: factor on the standard deviations of `video.smoothing`.
       latents: standard deviation in frames.
       shared_rows: rows of w_plus that the frames of a scene share; None: the fine ones
-        (`editing.bands`), where the generator has them.
+        (`editing.bands`).
       max_gap: seconds without a face that are bridged; in longer ones frames stay as they are.
     """
 
     quads: float = 1.0
     latents: float = 1.0
-    shared_rows: tuple[int, ...] | None = None
+    shared_rows: tuple[int, ...] | None = ()
     max_gap: float = 0.5
 
     def check(self) -> None:
@@ -43,10 +43,7 @@ class Smoothing:
     def rows(self, length: int) -> tuple[int, ...]:
         """The shared rows of a generator with L = `length`; raises InputError for others."""
         if self.shared_rows is None:
-            try:
-                return band_rows(["fine"], length)
-            except InputError:
-                return ()
+            return band_rows(["fine"], length)
         if any(not 0 <= row < length for row in self.shared_rows):
             raise InputError(
                 f"--share-rows: {describe_rows(self.shared_rows)}, expected rows of 0-{length - 1}"
