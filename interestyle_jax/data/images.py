@@ -2,7 +2,6 @@
 
 import io
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Iterable
@@ -13,7 +12,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.one_line import one_line
+from interestyle_jax.one_line import print_notice
 from interestyle_jax.whole_files import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff")
@@ -79,7 +78,7 @@ def tell_left_out(folder: Path, files: Iterable[Path]) -> None:
     """Names on stderr the files of a folder that are not read, where there are any."""
     others = left_out(files)
     if others:
-        print(one_line(f"interestyle: notice: {folder}: not read: {others}"), file=sys.stderr)
+        print_notice(f"{folder}: not read: {others}")
 
 
 def left_out(files: Iterable[Path]) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from interestyle_jax.data.images import read_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.providers import MaskProvider, find_provider
-from interestyle_jax.one_line import one_line
+from interestyle_jax.one_line import print_notice
 from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.ffhq_alignment import align
 from interestyle_jax.photos.landmarks import find_face, make_landmarker
@@ -131,7 +131,7 @@ def tell_of_several(num_faces: Mapping[str, int]) -> None:
     """Says on stderr in which photographs one of several faces was chosen, the first MOST_TOLD."""
     several = [f"{file}: {count} faces" for file, count in num_faces.items() if count > 1]
     for line in several[:MOST_TOLD]:
-        print(f"interestyle: notice: {one_line(line)}, took the largest", file=sys.stderr)
+        print_notice(f"{line}, took the largest")
     if len(several) > MOST_TOLD:
         more = len(several) - MOST_TOLD
         print(f"interestyle: ... and {more} more, as the report says", file=sys.stderr)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from interestyle_jax.data.images import encode_png, read_image, save_image
 from interestyle_jax.data.pixels import to_float
@@ -136,21 +136,16 @@ def _pair(out: Path, record: dict[str, Any]) -> list[np.ndarray]:
 
 def _outlined(photo: np.ndarray, quad: np.ndarray) -> Image.Image:
     """The photograph small, with its quad drawn over it, on grey where the quad reaches outside."""
-    height, width = photo.shape[:2]
+    size = np.array(photo.shape[1::-1])
     low = np.minimum(np.floor(quad.min(0)), 0)
-    high = np.maximum(np.ceil(quad.max(0)) + 1, (width, height))
-    scale = SHEET_CELL / max(high - low)
-
-    def scaled(size) -> tuple[int, int]:
-        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-    canvas = Image.new("RGB", scaled(high - low), (128, 128, 128))
-    reduced = Image.fromarray(photo).resize(scaled((width, height)), Image.Resampling.BOX)
-    left, top = (int(x) for x in np.rint(-low * scale))
-    canvas.paste(reduced, (left, top))
+    high = np.maximum(np.ceil(quad.max(0)) + 1, size)
+    border = tuple(int(x) for x in (*-low, *(high - size)))
+    image = ImageOps.expand(Image.fromarray(photo), border, (128, 128, 128))
+    scale = SHEET_CELL / max(image.size)
+    small = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BOX)
     corners = [tuple(corner) for corner in (quad + 0.5 - low) * scale]
-    ImageDraw.Draw(canvas).line([*corners, corners[0]], QUAD_COLOUR, width=2)
-    return canvas
+    ImageDraw.Draw(small).line([*corners, corners[0]], QUAD_COLOUR, width=2)
+    return small
 
 
 def _sheet(pairs: Sequence[Sequence[np.ndarray]]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -22,7 +21,7 @@ from interestyle_jax.jobs.edit_job import Column, EditJob
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep, KeptRegion
 from interestyle_jax.jobs.run import run_job
-from interestyle_jax.one_line import one_line
+from interestyle_jax.one_line import print_notice
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
 
@@ -146,7 +145,7 @@ def edit_files(
         reader=None if attributes is None else AttributeReader(attributes),
     )
     for line in outside:
-        print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
+        print_notice(line)
     return run_job(job, inputs.items, Path(out), **run)
 
 

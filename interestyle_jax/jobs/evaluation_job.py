@@ -34,7 +34,7 @@ from interestyle_jax.evaluation.table import markdown_table
 from interestyle_jax.inversion.inverter import Inversion, Model
 from interestyle_jax.inversion.resize import Shape, crop_to_shape
 from interestyle_jax.jobs.edited_inversions import EditedInversions
-from interestyle_jax.jobs.feature_sets import STATISTICS, FeatureSets, as_text, from_text
+from interestyle_jax.jobs.feature_sets import STATISTICS, FeatureSets
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result, choose_batch_size, stack_rows
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import write_json
@@ -181,11 +181,7 @@ class EvaluationJob(ImageJob):
         mean_latent = {name: float(value) for name, value in row["mean_latent"].items()}
         noted = {"encoders": encoders, "mean_latent": mean_latent}
         if self._features is not None:
-            noted["features"] = {
-                "images": [as_text(x) for x in row["features"]],
-                "inversions": [as_text(m["features"]) for m in row["encoders"]],
-                "edited": [as_text(m["edited"]) for m in row["encoders"] if "edited" in m],
-            }
+            noted["features"] = self._features.note(row)
         return Result({}, noted)
 
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
@@ -196,7 +192,7 @@ class EvaluationJob(ImageJob):
         measurements, statistics = {}, None
         for k, (name, values) in enumerate(zip(names, encoders, strict=True)):
             seconds, anchors = values.pop("seconds", None), self._anchors[k]
-            distances, own = self._compare_features(finished, k)
+            distances, own = self._distances(finished, k)
             statistics = statistics or own
             measurements[name] = Measurement(
                 values=values,
@@ -272,23 +268,14 @@ class EvaluationJob(ImageJob):
             arrays["latent_variance"] = arrays["latent_variance"].reshape(-1, num_iterations)
         return found
 
-    def _compare_features(
-        self, finished: Finished, k: int
-    ) -> tuple[dict[str, Any], Statistics | None]:
-        """Distances of an encoder's inversions and edits by name, and its images' statistics."""
+    def _distances(self, finished: Finished, k: int) -> tuple[dict[str, Any], Statistics | None]:
+        """FID of an encoder's inversions and edits, by field, and its images' statistics."""
         if self._features is None:
             return {}, None
         noted = [record["features"] for record in finished.records]
         shape = self._shapes.index(self._models[k].input_shape)
-        real = from_text(own["images"][shape] for own in noted)
-        statistics = self._features.statistics(real)
-        inversions = from_text(own["inversions"][k] for own in noted)
-        distances = {"fid": self._features.compare(real, statistics, inversions)}
-        if self._edits is not None:
-            edited = from_text(own["edited"][k] for own in noted)
-            found = self._features.compare_edits(statistics, edited)
-            distances["edit_fid"] = found and {"edits": self._edits.labels, **found}
-        return distances, statistics
+        labels = None if self._edits is None else self._edits.labels
+        return self._features.distances(noted, k, shape, edits=labels)
 
     def _first_rows(self, finished: Finished) -> list[Any]:
         """The first samples, read again: a process that ends a job may have seen none of them."""

@@ -1,11 +1,9 @@
 """The job behind `interestyle evaluate`: encoders measured on a data set or a folder of images."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.boundary import load_parser
 from interestyle_jax.evaluation.fid import LPIPS
 from interestyle_jax.evaluation.identity import identity_options, load_identity
@@ -14,12 +12,12 @@ from interestyle_jax.evaluation.results import encoder_names
 from interestyle_jax.inversion.inverter import load
 from interestyle_jax.jobs.edited_inversions import EditedInversions
 from interestyle_jax.jobs.evaluation_job import EvaluationJob
-from interestyle_jax.jobs.feature_sets import FeatureSets
+from interestyle_jax.jobs.feature_sets import load_feature_sets
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
 from interestyle_jax.json_file import read_json
-from interestyle_jax.one_line import one_line
+from interestyle_jax.one_line import print_notice
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest
 
@@ -106,33 +104,24 @@ def evaluate(
     for model in models:
         model.require_inversion()
     samples = Samples(data, split, num_samples=num_samples)
-    if fid_mode == LPIPS and fid_weights is None:
-        fid_weights = lpips
-    features = None
-    if fid_weights is not None:
-        features = FeatureSets(
-            fid_mode,
-            fid_weights,
-            statistics=fid_statistics,
-            edit_statistics=edit_statistics,
-            place=models[0].replicated_sharding,
-        )
-    elif fid_statistics is not None or edit_statistics is not None or edits:
-        raise InputError(
-            "FID statistics, edits: expected --fid-weights=DIR with them, the network's weights, "
-            "or --fid-mode=lpips"
-        )
-    if edit_statistics is not None and not edits:
-        raise InputError("--edit-statistics: expected an --edit with it")
+    place = models[0].replicated_sharding
+    features = load_feature_sets(
+        fid_mode,
+        lpips if fid_mode == LPIPS and fid_weights is None else fid_weights,
+        statistics=fid_statistics,
+        edit_statistics=edit_statistics,
+        edits=edits,
+        place=place,
+    )
     edited = None
     if edits:
         edited = EditedInversions(models, edits, other_generator=other_generator)
         for line in edited.outside:
-            print(f"interestyle: notice: {one_line(line)}", file=sys.stderr)
+            print_notice(line)
     job = EvaluationJob(
         models,
         samples,
-        load_distance(lpips, place=models[0].replicated_sharding),
+        load_distance(lpips, place=place),
         load_identity(identity, face_detector, mesh=mesh),
         features=features,
         edits=edited,

@@ -5,7 +5,7 @@ no shard. A line holds 11 KB for each set of Inception's features.
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,36 @@ class FeatureSets:
             return None
         return self._distance(self._given_edits or own, found)
 
+    def note(self, row: Mapping[str, Any]) -> dict[str, list[str]]:
+        """The features of an image as its line holds them, from its row of what was computed."""
+        encoders = row["encoders"]
+        return {
+            "images": [as_text(x) for x in row["features"]],
+            "inversions": [as_text(own["features"]) for own in encoders],
+            "edited": [as_text(own["edited"]) for own in encoders if "edited" in own],
+        }
+
+    def distances(
+        self, noted: Sequence[Mapping[str, Any]], encoder: int, shape: int, *, edits: Any
+    ) -> tuple[dict[str, Any], Statistics | None]:
+        """{"fid", "edit_fid"} of an encoder, see `compare`, and the statistics of its images.
+
+        Args:
+          noted: `note` of every image.
+          encoder: its number.
+          shape: the number of its images' features.
+          edits: what the report calls the edits, or None where there are none.
+        """
+        real = from_text(own["images"][shape] for own in noted)
+        statistics = self.statistics(real)
+        inversions = from_text(own["inversions"][encoder] for own in noted)
+        found: dict[str, Any] = {"fid": self.compare(real, statistics, inversions)}
+        if edits is not None:
+            edited = from_text(own["edited"][encoder] for own in noted)
+            distance = self.compare_edits(statistics, edited)
+            found["edit_fid"] = distance and {"edits": edits, **distance}
+        return found, statistics
+
     def _distance(self, reference: Statistics, found: np.ndarray) -> dict[str, Any]:
         own = Statistics.of(found, mode=self.mode, weights=self._weights)
         if reference.mean.shape != own.mean.shape:
@@ -122,6 +152,34 @@ class FeatureSets:
             )
         distance = fid(reference, own)
         return {"mode": self.mode, "fid": distance, "num_reference": reference.count}
+
+
+def load_feature_sets(
+    mode: str,
+    weights: str | Path | None,
+    *,
+    statistics: str | Path | None = None,
+    edit_statistics: str | Path | None = None,
+    edits: Sequence[str] = (),
+    place: jax.sharding.Sharding | None = None,
+) -> FeatureSets | None:
+    """As `FeatureSets`; None without weights.
+
+    Raises:
+      InputError: statistics or edits without what they need, or as there.
+    """
+    if edit_statistics is not None and not edits:
+        raise InputError("--edit-statistics: expected an --edit with it")
+    if weights is not None:
+        return FeatureSets(
+            mode, weights, statistics=statistics, edit_statistics=edit_statistics, place=place
+        )
+    if statistics is not None or edits:
+        raise InputError(
+            "FID statistics, edits: expected --fid-weights=DIR with them, the network's weights, "
+            "or --fid-mode=lpips"
+        )
+    return None
 
 
 def as_text(features: Float[np.ndarray, " D"]) -> str:

@@ -31,6 +31,7 @@ from interestyle_jax.jobs.job import Finished, Item, Result, RunOptions, stack_r
 from interestyle_jax.jobs.latent_items import LatentItems
 from interestyle_jax.jobs.run import run_job
 from interestyle_jax.jobs.samples import Samples
+from interestyle_jax.one_line import print_notice
 from interestyle_jax.parallel.sharding import local_mesh
 from interestyle_jax.weights import digest, load_weights, resolve_weights
 
@@ -311,10 +312,7 @@ def _in_place_of_vgg(method: str, lpips: Sequence[str | Path]) -> str | None:
     given = [load_weights(resolve_weights(name)).part("lpips")[0].network for name in lpips]
     if "vgg" not in wants or "vgg" in given or "alex" not in given:
         return None
-    print(
-        f"interestyle: notice: {method} has LPIPS by AlexNet here, its source has VGG16",
-        file=sys.stderr,
-    )
+    print_notice(f"{method} has LPIPS by AlexNet here, its source has VGG16")
     return "alex"
 
 
