@@ -168,18 +168,18 @@ def load_feature_sets(
     Raises:
       InputError: statistics or edits without what they need, or as there.
     """
+    if weights is None:
+        if statistics is not None or edit_statistics is not None or edits:
+            raise InputError(
+                "FID statistics, edits: expected --fid-weights=DIR with them, the network's "
+                "weights, or --fid-mode=lpips"
+            )
+        return None
     if edit_statistics is not None and not edits:
         raise InputError("--edit-statistics: expected an --edit with it")
-    if weights is not None:
-        return FeatureSets(
-            mode, weights, statistics=statistics, edit_statistics=edit_statistics, place=place
-        )
-    if statistics is not None or edits:
-        raise InputError(
-            "FID statistics, edits: expected --fid-weights=DIR with them, the network's weights, "
-            "or --fid-mode=lpips"
-        )
-    return None
+    return FeatureSets(
+        mode, weights, statistics=statistics, edit_statistics=edit_statistics, place=place
+    )
 
 
 def as_text(features: Float[np.ndarray, " D"]) -> str:

@@ -5,7 +5,7 @@ import concurrent.futures
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,83 +66,77 @@ def run_batches(
     Raises what the job raises; InputError of one image skips it, as does a file that the system
     will not give.
     """
-    batches = iter(batches)
     # Jobs of one image a batch keep all threads busy too.
     more = math.ceil(workers / job.batch_size)
-    loading, computing, inspecting, comparing, saving = (collections.deque() for _ in range(5))
     pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="job")
 
-    def load_ahead():
-        while len(loading) < AHEAD + more:
-            batch = next(batches, None)
-            if batch is None:
-                return
-            loading.append(
-                [None if item is None else pool.submit(_load, job, source, item) for item in batch]
-            )
+    def submit(work, rows, *others):
+        """A task for each row that is not None."""
+        pairs = zip(rows, *others, strict=True)
+        return [None if row[0] is None else pool.submit(work, *row) for row in pairs]
 
-    def start():
-        loaded = [None if row is None else row.result() for row in loading.popleft()]
-        load_ahead()
+    def start(tasks):
+        loaded = _results(tasks)
         rows = [None if row is None or row.reason else row.content for row in loaded]
         has_work = any(row is not None for row in rows)
-        computing.append((loaded, job.compute(rows) if has_work else None))
+        return loaded, job.compute(rows) if has_work else None
 
-    def fetch():
-        loaded, computed = computing.popleft()
-        rows = _rows(jax.device_get(computed), len(loaded))
-        done = time.perf_counter()
-        if not job.compares or computed is None:
-            return save(loaded, rows, done)
-        tasks = [
-            None if row is None or row.reason else pool.submit(job.inspect, own)
-            for row, own in zip(loaded, rows, strict=True)
-        ]
-        inspecting.append((loaded, rows, done, tasks))
+    def fetch(batch):
+        loaded, computed = batch
+        return loaded, _rows(jax.device_get(computed), len(loaded)), time.perf_counter()
 
-    def compare():
-        *batch, tasks = inspecting.popleft()
-        inspected = [None if task is None else task.result() for task in tasks]
-        comparing.append((*batch, job.compare(inspected)))
+    def inspect(batch):
+        loaded, rows, _ = batch
+        pairs = zip(loaded, rows, strict=True)
+        used = [None if row is None or row.reason else own for row, own in pairs]
+        return batch, submit(job.inspect, used)
 
-    def fetch_compared():
-        loaded, rows, done, compared = comparing.popleft()
+    def compare(batch):
+        fetched, tasks = batch
+        inspected = _results(tasks)
+        has_work = any(row is not None for row in inspected)
+        return fetched, job.compare(inspected) if has_work else {}
+
+    def join(batch):
+        (loaded, rows, done), compared = batch
         more = _rows(jax.device_get(compared), len(rows))
-        save(loaded, [row | own for row, own in zip(rows, more, strict=True)], done)
+        return loaded, [row and row | own for row, own in zip(rows, more, strict=True)], done
 
-    def save(loaded, rows, done):
-        tasks = [
-            pool.submit(_save, job, out, row, own)
-            for row, own in zip(loaded, rows, strict=True)
-            if row is not None
-        ]
-        saving.append((tasks, done))
+    def save(batch):
+        loaded, rows, done = batch
+        return submit(lambda row, own: _save(job, out, row, own), loaded, rows), done
 
     def is_saved(batch):
-        return all(task.done() for task in batch[0])
+        return all(task is None or task.done() for task in batch[0])
 
-    def saved():
-        tasks, done = saving.popleft()
-        return [task.result() for task in tasks], done
-
+    loading = (submit(lambda item: _load(job, source, item), batch) for batch in batches)
+    computed = map(start, _ahead(loading, AHEAD + more))
+    fetched = map(fetch, _ahead(computed, ON_DEVICE - 1))
+    if job.compares:
+        # Batches are inspected, and compared, while the device has the next one.
+        compared = map(compare, _ahead(map(inspect, fetched), 1))
+        fetched = map(join, _ahead(compared, 1))
     try:
-        load_ahead()
-        while loading or computing or inspecting or comparing:
-            while loading and len(computing) < ON_DEVICE:
-                start()
-            if computing:
-                fetch()
-            if comparing:
-                fetch_compared()
-            # The last batch is still looked at, while the device has another one.
-            if len(inspecting) > 1 or (inspecting and not computing):
-                compare()
-            while saving and (len(saving) > SAVING + more or is_saved(saving[0])):
-                yield saved()
-        while saving:
-            yield saved()
+        for tasks, done in _ahead(map(save, fetched), SAVING + more, is_ready=is_saved):
+            yield [outcome for outcome in _results(tasks) if outcome is not None], done
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    batches: Iterable[Any], count: int, *, is_ready: Callable[[Any], bool] = lambda batch: False
+) -> Iterator[Any]:
+    """The batches, of each `count` more are begun before it is waited for, unless it is ready."""
+    begun: collections.deque[Any] = collections.deque()
+    for batch in batches:
+        begun.append(batch)
+        while begun and (len(begun) > count or is_ready(begun[0])):
+            yield begun.popleft()
+    yield from begun
+
+
+def _results(tasks: Iterable[concurrent.futures.Future | None]) -> list[Any]:
+    return [None if task is None else task.result() for task in tasks]
 
 
 def _rows(computed: Any, count: int) -> list[Any]:
