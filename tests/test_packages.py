@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "training": {"config", "models", "data", "interest", "inversion", "parallel"},
     "planning": {"models", "data", "inversion", "parallel", "training"},
     "evaluation": {"photos", "models", "data", "interest", "inversion", "parallel"},
-    "export": {"models", "inversion"},
+    "export": {"models", "inversion", "editing"},
     "page": {"data", "interest", "photos", "inversion", "editing", "evaluation", "jobs"},
     "jobs": {
         "data",

@@ -6,7 +6,7 @@ from interestyle_jax.commands.options import count
 
 # As `interestyle_jax.export.files` has them, which takes seconds to import.
 FORMATS = ("stablehlo", "onnx")
-WHATS = ("invert", "synthesize", "encode")
+WHATS = ("invert", "synthesize", "encode", "edit")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -39,6 +39,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--steps", type=count, metavar="N", help="iterations of invert (default 5)")
     parser.add_argument(
+        "--direction",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="of edit, several times for several; strengths are an input of the file",
+    )
+    parser.add_argument(
         "--onnx-python",
         metavar="PYTHON",
         help="interpreter of an environment that has jax2onnx (default: this one)",
@@ -57,11 +64,12 @@ def run(args: argparse.Namespace) -> int:
         what=args.what,
         batch=args.batch,
         num_iterations=args.steps,
+        directions=args.direction,
         onnx_python=args.onnx_python,
     )
-    ((name, shape),) = report["input"].items()
+    inputs = ", ".join(f"{name} {shape}" for name, shape in report["inputs"].items())
     relative = ", ".join(f"{k} {v:.1e}" for k, v in report["relative_difference"].items())
-    print(f"{args.out}: {report['format']}, {report['bytes']} bytes, input {name} {shape}")
+    print(f"{args.out}: {report['format']}, {report['bytes']} bytes, input {inputs}")
     print(f"largest difference to the model, of the largest value: {relative}")
     return 0
 

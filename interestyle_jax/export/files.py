@@ -1,6 +1,7 @@
 """Weight directories as files that run without this package."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from interestyle_jax.editing.direction_files import find_direction
+from interestyle_jax.editing.directions import Direction
+from interestyle_jax.editing.edits import apply_edits
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.export import onnx
 from interestyle_jax.export.program import PARTS, WHATS, Recipe, build
@@ -33,6 +37,7 @@ def export_weights(
     what: str = "invert",
     batch: int | None = None,
     num_iterations: int | None = None,
+    directions: Sequence[str | Path] = (),
     onnx_python: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Writes what a model does as one file, runs the file, and compares it with the model.
@@ -43,18 +48,21 @@ def export_weights(
       format: "stablehlo" (read by `jax.export.deserialize`, for CPU, CUDA and TPU) or "onnx".
       what: "invert" (x [B, H, W, 3], images of the encoder's input size, in [-1, 1], to w_plus
         [N, B, L, D] and images [N, B, R, R, 3]), "synthesize" (w_plus [B, L, D] to images
-        [B, R, R, 3]) or "encode" (x [B, H, W, C] to delta [B, L, D]).
-      batch: rows B of the input; None: any number.
+        [B, R, R, 3]), "encode" (x [B, H, W, C] to delta [B, L, D]) or "edit" (w_plus [B, L, D] and
+        strengths [B, E], one a direction, to edited [B, L, D] and images).
+      batch: rows B of the inputs; None: any number.
       num_iterations: N of "invert", as in `Model.invert`.
+      directions: E names or files of "edit", which the file holds; see `find_direction`.
       onnx_python: an interpreter that has jax2onnx, for "onnx"; None: this one.
 
     Returns:
-      {"format", "what", "batch", "input": {name: shape}, "bytes", "difference": {output: largest
-      difference to the model's}, "relative_difference": the same over its largest value}.
+      {"format", "what", "batch", "inputs": {name: shape}, "directions": names, "bytes",
+      "difference": {output: largest difference to the model's}, "relative_difference": the same
+      over its largest value}.
 
     Raises:
-      InputError: unknown format or `what`, a part is missing, `out` exists, jax2onnx is missing or
-        cannot convert the program, or the file's results are not the model's.
+      InputError: unknown format or `what`, a part or direction is missing, `out` exists, jax2onnx
+        is missing or cannot convert the program, or the file's results are not the model's.
       MachineError: disk or memory fail.
     """
     out = Path(out).expanduser()
@@ -64,11 +72,15 @@ def export_weights(
         raise InputError(f"what: {what!r}, expected one of {', '.join(WHATS)}")
     if num_iterations is not None and what != "invert":
         raise InputError(f"num_iterations: {num_iterations} for {what}, which is no iteration")
+    if bool(directions) != (what == "edit"):
+        expected = "at least one" if what == "edit" else f"none for {what}"
+        raise InputError(f"directions: {len(directions)} given, expected {expected}")
     if os.path.lexists(out):
         raise InputError(f"{out}: already exists, give a new file")
     model = load(weights)
-    recipe, variables = _recipe(model, what, num_iterations)
-    value = _check_input(model, what, CHECK_ROWS if batch is None else batch)
+    found = [_find(direction, model) for direction in directions]
+    recipe, variables = _recipe(model, what, num_iterations, directions=found)
+    values = _check_inputs(model, what, CHECK_ROWS if batch is None else batch, directions=found)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -78,8 +90,10 @@ def export_weights(
         if format == "onnx":
             made = folder / "program.onnx"
             metadata = {"weights": digest(weights), "licence": model.metadata["licence"]}
+            if found:
+                metadata["directions"] = ", ".join(direction.name for direction in found)
             results = onnx.to_onnx(
-                *(folder, recipe, variables, value),
+                *(folder, recipe, variables, values),
                 batch=batch,
                 metadata=metadata,
                 python=onnx_python,
@@ -90,14 +104,17 @@ def export_weights(
                 made.write_bytes(to_stablehlo(program, batch))
             except OSError as error:
                 raise file_error(error, f"{out}: cannot be written") from error
-            results = run_stablehlo(made.read_bytes(), value)
+            results = run_stablehlo(made.read_bytes(), values)
+        rows = "batch" if batch is None else batch
+        wanted = _model_results(model, what, values, num_iterations, directions=found)
         report = {
             "format": format,
             "what": what,
             "batch": batch,
-            "input": {program.input_name: ["batch" if batch is None else batch, *program.row]},
+            "inputs": {name: [rows, *row] for name, row in program.inputs.items()},
+            "directions": [direction.name for direction in found],
             "bytes": made.stat().st_size,
-            **_compare(_model_results(model, what, value, num_iterations), results, out),
+            **_compare(wanted, results, out),
         }
         sync(made)
         os.rename(made, out)
@@ -105,7 +122,22 @@ def export_weights(
     return report
 
 
-def _recipe(model: Model, what: str, num_iterations: int | None) -> tuple[Recipe, dict[str, Any]]:
+def _find(name_or_file: str | Path, model: Model) -> Direction:
+    return find_direction(
+        name_or_file,
+        model.style_layers,
+        w_dim=model.latents_shape[1],
+        generator=model.generator_fingerprint,
+    )
+
+
+def _recipe(
+    model: Model,
+    what: str,
+    num_iterations: int | None,
+    *,
+    directions: Sequence[Direction] = (),
+) -> tuple[Recipe, dict[str, Any]]:
     """What `program.build` takes; raises ValueError naming a part that is missing."""
     if what == "invert":
         model.require_inversion()
@@ -114,34 +146,58 @@ def _recipe(model: Model, what: str, num_iterations: int | None) -> tuple[Recipe
     for part in networks:
         model.network(part)
     architectures = {part: model.metadata["architectures"][part] for part in networks}
-    shape = (0, 0) if what == "synthesize" else model.input_shape
+    shape = model.input_shape if "encoder" in networks else (0, 0)
     variables = {part: model.variables[part] for part in PARTS[what]}
     if what == "invert":
         # The same for all images.
         image_0 = model.synthesize(model.mean_latent())
         variables["image_0"] = crop_to_shape(image_0, shape)
-    return Recipe(what, architectures, num_iterations or 1, shape), variables
+    if directions:
+        variables["directions"] = {str(i): d.array for i, d in enumerate(directions)}
+    named = tuple((d.name, d.kind, d.rows) for d in directions)
+    return Recipe(what, architectures, num_iterations or 1, shape, named), variables
 
 
-def _check_input(model: Model, what: str, rows: int) -> Float[np.ndarray, "B ..."]:
-    """An input to compare the file with the model by: [B, H, W, C], or latents [B, L, D]."""
+def _check_inputs(
+    model: Model, what: str, rows: int, *, directions: Sequence[Direction]
+) -> list[Float[np.ndarray, "B ..."]]:
+    """Inputs to compare the file with the model by: [B, H, W, C], or latents [B, L, D] and more."""
     rng = np.random.default_rng(0)
-    if what == "synthesize":
+    if what in ("synthesize", "edit"):
         spread = rng.normal(size=(rows, *model.latents_shape))
         mean = model.mean_latent(rows) if "w_avg" in model.variables else 0
-        return np.asarray(spread + mean, np.float32)
+        w_plus = np.asarray(spread + mean, np.float32)
+        if what == "synthesize":
+            return [w_plus]
+        low, high = np.array([d.default_range or (-1, 1) for d in directions]).T
+        strengths = rng.uniform(low, high, (rows, len(directions)))
+        return [w_plus, strengths.astype(np.float32)]
     channels = 3 if what == "invert" else model.network("encoder").input_channels
-    return rng.uniform(-1, 1, (rows, *model.input_shape, channels)).astype(np.float32)
+    return [rng.uniform(-1, 1, (rows, *model.input_shape, channels)).astype(np.float32)]
 
 
 def _model_results(
-    model: Model, what: str, value: np.ndarray, num_iterations: int | None
+    model: Model,
+    what: str,
+    values: Sequence[np.ndarray],
+    num_iterations: int | None,
+    *,
+    directions: Sequence[Direction],
 ) -> dict[str, np.ndarray]:
     if what == "invert":
-        return jax.device_get(model.invert(value, num_iterations)._asdict())
+        return jax.device_get(model.invert(values[0], num_iterations)._asdict())
     if what == "encode":
-        return {"delta": jax.device_get(model.encode(value))}
-    return {"images": jax.device_get(model.synthesize(value))}
+        return {"delta": jax.device_get(model.encode(values[0]))}
+    if what == "synthesize":
+        return {"images": jax.device_get(model.synthesize(values[0]))}
+    w_plus, strengths = values
+    edits = [direction.edit(model.style_layers) for direction in directions]
+    edited = apply_edits(edits, jax.device_put(w_plus), list(strengths.T), styles=model.styles)
+    if edited.styles is None:
+        images = model.synthesize(edited.w_plus)
+    else:
+        images = model.synthesize_from_styles(edited.styles)
+    return jax.device_get({"edited": edited.w_plus, "images": images})
 
 
 def _compare(

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def to_onnx(
     folder: Path,
     recipe: Recipe,
     variables: Mapping[str, Any],
-    check: Float[np.ndarray, "B ..."],
+    check: Sequence[Float[np.ndarray, "B ..."]],
     *,
     batch: int | None,
     metadata: Mapping[str, str],
@@ -39,8 +39,8 @@ def to_onnx(
       folder: an empty folder for what passes between the processes.
       recipe: as `program.build`.
       variables: as `program.build`.
-      check: an input [B, ...] to run the file on.
-      batch: rows of its input, or None for any number.
+      check: inputs, [B, ...] each, to run the file on.
+      batch: rows of its inputs, or None for any number.
       metadata: words for the file's properties.
       python: an interpreter that has jax2onnx; None: this one.
 
@@ -57,7 +57,8 @@ def to_onnx(
     )
     arrays = flatten_dict(jax.device_get(dict(variables)), sep="/")
     save_file({k: np.asarray(x) for k, x in arrays.items()}, folder / "variables.safetensors")
-    np.savez(folder / "check.npz", input=check)
+    inputs: dict[str, Any] = {str(i): value for i, value in enumerate(check)}
+    np.savez(folder / "check.npz", **inputs)
     command = [os.fspath(python or sys.executable), "-P", onnx_child.__file__, os.fspath(folder)]
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "XLA_FLAGS")}
     try:

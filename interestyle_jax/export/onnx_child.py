@@ -43,22 +43,22 @@ def main(folder: Path) -> int:
     spec, recipe, variables = read_folder(folder)
     program = build(recipe, variables)
 
-    def function(value: jax.Array) -> tuple[jax.Array, ...]:
-        results = program.function(value)
+    def function(*values: jax.Array) -> tuple[jax.Array, ...]:
+        results = program.function(*values)
         return tuple(results[name] for name in program.outputs)
 
     rows = "batch" if spec["batch"] is None else spec["batch"]
     model = jax2onnx.to_onnx(
         function,
-        inputs=[(rows, *program.row)],
+        inputs=[(rows, *row) for row in program.inputs.values()],
         model_name=spec["recipe"]["what"],
-        input_names=[program.input_name],
+        input_names=list(program.inputs),
         output_names=list(program.outputs),
     )
     _share_equal_weights(model.graph)
     with np.load(folder / "check.npz") as file:
-        value = file["input"]
-    results = jax.eval_shape(function, jax.ShapeDtypeStruct(value.shape, value.dtype))
+        values = [file[str(i)] for i in range(len(program.inputs))]
+    results = jax.eval_shape(function, *values)
     for output, axis, result in zip(
         model.graph.output, program.outputs.values(), results, strict=True
     ):
@@ -73,7 +73,8 @@ def main(folder: Path) -> int:
     session = onnxruntime.InferenceSession(
         folder / "program.onnx", options, providers=["CPUExecutionProvider"]
     )
-    outputs = session.run(list(program.outputs), {program.input_name: value})
+    given = dict(zip(program.inputs, values, strict=True))
+    outputs = session.run(list(program.outputs), given)
     np.savez(folder / "outputs.npz", **dict(zip(program.outputs, outputs, strict=True)))
     return 0
 
@@ -87,6 +88,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], Any, dict[str, Any]]:
 
     spec = json.loads((folder / "recipe.json").read_text())
     recipe = {**spec["recipe"], "shape": tuple(spec["recipe"]["shape"])}
+    recipe["directions"] = tuple(
+        (name, kind, None if rows is None else tuple(rows))
+        for name, kind, rows in recipe["directions"]
+    )
     variables = unflatten_dict(load_file(folder / "variables.safetensors"), sep="/")
     return spec, Recipe(**recipe), variables
 

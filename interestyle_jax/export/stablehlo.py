@@ -1,5 +1,7 @@
 """Programs as StableHLO, by `jax.export`."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax import export
@@ -15,15 +17,15 @@ def to_stablehlo(program: Program, batch: int | None) -> bytes:
 
     Args:
       program: what to write.
-      batch: rows of its input, or None for any number.
+      batch: rows of its inputs, or None for any number.
     """
     rows = export.symbolic_shape("batch")[0] if batch is None else batch
-    spec = jax.ShapeDtypeStruct((rows, *program.row), np.float32)
-    return bytes(export.export(jax.jit(program.function), platforms=PLATFORMS)(spec).serialize())
+    specs = [jax.ShapeDtypeStruct((rows, *row), np.float32) for row in program.inputs.values()]
+    return bytes(export.export(jax.jit(program.function), platforms=PLATFORMS)(*specs).serialize())
 
 
 def run_stablehlo(
-    content: bytes, value: Float[np.ndarray, "B ..."]
+    content: bytes, values: Sequence[Float[np.ndarray, "B ..."]]
 ) -> dict[str, Float[np.ndarray, "..."]]:
-    """What a file of `to_stablehlo` makes of its input [B, ...]: {name: array}."""
-    return jax.device_get(jax.jit(export.deserialize(bytearray(content)).call)(value))
+    """What a file of `to_stablehlo` makes of its inputs, [B, ...] each: {name: array}."""
+    return jax.device_get(jax.jit(export.deserialize(bytearray(content)).call)(*values))

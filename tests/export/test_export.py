@@ -15,6 +15,8 @@ from PIL import Image
 
 import interestyle_jax as ij
 from interestyle_jax.cli import main
+from interestyle_jax.editing.directions import Direction, save_direction
+from interestyle_jax.editing.edits import apply_edits
 from interestyle_jax.errors import MachineError
 from interestyle_jax.export import files, onnx, onnx_child
 from interestyle_jax.export.program import build
@@ -41,7 +43,7 @@ def test_a_file_for_all_platforms_and_numbers_of_images(model, exported):
     out, report = exported
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     assert report["bytes"] == out.stat().st_size
-    assert report["input"] == {"x": ["batch", SIZE, SIZE, 3]}
+    assert report["inputs"] == {"x": ["batch", SIZE, SIZE, 3]}
     assert set(report["relative_difference"]) == {"w_plus", "images"}
     assert max(report["relative_difference"].values()) < 1e-5
     program = export.deserialize(bytearray(out.read_bytes()))
@@ -70,18 +72,61 @@ def test_parts_of_a_model(model, tiny_weights, tmp_path):
     report = files.export_weights(
         tiny_weights / "generator", tmp_path / "g", what="synthesize", batch=1
     )
-    assert report["input"] == {"w_plus": [1, ROWS, W_DIM]}
+    assert report["inputs"] == {"w_plus": [1, ROWS, W_DIM]}
     assert max(report["relative_difference"].values()) < 1e-5
     recipe, variables = files._recipe(ij.load(tiny_weights / "encoder"), "encode", None)
     program = build(recipe, variables)
-    assert (program.input_name, program.row) == ("x", (SIZE, SIZE, 6))
-    spec = jax.ShapeDtypeStruct((2, *program.row), np.float32)
+    assert program.inputs == {"x": (SIZE, SIZE, 6)}
+    spec = jax.ShapeDtypeStruct((2, *program.inputs["x"]), np.float32)
     assert jax.eval_shape(program.function, spec)["delta"].shape == (2, ROWS, W_DIM)
 
 
+def test_edits_with_strengths_as_an_input(tiny_weights, tmp_path):
+    model = ij.load(tiny_weights / "generator")
+    rng = np.random.default_rng(2)
+    layers = model.style_layers
+    channels = sum(layer.channels for layer in layers)
+    made = [
+        Direction("age", "w", rng.normal(size=W_DIM), rows=(0, 1, 2), default_range=(-3.0, 3.0)),
+        Direction("lips", "style", rng.normal(size=channels)),
+    ]
+    paths = [save_direction(tmp_path / f"{d.name}.npz", d) for d in made]
+    options = {"what": "edit", "directions": paths}
+    report = files.export_weights(tiny_weights / "generator", tmp_path / "edit", **options)
+    assert report["inputs"] == {"w_plus": ["batch", ROWS, W_DIM], "strengths": ["batch", 2]}
+    assert report["directions"] == ["age", "lips"]
+    assert max(report["relative_difference"].values()) < 1e-5
+    # As `interestyle edit` draws it: one direction after the other, a strength a row.
+    w_plus = rng.normal(size=(2, ROWS, W_DIM)).astype(np.float32)
+    strengths = np.array([[0, 0], [2, 0.5]], np.float32)
+    program = export.deserialize(bytearray((tmp_path / "edit").read_bytes()))
+    found = jax.jit(program.call)(w_plus, strengths)
+    edits = [direction.edit(layers) for direction in made]
+    edited = apply_edits(edits, w_plus, [*strengths.T], styles=model.styles)
+    images = model.synthesize_from_styles(edited.styles)
+    largest = np.abs(images).max()
+    np.testing.assert_allclose(found["images"], images, atol=1e-5 * largest, rtol=0)
+    np.testing.assert_allclose(found["edited"], edited.w_plus, rtol=1e-6)
+    np.testing.assert_array_equal(found["edited"][0], w_plus[0])
+    np.testing.assert_array_equal(found["edited"][1, 3:], w_plus[1, 3:])
+    np.testing.assert_allclose(found["images"][0], model.synthesize(w_plus)[0], atol=1e-4)
+    # What the converter to ONNX gets.
+    recipe, variables = files._recipe(model, "edit", None, directions=made)
+    with pytest.raises(ij.InputError):
+        onnx.to_onnx(
+            *(tmp_path, recipe, variables, [w_plus, strengths]),
+            batch=None,
+            metadata={},
+            python=fake_python(tmp_path, "exit 1"),
+        )
+    _, read, arrays = onnx_child.read_folder(tmp_path)
+    assert read == recipe
+    np.testing.assert_array_equal(arrays["directions"]["1"], made[1].array)
+
+
 def test_a_file_that_differs_is_not_written(tiny_weights, tmp_path, monkeypatch):
-    def other(content, value):
-        return {"images": np.zeros((len(value), SIZE, SIZE, 3), np.float32)}
+    def other(content, values):
+        return {"images": np.zeros((len(values[0]), SIZE, SIZE, 3), np.float32)}
 
     monkeypatch.setattr(files, "run_stablehlo", other)
     with pytest.raises(ij.InputError, match=r"not written, its images differ .* by 1.0e\+00"):
@@ -95,6 +140,9 @@ BAD = [
     (["--weights={}/inverter", "--format=tflite"], "invalid choice: 'tflite'"),
     (["--weights={}/inverter", "--batch=0"], "argument --batch: '0'"),
     (["--weights={}/inverter", "--what=encode", "--steps=2"], "num_iterations: 2 for encode"),
+    (["--weights={}/inverter", "--direction=beard"], "1 given, expected none for invert"),
+    (["--weights={}/generator", "--what=edit"], "directions: 0 given, expected at least one"),
+    (["--weights={}/generator", "--what=edit", "--direction=beard"], "beard: a direction of kind"),
     (["--weights={}/inverter", "--out={}/generator"], "already exists"),
     (["--weights={}/inverter", "--out={}/inverter/metadata.json/a"], "cannot be made"),
     (
@@ -164,7 +212,7 @@ def test_the_converter_gets_the_same_program(model, tmp_path):
     python = fake_python(tmp_path, f"cp '{tmp_path}/made.npz' \"$3/outputs.npz\"")
     np.savez(tmp_path / "made.npz", w_plus=x)
     found = onnx.to_onnx(
-        tmp_path, recipe, variables, x, batch=None, metadata={"a": "b"}, python=python
+        tmp_path, recipe, variables, [x], batch=None, metadata={"a": "b"}, python=python
     )
     assert set(found) == {"w_plus"}
     spec, *found = onnx_child.read_folder(tmp_path)
@@ -176,7 +224,7 @@ def test_the_converter_gets_the_same_program(model, tmp_path):
 def test_the_converter_meets_no_choice_between_backends(model, monkeypatch):
     recipe, variables = files._recipe(model, "synthesize", None)
     program = build(recipe, variables)
-    spec = jax.ShapeDtypeStruct((1, *program.row), np.float32)
+    spec = jax.ShapeDtypeStruct((1, *program.inputs["w_plus"]), np.float32)
     assert "platform_index" in str(jax.make_jaxpr(program.function)(spec))
     monkeypatch.setattr(jax.lax, "platform_dependent", onnx_child._cpu_form)
     assert "platform_index" not in str(jax.make_jaxpr(lambda x: program.function(x))(spec))
@@ -249,5 +297,12 @@ def test_onnx_of_the_shipped_model_in_an_environment_of_its_own(tmp_path):
     assert done.stderr == ""
     w_plus = ij.load("avatar_interestyle").invert(x).w_plus
     np.testing.assert_allclose(np.load(tmp_path / "w.npy"), w_plus, rtol=1e-5, atol=1e-4)
+    # Latents that an edit in S leaves as they are, too.
+    for names in (["laugh", "channel:6,20"], ["channel:6,20"]):
+        options = {"what": "edit", "directions": names, "onnx_python": python}
+        out = tmp_path / f"edit_{len(names)}.onnx"
+        report = files.export_weights("avatar_interestyle", out, format="onnx", **options)
+        assert set(report["relative_difference"]) == {"edited", "images"}
+        assert max(report["relative_difference"].values()) < 1e-5
     # pytest keeps its folders of several runs.
     shutil.rmtree(environment)
