@@ -24,18 +24,23 @@ def write_film(
     *,
     milliseconds: Sequence[int] | None = None,
     sound: bool = True,
-    codec: str = "libx264",
+    aspect: Fraction | None = None,
     **options: str,
 ) -> Path:
-    """Writes uint8 [n, H, W, 3] as a film of 25 frames a second, or at these times, with a tone."""
+    """Writes uint8 [n, H, W, 3] as a film of 25 frames a second, or at these times, with a tone.
+
+    `aspect` is the width of a pixel over its height.
+    """
     count, height, width = frames.shape[:3]
     times = [40 * i for i in range(count)] if milliseconds is None else milliseconds
     with av.open(str(path), "w", options=options) as output:
-        video = output.add_stream(codec, rate=Fraction(25))
+        video = output.add_stream("libx264", rate=Fraction(25))
         video.width, video.height = width, height
         # Odd sides have whole colours.
         video.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         video.codec_context.time_base = Fraction(1, 1000)
+        if aspect is not None:
+            video.codec_context.sample_aspect_ratio = aspect
         video.options = {"crf": "4", "preset": "ultrafast", "g": "12"}
         if sound:
             audio = output.add_stream("aac", rate=16000, layout="mono")

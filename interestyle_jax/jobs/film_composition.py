@@ -12,8 +12,6 @@ from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from interestyle_jax.data.images import read_image, read_mask, resize_image, save_image
-from interestyle_jax.data.pixels import to_float
-from interestyle_jax.evaluation import grids
 from interestyle_jax.evaluation.identity import Identity
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.film_frames import frame_name
@@ -70,7 +68,7 @@ def write_films(
       film: gives the other frames, the times and the sound.
       placing: where the images go.
       workers: threads.
-      strip: an image of some frames of all films.
+      strip: an image of some frames: the source above, then all films.
       identity: embeds the faces, or None.
 
     Returns:
@@ -111,15 +109,11 @@ def write_films(
             for writer, pixels in zip(writers, done.films, strict=True):
                 writer.write(pixels)
             if number in shown:
-                cells.append([_small(pixels) for pixels in (done.frame, *done.films)])
+                # Aligned frames may have another size than what is drawn.
+                shown_frame = at_size(done.frame, (size[1], size[0]))
+                cells.append([_small(pixels) for pixels in (shown_frame, *done.films)])
             measured.add(number, done.faces)
-    columns = [to_rows for to_rows in zip(*cells, strict=True)]
-    grid = grids.draw_grid(
-        [[to_float(cell) for cell in row] for row in columns],
-        [""] * len(cells),
-        row_labels=["source", *paths],
-    )
-    save_image(strip, grid)
+    save_image(strip, np.concatenate([np.concatenate(column) for column in cells], axis=1))
     return measured.embeddings()
 
 
@@ -171,14 +165,11 @@ def _pasted(pixels, image, quad, name: str, placing: Placing) -> np.ndarray:
 
 
 def _small(pixels: np.ndarray) -> np.ndarray:
-    """A frame whose longer side is STRIP_SIDE, in the middle of a square."""
+    """A frame whose longer side is STRIP_SIDE, with a white line around it."""
     height, width = pixels.shape[:2]
     scale = STRIP_SIDE / max(height, width)
     small = resize_image(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
-    square = np.full((STRIP_SIDE, STRIP_SIDE, 3), 255, np.uint8)
-    top, left = ((STRIP_SIDE - side) // 2 for side in small.shape[:2])
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return square
+    return np.pad(small, ((2, 2), (2, 2), (0, 0)), constant_values=255)
 
 
 class _Measured:

@@ -13,7 +13,7 @@ from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import encoder_input
 from interestyle_jax.jobs.aligned_faces import AlignedFace
 from interestyle_jax.jobs.encoder_inputs import SMALLEST_ALIGNED, EncoderInput, EncoderInputs
-from interestyle_jax.jobs.job import Item
+from interestyle_jax.jobs.job import MAX_WITHOUT_FACE, Item
 from interestyle_jax.photos.ffhq_alignment import align, quad_points
 from interestyle_jax.video.films import Film, FrameReader
 
@@ -77,6 +77,8 @@ class FrameInputs(EncoderInputs):
         super().__init__(model, None, keep_pixels=keep_pixels)
         self._reader, self._quads = reader, quads
         self.size = max(model.resolution, SMALLEST_ALIGNED)
+        # A frame that cannot be used stays as it is.
+        self.max_skipped = MAX_WITHOUT_FACE
 
     def load(self, item: Item) -> EncoderInput:
         """The image of a frame; raises InputError where it is unreadable."""

@@ -157,6 +157,9 @@ class FilmStages:
             path = self.out / name
             if path.exists() and path.samefile(self.film.path):
                 raise InputError(f"{path}: is the input, choose another --out")
+            # Of a process that was killed.
+            for unfinished in self.out.glob(f".{name}.*"):
+                unfinished.unlink(missing_ok=True)
         others = [path.name for path in self.out.glob("progress*.jsonl")]
         if not (self.out / INVERSIONS).exists():
             others += [n for n in (*own, JOINED, *OWN_FILES) if (self.out / n).exists()]
@@ -271,7 +274,7 @@ class FilmStages:
             "seconds_of_film": round(film.length, 6),
             "num_sounds": film.num_sounds,
             "cuts": list(found.cuts),
-            "without_face": [name for name in names_of_all if name not in known],
+            "as_they_were": [name for name in names_of_all if name not in known],
             "interpolated": found.interpolated(),
             "several_faces": found.report.get("several_faces", []),
             "films": [path.name for path in paths.values()],

@@ -67,6 +67,10 @@ class FilmWriter:
         context.options = {"crf": CRF, "bf": "0"}
         for name in ("colorspace", "color_primaries", "color_trc"):
             setattr(context, name, getattr(given, name))
+        shape = given.sample_aspect_ratio
+        if shape:
+            is_turned = (self._source.width, self._source.height) != (given.width, given.height)
+            context.sample_aspect_ratio = 1 / shape if is_turned else shape
         self._matrix = _MATRICES.get(int(given.colorspace))
         self._sounds = {
             stream.index: self._output.add_stream_from_template(stream)

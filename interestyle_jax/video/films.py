@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from interestyle_jax.errors import InputError, file_error
-from interestyle_jax.video.scenes import THUMBNAIL, find_cuts
+from interestyle_jax.video.scenes import THUMBNAIL, change, find_cuts
 
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
@@ -106,7 +106,8 @@ def scan_film(path: str | Path) -> Film:
     """
     path, av = Path(path), import_av()
     timestamps: list[int] = []
-    thumbnails: list[np.ndarray] = []
+    changes: list[float] = []
+    last: np.ndarray | None = None
     sizes: set[tuple[int, int]] = set()
     ticks = num_packets = 0
     end = Fraction(0)
@@ -131,7 +132,10 @@ def scan_film(path: str | Path) -> Film:
                     timestamps.append(frame.pts)
                     ticks = frame.duration or ticks
                     sizes.add((frame.width, frame.height)[:: -1 if frame.rotation % 180 else 1])
-                    thumbnails.append(_thumbnail(frame))
+                    small = _thumbnail(frame)
+                    if last is not None:
+                        changes.append(change(last, small))
+                    last = small
         except av.FFmpegError as error:
             raise InputError(
                 f"{path}: is damaged after frame {len(timestamps)}: {error.strerror}"
@@ -161,7 +165,7 @@ def scan_film(path: str | Path) -> Film:
         timestamps=np.array(timestamps, np.int64),
         last_ticks=int(ticks),
         frame_rate=rate or 1 / (int(np.median(steps) if len(steps) else 1) * time_base),
-        cuts=find_cuts(np.stack(thumbnails)),
+        cuts=find_cuts(changes),
         num_sounds=num_sounds,
     )
 

@@ -1,12 +1,13 @@
 """How much a film flickers: jitter of what should move evenly, and identity from frame to frame."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-# Pairs of all frames that are compared at most.
-MOST_PAIRS = 10_000
+# Of a run so many frames, evenly chosen, are compared with each other.
+MOST_FRAMES = 150
 
 
 def jitter(values: Float[np.ndarray, "n k"], runs: Sequence[range]) -> float | None:
@@ -46,16 +47,16 @@ def temporal_identity(
       runs: frames without a gap or a cut among them.
 
     Returns:
-      "local" of adjacent frames, "global" of all pairs of a run (MOST_PAIRS at most, evenly
-      chosen); None where there is no pair.
+      "local" of adjacent frames, "global" of all pairs of a run (of MOST_FRAMES of its frames);
+      None where there is no pair.
     """
     known = np.isfinite(source).all(1) & np.isfinite(edited).all(1)
     near = [(i, i + 1) for run in runs for i in run if i + 1 in run]
-    pairs = [(i, j) for run in runs for i in run for j in range(i + 1, run.stop)]
-    step = max(1, len(pairs) // MOST_PAIRS)
+    chosen = [run[:: -(-len(run) // MOST_FRAMES)] for run in runs]
+    pairs = [pair for frames in chosen for pair in itertools.combinations(frames, 2)]
     return {
         "local": _ratio(source, edited, near, known),
-        "global": _ratio(source, edited, pairs[::step], known),
+        "global": _ratio(source, edited, pairs, known),
     }
 
 

@@ -13,20 +13,23 @@ LEAST_CHANGE, TIMES_AROUND = 0.08, 3.0
 AROUND = 3
 
 
-def find_cuts(thumbnails: UInt8[np.ndarray, "n h w 3"]) -> tuple[int, ...]:
+def change(one: UInt8[np.ndarray, "h w 3"], other: UInt8[np.ndarray, "h w 3"]) -> float:
+    """The mean difference of two small frames, uint8 [h, w, 3], as a share of white."""
+    return float(np.abs(one.astype(np.float32) - other).mean() / 255)
+
+
+def find_cuts(changes: Sequence[float]) -> tuple[int, ...]:
     """Numbers of the frames that begin a new scene, without the first.
 
     A fast movement changes several frames in a row, a cut one.
 
     Args:
-      thumbnails: the frames, small, uint8 [n, h, w, 3].
+      changes: `change` of each frame but the first, from the frame before.
     """
-    small = thumbnails.astype(np.float32) / 255
-    changes = np.abs(np.diff(small, axis=0)).mean((1, 2, 3))
     cuts = []
-    for i, change in enumerate(changes):
+    for i, own in enumerate(changes):
         around = [*changes[max(0, i - AROUND) : i], *changes[i + 1 : i + 1 + AROUND]]
-        if change > LEAST_CHANGE and change > TIMES_AROUND * max(around, default=0.0):
+        if own > LEAST_CHANGE and own > TIMES_AROUND * max(around, default=0.0):
             cuts.append(i + 1)
     return tuple(cuts)
 

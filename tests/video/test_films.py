@@ -1,5 +1,8 @@
 """Films read, written again, and refused."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 
@@ -46,6 +49,13 @@ def test_a_film_without_sound_or_with_odd_sides(tmp_path):
         assert np.abs(before.astype(int) - after[:33, :47]).mean() < 4
 
 
+def test_pixels_that_are_no_squares_stay_so(tmp_path):
+    wide = write_film(tmp_path / "a.mp4", moving_frames(3), sound=False, aspect=Fraction(4, 3))
+    written = again(scan_film(wide), tmp_path / "b.mp4")
+    with av.open(str(written.path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
 def test_frames_come_in_any_order(tmp_path):
     film = scan_film(write_film(tmp_path / "a.mp4", moving_frames(60), sound=False))
     frames = list(read_frames(film))
@@ -86,7 +96,7 @@ def cut_off(path, share):
 def damaged(path):
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle - 1500 : middle + 1500] = bytes(3000)
+    content[middle - 300 : middle + 300] = b"\xff" * 600
     path.write_bytes(content)
     return path
 
@@ -102,6 +112,7 @@ def damaged(path):
             "is cut off: .* frames up to",
         ),
         (lambda p: cut_off(write_film(p / "a.mkv", moving_frames(30)), 0.6), "is cut off: .* 1.2"),
+        (lambda p: damaged(write_film(p / "a.mp4", moving_frames(30), sound=False)), "damaged"),
         (lambda p: (p / "no.mp4").write_text("not a film") and p / "no.mp4", "no film"),
         (lambda p: p / "none.mp4", "no such file"),
     ],
@@ -114,8 +125,6 @@ def test_what_is_no_whole_film_is_refused(tmp_path, make, told):
 
 
 def test_sound_alone_is_refused(tmp_path):
-    import av
-
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as output:
         audio = output.add_stream("aac", rate=16000, layout="mono")

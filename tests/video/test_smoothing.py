@@ -1,11 +1,13 @@
 """Smoothing over time, gaps and cuts; jitter and identity from frame to frame."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from interestyle_jax.photos.quads import square_quad
 from interestyle_jax.video.metrics import jitter, temporal_identity
-from interestyle_jax.video.scenes import find_cuts, runs_of
+from interestyle_jax.video.scenes import change, find_cuts, runs_of
 from interestyle_jax.video.smoothing import axes_of, follow_quads, smooth
 
 SECONDS = np.arange(40) / 25
@@ -73,12 +75,16 @@ def test_noise_of_landmarks_is_smoothed_and_another_face_is_a_cut():
 
 def test_cuts_of_frames():
     rng = np.random.default_rng(0)
-    one, other = (rng.integers(0, 256, (1, 16, 16, 3)).astype(np.uint8) for _ in range(2))
-    film = np.concatenate([one] * 6 + [other] * 6)
-    assert find_cuts(film) == (6,)
-    assert find_cuts(film[:1]) == ()
+    one, other, *many = rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)
+
+    def cuts(frames):
+        return find_cuts([change(a, b) for a, b in itertools.pairwise(frames)])
+
+    assert cuts([one] * 6 + [other] * 6) == (6,)
+    assert cuts([one]) == ()
     # All change, none more than its neighbours.
-    assert find_cuts(rng.integers(0, 256, (12, 16, 16, 3)).astype(np.uint8)) == ()
+    assert cuts([one, other, *many]) == ()
+    assert change(one, one) == 0 and change(0 * one, 0 * one + 255) == 1
 
 
 def test_runs_end_at_gaps_and_cuts():
@@ -110,4 +116,6 @@ def test_temporal_identity():
     pairs = [edited[i] @ edited[j] for i in range(5) for j in range(i + 1, 5)]
     assert found["local"] == pytest.approx(np.mean(near))
     assert found["global"] == pytest.approx(np.mean(pairs))
+    long = temporal_identity(np.ones((5000, 1)), np.ones((5000, 1)), [range(5000)])
+    assert long == {"local": 1, "global": 1}
     assert temporal_identity(source, edited, [range(5, 6)]) == {"local": None, "global": None}
