@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from interestyle_jax.commands.options import add_out_option, natural, numbers, words
+from interestyle_jax.commands.options import add_out_option, given_options, natural, numbers, words
 from interestyle_jax.errors import InputError
 
-_AVATAR_SIZE, _PHOTO_SIZE = 64, 256
+_AVATAR_SIZE = 64
 # Options of providers that are no plain text.
 _OPTION_TYPES: dict[str, Callable[[str], Any]] = {
     "threshold": float, "classes": words, "face_classes": words, "scales": numbers,
@@ -74,7 +74,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--verify", type=Path, metavar="DIR", help="compare a data set with its manifest instead"
     )
-    _add_common(parser, f"side in pixels (default {_PHOTO_SIZE})")
+    _add_common(parser, "side in pixels (default 256)")
     # Not required here: --verify goes without.
     add_out_option(parser, required=False)
     commands = parser.add_subparsers(dest="source", metavar="avatars")
@@ -136,29 +136,8 @@ def _avatars(args: argparse.Namespace) -> Path:
 def _photos(args: argparse.Namespace) -> Path:
     from interestyle_jax.jobs.photo_sets import write_photo_set
 
-    return write_photo_set(
-        args.images,
-        args.out,
-        masks=args.masks,
-        face_masks=args.face_masks,
-        mask_options=dict(args.masks_option),
-        layout=args.layout,
-        class_name=args.class_name,
-        mapping=args.mapping,
-        splits=args.splits,
-        validation=args.validation,
-        test=args.test,
-        only=args.only,
-        validation_images=args.validation_images,
-        validation_masks=args.validation_masks,
-        validation_face_masks=args.validation_face_masks,
-        size=_PHOTO_SIZE if args.size is None else args.size,
-        encoding=args.encoding,
-        max_skipped=args.max_skipped,
-        seed=args.seed,
-        workers=args.workers,
-        force=args.force,
-    )
+    arguments = given_options(args)
+    return write_photo_set(mask_options=dict(arguments.pop("masks_option")), **arguments)
 
 
 def _mask_option(text: str) -> tuple[str, Any]:

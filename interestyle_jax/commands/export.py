@@ -2,7 +2,7 @@
 
 import argparse
 
-from interestyle_jax.commands.options import count
+from interestyle_jax.commands.options import count, given_options
 
 # As `interestyle_jax.export.files` has them, which takes seconds to import.
 FORMATS = ("stablehlo", "onnx")
@@ -37,9 +37,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="dynamic|N",
         help="images at once: any number (dynamic, the default), or N",
     )
-    parser.add_argument("--steps", type=count, metavar="N", help="iterations of invert (default 5)")
+    steps = "iterations of invert (default 5)"
+    parser.add_argument("--steps", dest="num_iterations", type=count, metavar="N", help=steps)
     parser.add_argument(
         "--direction",
+        dest="directions",
         action="append",
         default=[],
         metavar="NAME_OR_FILE",
@@ -57,16 +59,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.export.files import export_weights
 
-    report = export_weights(
-        args.weights,
-        args.out,
-        format=args.format,
-        what=args.what,
-        batch=args.batch,
-        num_iterations=args.steps,
-        directions=args.direction,
-        onnx_python=args.onnx_python,
-    )
+    report = export_weights(**given_options(args))
     inputs = ", ".join(f"{name} {shape}" for name, shape in report["inputs"].items())
     relative = ", ".join(f"{k} {v:.1e}" for k, v in report["relative_difference"].items())
     print(f"{args.out}: {report['format']}, {report['bytes']} bytes, input {inputs}")
