@@ -73,11 +73,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="finds faces for the boundary error: selfie, segformer, graphonomy=DIR, or weights "
         "that read avatars (avatar_attributes)",
     )
-    add_job_options(
-        parser,
-        run,
-        skipped="of images that may be skipped (default 0.01 of a folder, 0 of a data set)",
-    )
+    add_job_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,17 +12,20 @@ from interestyle_jax.commands.options import add_out_option, count, given_option
 
 
 def add_job_options(
-    parser: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], int],
-    *,
-    skipped: str = "of images that may be skipped (default 0.01; 0.5 where faces are looked for)",
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
 ) -> None:
-    """Makes the parser an image job's: its results, how it is run; `skipped` is --max-skipped's."""
+    """Makes the parser an image job's: its results, and how it is run."""
     assert parser.description is not None
     parser.description += " The same command continues after a stop."
     add_out_option(parser)
     job = parser.add_argument_group("how the job is run")
-    job.add_argument("--max-skipped", type=float, metavar="SHARE", help=skipped)
+    job.add_argument(
+        "--max-skipped",
+        type=float,
+        metavar="SHARE",
+        help="of images that may be skipped (default 0.01; 0.5 where faces are looked for, 0 of a "
+        "data set)",
+    )
     job.add_argument("--workers", type=natural, metavar="N", help="threads (default one a core)")
     job.add_argument(
         "--shard",

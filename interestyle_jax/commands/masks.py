@@ -46,7 +46,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--sheets", dest="num_sheets", type=int, metavar="N", help="overlay sheets (default 10)"
     )
-    add_job_options(parser, run, skipped="of images that may go without masks (default 0.01)")
+    add_job_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:

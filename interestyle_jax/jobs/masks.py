@@ -71,7 +71,6 @@ class MaskJob(ImageJob):
     def __init__(self, provider: str, options: Mapping[str, Any], *, tiny: float, num_sheets: int):
         """Makes the provider; raises InputError for what it lacks."""
         self._provider = make_provider(provider, **options)
-        self._tiny, self._num_sheets = tiny, num_sheets
         self.options = {
             "provider": provider,
             "options": plain(dict(options)),
@@ -106,10 +105,10 @@ class MaskJob(ImageJob):
         records = list(finished.records)
         return {
             "provider": self._provider.name,
-            "interest": _interest(records, self._tiny),
+            "interest": _interest(records, self.report_options["tiny"]),
             "labels": _labels(records, self._provider.labels),
             "skipped": [{"file": r["file"], "reason": r["skipped"]} for r in finished.skipped],
-            "sheets": _write_sheets(out, records, self._num_sheets),
+            "sheets": _write_sheets(out, records, self.report_options["num_sheets"]),
             "options": self.options["options"],
             "new_images": finished.num_new,
         }

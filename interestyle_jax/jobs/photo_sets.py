@@ -1,6 +1,5 @@
 """Data sets of photographs: their images found, their masks made where there are none, written."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,74 +91,49 @@ def write_photo_set(
         )
         if validation_masks is None and masks != NO_MASKS:
             raise InputError("--validation-images: --validation-masks required with it")
-    used = frozenset({masks, validation_masks} & set(PROVIDERS))
-    maker = _MaskMaker(out, dict(mask_options or {}), used, max_skipped, workers)
-    photos = maker.with_masks(found, masks, face_masks, "masks", only)
-    held_out = None
-    if others is not None:
-        own = validation_masks or NO_MASKS
-        held_out = maker.with_masks(
-            others, own, validation_face_masks, "validation-masks", "validation"
-        )
-    return write_photos(
-        photos, out, held_out=held_out, only=only, workers=workers, force=force, **options
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _MaskMaker:
-    """Makes masks by providers in folders beside `out`.
-
-    Attributes:
-      options: of all the providers that are `used`.
-    """
-
-    out: Path
-    options: dict[str, Any]
-    used: frozenset[str]
-    max_skipped: float
-    workers: int | None
+    used = {masks, validation_masks} & set(PROVIDERS)
 
     def with_masks(
-        self,
-        images: Images,
-        masks: str,
-        face_masks: Path | None,
-        suffix: str,
-        split: str | None,
+        own: Images, masks: str, face_masks: Path | None, suffix: str, split: str | None
     ) -> Photos:
         """The images with the masks that lie in a folder, or are made here for one split or all."""
         if masks == NO_MASKS:
-            return Photos(images, None, face_masks)
-        if masks in PROVIDERS:
-            return Photos(images, self._make(images, masks, suffix, split), face_masks)
-        if not Path(masks).is_dir():
+            return Photos(own, None, face_masks)
+        if masks not in PROVIDERS:
+            if Path(masks).is_dir():
+                return Photos(own, Path(masks), face_masks)
+            names = ", ".join(PROVIDERS)
             raise InputError(
-                f"--{suffix}: '{masks}' is no directory and none of {', '.join(PROVIDERS)}, "
-                f"{NO_MASKS}"
+                f"--{suffix}: '{masks}' is no directory and none of {names}, {NO_MASKS}"
             )
-        return Photos(images, Path(masks), face_masks)
-
-    def _make(self, images: Images, provider: str, suffix: str, split: str | None) -> Path:
-        folder = self.out.with_name(f"{self.out.name}-{suffix}")
+        folder = out.with_name(f"{out.name}-{suffix}")
         # Options of the other images' provider are none of this one's.
-        foreign = {name for other in self.used - {provider} for name in provider_options(other)}
-        foreign -= set(provider_options(provider))
-        options = {name: value for name, value in self.options.items() if name not in foreign}
-        if provider == "celebamask" and "labels" not in options:
-            options["labels"] = _parts_folder(images)
+        foreign = {name for other in used - {masks} for name in provider_options(other)}
+        foreign -= set(provider_options(masks))
+        given = {k: v for k, v in (mask_options or {}).items() if k not in foreign}
+        if masks == "celebamask" and "labels" not in given:
+            given["labels"] = _parts_folder(own)
         # Of CelebA-HQ one often wants the 2,824 test images alone.
-        chosen = [paths for name, paths in images.splits.items() if split in (None, name)]
+        chosen = [paths for name, paths in own.splits.items() if split in (None, name)]
         report = write_masks(
             [path for paths in chosen for path in paths],
             folder,
-            provider=provider,
-            options=options,
-            max_skipped=self.max_skipped,
-            workers=self.workers,
+            provider=masks,
+            options=given,
+            max_skipped=max_skipped,
+            workers=workers,
         )
         print(f"{folder}: masks of {report['num_images']} images; look at its overlays")
-        return folder
+        return Photos(own, folder, face_masks)
+
+    photos = with_masks(found, masks, face_masks, "masks", only)
+    held_out = None
+    if others is not None:
+        own = validation_masks or NO_MASKS
+        held_out = with_masks(others, own, validation_face_masks, "validation-masks", "validation")
+    return write_photos(
+        photos, out, held_out=held_out, only=only, workers=workers, force=force, **options
+    )
 
 
 def _parts_folder(images: Images) -> Path:
