@@ -9,16 +9,18 @@ from jaxtyping import Float
 from interestyle_jax.errors import InputError
 from interestyle_jax.jobs.film_frames import film_path, frame_name
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
+from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.ffhq_alignment import face_quad
 from interestyle_jax.photos.landmarks import Landmarker, find_face
 from interestyle_jax.video.films import Film, FrameReader
+from interestyle_jax.video.smoothing import choose_quads
 
 # A thread takes up to 1.2 GB.
 MOST_WORKERS = 8
 
 
 class FilmFacesJob(ImageJob):
-    """Frames to quads of faces; a frame without a face is none that is skipped."""
+    """Frames to quads of all their faces; a frame without a face is none that is skipped."""
 
     command = "invert: faces of a film"
     most_workers = MOST_WORKERS
@@ -41,13 +43,19 @@ class FilmFacesJob(ImageJob):
         return ()
 
     def load(self, item: Item) -> dict[str, Any]:
-        """The quad of the frame's face, or None."""
-        pixels = self._reader(int(item.name))
+        """The quads of the frame's faces, the first that of the one that `find_face` takes."""
+        pixels, faces = self._reader(int(item.name)), []
+
+        def landmarker(image: np.ndarray) -> list[Face]:
+            faces.extend(self._landmarker(image))
+            return faces
+
         try:
-            face, count = find_face(pixels, self._landmarker, name=item.name)
-            return {"quad": face_quad(face.points).tolist(), "num_faces": count}
+            first, _ = find_face(pixels, landmarker, name=item.name)
         except InputError:
-            return {"quad": None, "num_faces": 0}
+            return {"quads": []}
+        faces.sort(key=lambda face: face is not first)
+        return {"quads": [face_quad(face.points).tolist() for face in faces]}
 
     def save(self, item: Item, loaded: dict[str, Any], row: None) -> Result:
         """What was found, for the report."""
@@ -57,18 +65,18 @@ class FilmFacesJob(ImageJob):
     def finish(self, out: Path, finished: Finished) -> dict[str, Any]:
         """Lists the quads."""
         del out
-        records = list(finished.records)
+        quads = {record["name"]: record["quads"] for record in finished.records}
         return {
-            "quads": {r["name"]: r["quad"] for r in records if r["quad"] is not None},
-            "several_faces": [r["name"] for r in records if r["num_faces"] > 1],
+            "quads": quads,
+            "several_faces": [name for name, found in quads.items() if len(found) > 1],
         }
 
 
-def quads_of(report: dict[str, Any], film: Film) -> Float[np.ndarray, "n 4 2"]:
-    """The quads of a `FilmFacesJob`'s report: [n, 4, 2], NaN where no face was found."""
-    quads = np.full((len(film), 4, 2), np.nan)
-    for i in range(len(film)):
-        found = report["quads"].get(frame_name(i))
-        if found is not None:
-            quads[i] = found
-    return quads
+def quads_of(report: dict[str, Any], film: Film, *, max_gap: float) -> Float[np.ndarray, "n 4 2"]:
+    """One face's quads of a `FilmFacesJob`'s report: [n, 4, 2], NaN where it was not found.
+
+    See `choose_quads`.
+    """
+    found = [report["quads"].get(frame_name(i), []) for i in range(len(film))]
+    candidates = [np.array(quads).reshape(-1, 4, 2) for quads in found]
+    return choose_quads(candidates, film.seconds, film.cuts, max_gap=max_gap)

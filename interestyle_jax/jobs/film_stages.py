@@ -180,7 +180,7 @@ class FilmStages:
         with FrameReader(film) as reader:
             job = FilmFacesJob(film, reader, self.landmarker, options)
             report = run_job(job, FilmFrames(film), self.out / "faces", **self.run)
-        raw = quads_of(report, film)
+        raw = quads_of(report, film, max_gap=self.smoothing.max_gap)
         num_faces = int(np.isfinite(raw).all((1, 2)).sum())
         if not num_faces:
             raise InputError(f"{film.path}: no face found in any of {len(film)} frames")
@@ -247,7 +247,9 @@ class FilmStages:
         quads = None
         if found.quads is not None:
             # As they were cut: `align` moves them a little where it shrinks a frame first.
-            quads = quads_of(self.inverted, film)
+            quads = np.full((len(film), 4, 2), np.nan)
+            for name, quad in self.inverted["quads"].items():
+                quads[int(name)] = quad
         placing = Placing(quads, self.alignment, out / INVERSIONS, tuple(self.masks), self.size)
         embeddings = write_films(
             paths,

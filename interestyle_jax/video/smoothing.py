@@ -74,6 +74,40 @@ def axes_of(quads: Float[np.ndarray, "n 4 2"]) -> Float[np.ndarray, "n 4"]:
     return np.concatenate([quads.mean(1), right], axis=1)
 
 
+def choose_quads(
+    candidates: Sequence[Float[np.ndarray, "m 4 2"]],
+    seconds: Float[np.ndarray, " n"],
+    cuts: Sequence[int],
+    *,
+    max_gap: float = 0.5,
+) -> Float[np.ndarray, "n 4 2"]:
+    """The quads of one face among those found in each frame: [n, 4, 2], NaN where it is not.
+
+    A scene begins with a frame's first candidate; then it is the one nearest to the last chosen.
+    Where that is another face by its place or size, it counts as not found, for `max_gap`.
+
+    Args:
+      candidates: of each frame, [m, 4, 2] with m from 0, the best first.
+      seconds: when each frame is shown, [n].
+      cuts: frames that begin a new scene.
+      max_gap: seconds after which a face that is not found is given up for another one.
+    """
+    chosen, last, begins = np.full((len(candidates), 4, 2), np.nan), None, set(cuts)
+    for i, found in enumerate(candidates):
+        if i in begins or (last is not None and seconds[i] - seconds[last] > max_gap):
+            last = None
+        if not len(found):
+            continue
+        best = 0
+        if last is not None:
+            axes, own = axes_of(found), axes_of(chosen[last : last + 1])[0]
+            best = int(np.argmin(np.hypot(*(axes[:, :2] - own[:2]).T)))
+            if _is_other(own, axes[best]):
+                continue
+        chosen[i], last = found[best], i
+    return chosen
+
+
 def follow_quads(
     quads: Float[np.ndarray, "n 4 2"],
     seconds: Float[np.ndarray, " n"],
@@ -114,15 +148,17 @@ def follow_quads(
     return result, cuts
 
 
+def _is_other(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the faces of two frames, one after the other, are not the same."""
+    sides = 2 * np.hypot(*np.stack([one, other])[:, 2:].T)
+    moved = np.hypot(*(other[:2] - one[:2]))
+    return bool(moved > FARTHEST * max(sides) or max(sides) > MOST_ZOOM * min(sides))
+
+
 def _jumps(axes: np.ndarray, found: Bool[np.ndarray, " n"]) -> list[int]:
     """Frames at which the face found is another one than in the frame before."""
-    jumps = []
-    for i in np.flatnonzero(found[1:] & found[:-1]) + 1:
-        sides = 2 * np.hypot(*axes[i - 1 : i + 1, 2:].T)
-        moved = np.hypot(*(axes[i, :2] - axes[i - 1, :2]))
-        if moved > FARTHEST * max(sides) or max(sides) > MOST_ZOOM * min(sides):
-            jumps.append(int(i))
-    return jumps
+    pairs = np.flatnonzero(found[1:] & found[:-1]) + 1
+    return [i for i in pairs.tolist() if _is_other(axes[i - 1], axes[i])]
 
 
 def _bridged(

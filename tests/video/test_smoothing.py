@@ -8,7 +8,7 @@ import pytest
 from interestyle_jax.photos.quads import square_quad
 from interestyle_jax.video.metrics import jitter, temporal_identity
 from interestyle_jax.video.scenes import change, find_cuts, runs_of
-from interestyle_jax.video.smoothing import axes_of, follow_quads, smooth
+from interestyle_jax.video.smoothing import axes_of, choose_quads, follow_quads, smooth
 
 SECONDS = np.arange(40) / 25
 
@@ -71,6 +71,35 @@ def test_noise_of_landmarks_is_smoothed_and_another_face_is_a_cut():
     np.testing.assert_allclose(
         follow_quads(quads_of(noisy), SECONDS, (), strength=0)[0], quads_of(noisy)
     )
+
+
+def test_of_several_faces_one_is_followed():
+    one, other = quads_of(moving()), quads_of(moving()) + 90
+    # The other is the first candidate in every second frame.
+    both = [np.stack([one[i], other[i]][:: 1 - 2 * (i % 2)]) for i in range(40)]
+    both[7], both[20] = np.zeros((0, 4, 2)), other[20:21]
+    chosen = choose_quads(both, SECONDS, (30,))
+    # In one frame none is found, in another only the other one.
+    assert np.flatnonzero(np.isnan(chosen).any((1, 2))).tolist() == [7, 20]
+    np.testing.assert_array_equal(np.delete(chosen, [7, 20], 0), np.delete(one, [7, 20], 0))
+    # A cut begins with the first candidate.
+    both[30:] = [pair[::-1] for pair in both[30:]]
+    np.testing.assert_array_equal(choose_quads(both, SECONDS, (31,))[31:], one[31:])
+    np.testing.assert_array_equal(choose_quads(both, SECONDS, (30,))[30:], other[30:])
+    np.testing.assert_array_equal(choose_quads(both, SECONDS, ())[30:], one[30:])
+
+
+def test_a_face_that_is_gone_is_given_up_for_another():
+    one, other = quads_of(moving()), quads_of(moving()) + 90
+    found = [one[i : i + 1] if i < 10 else other[i : i + 1] for i in range(40)]
+    chosen = choose_quads(found, SECONDS, (), max_gap=0.5)
+    # After half a second at 25 frames a second.
+    np.testing.assert_array_equal(chosen[:10], one[:10])
+    assert np.isnan(chosen[10:22]).all()
+    np.testing.assert_array_equal(chosen[22:], other[22:])
+    # Also one of another size in the same place.
+    found[30] = quads_of(moving() * [1, 1, 2, 2])[30:31] + 90
+    assert np.isnan(choose_quads(found, SECONDS, ())[30]).all()
 
 
 def test_cuts_of_frames():
