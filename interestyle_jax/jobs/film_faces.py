@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from interestyle_jax.errors import InputError
 from interestyle_jax.jobs.film_frames import film_path, frame_name
 from interestyle_jax.jobs.job import Finished, ImageJob, Item, Result
-from interestyle_jax.photos.faces import Face
 from interestyle_jax.photos.ffhq_alignment import face_quad
-from interestyle_jax.photos.landmarks import Landmarker, find_face
+from interestyle_jax.photos.landmarks import Landmarker, main_face
 from interestyle_jax.video.films import Film, FrameReader
 from interestyle_jax.video.smoothing import choose_quads
 
@@ -43,19 +41,14 @@ class FilmFacesJob(ImageJob):
         return ()
 
     def load(self, item: Item) -> dict[str, Any]:
-        """The quads of the frame's faces, the first that of the one that `find_face` takes."""
-        pixels, faces = self._reader(int(item.name)), []
-
-        def landmarker(image: np.ndarray) -> list[Face]:
-            faces.extend(self._landmarker(image))
-            return faces
-
-        try:
-            first, _ = find_face(pixels, landmarker, name=item.name)
-        except InputError:
+        """The quads of the frame's faces, the first that of `main_face`."""
+        pixels = self._reader(int(item.name))
+        faces = self._landmarker(pixels)
+        if not faces:
             return {"quads": []}
-        faces.sort(key=lambda face: face is not first)
-        return {"quads": [face_quad(face.points).tolist() for face in faces]}
+        first = main_face(faces, pixels.shape[1::-1])
+        in_order = sorted(faces, key=lambda face: face is not first)
+        return {"quads": [face_quad(face.points).tolist() for face in in_order]}
 
     def save(self, item: Item, loaded: dict[str, Any], row: None) -> Result:
         """What was found, for the report."""

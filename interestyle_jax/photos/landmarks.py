@@ -118,9 +118,7 @@ def make_landmarker(
 def find_face(
     image: UInt8[np.ndarray, "H W 3"], landmarker: Landmarker, *, name: str
 ) -> tuple[Face, int]:
-    """The face to align and how many were found.
-
-    The largest one; among those nearly as large, the most central.
+    """The face to align, see `main_face`, and how many were found.
 
     Args:
       image: uint8 [H, W, 3], RGB.
@@ -131,14 +129,22 @@ def find_face(
       InputError: no face was found.
     """
     faces = landmarker(image)
+    height, width = image.shape[:2]
     if not faces:
-        height, width = image.shape[:2]
         raise InputError(f"{name}: no face found in {width} x {height} pixels")
+    return main_face(faces, (width, height)), len(faces)
+
+
+def main_face(faces: Sequence[Face], size: tuple[int, int]) -> Face:
+    """The largest of some faces; among those nearly as large, the most central.
+
+    Args:
+      faces: at least one.
+      size: width and height of their image.
+    """
     sizes = [np.ptp(face.landmarks, axis=0).max() for face in faces]
-    middle = (np.array(image.shape[1::-1]) - 1) / 2
+    middle = (np.array(size) - 1) / 2
     large = [
-        face
-        for face, size in zip(faces, sizes, strict=True)
-        if size >= NEARLY_AS_LARGE * max(sizes)
+        face for face, own in zip(faces, sizes, strict=True) if own >= NEARLY_AS_LARGE * max(sizes)
     ]
-    return min(large, key=lambda face: np.hypot(*(face.points.mean(0) - middle))), len(faces)
+    return min(large, key=lambda face: np.hypot(*(face.points.mean(0) - middle)))
