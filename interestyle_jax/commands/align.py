@@ -2,7 +2,7 @@
 
 import argparse
 
-from interestyle_jax.commands.job_options import add_job_options, job_arguments, print_result
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.options import count
 from interestyle_jax.commands.photo_options import add_landmark_options
 
@@ -17,11 +17,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--input", dest="source", required=True, metavar="IMAGE_OR_DIR")
     parser.add_argument("--size", type=count, help="side in pixels (default 1024)")
     add_landmark_options(parser)
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.alignments import align_files
 
-    return print_result(args.out, align_files(**job_arguments(args)), "aligned")
+    report = align_files(**job_options.arguments_of(args))
+    return job_options.print_result(args.out, report, "aligned")

@@ -2,19 +2,14 @@
 
 import argparse
 
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
-from interestyle_jax.commands.job_options import (
-    add_job_options,
-    add_model_options,
-    add_other_generator,
-    add_tuned_option,
-    job_arguments,
-    print_result,
-    take,
-)
 from interestyle_jax.commands.options import count, signed_numbers, words
 from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
+
+# What goes with --text.
+_OF_TEXT = ("neutral", "clip", "channels", "beta", "num_channels", "templates")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -24,15 +19,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="edit images, or latents of images",
         description="Moves latents along directions and draws them at several strengths.",
     )
-    parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument(
-        "--input",
-        dest="source",
+    job_options.add_latent_options(
+        parser,
+        images="images, which are inverted first",
+        latents="latents.npz of `invert`, or its folder",
         metavar="IMAGE_DIR_OR_FILM",
-        help="images, which are inverted first",
-    )
-    parser.add_argument(
-        "--latents", metavar="FILE_OR_DIR", help="latents.npz of `invert`, or its folder"
     )
     parser.add_argument(
         "--direction",
@@ -88,9 +79,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="strengths are coordinates to reach, not steps (GANSpace's way)",
     )
-    add_other_generator(parser)
-    add_tuned_option(parser)
-    add_model_options(parser, per_device=8)
     region = parser.add_argument_group("what stays")
     region.add_argument(
         "--keep",
@@ -124,7 +112,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_photo_options(parser, result="the edit")
     add_film_options(parser)
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -134,9 +122,9 @@ def run(args: argparse.Namespace) -> int:
     from interestyle_jax.jobs.kept_region import Keep
     from interestyle_jax.jobs.text_edits import mapper_edit, text_edit
 
-    arguments = job_arguments(args)
+    arguments = job_options.arguments_of(args)
     arguments["alignment"] = take_alignment(arguments)
-    kept = take(arguments, ("keep_masks", "keep_weights", "keep_feather"))
+    kept = job_options.take(arguments, ("keep_masks", "keep_weights", "keep_feather"))
     if kept and args.keep is None:
         raise InputError("--keep-masks and --keep-feather need --keep")
     if args.keep is not None:
@@ -144,18 +132,18 @@ def run(args: argparse.Namespace) -> int:
         arguments["keep"] = Keep(args.keep, **fields)
     if args.rows is not None:
         arguments["rows"] = parse_rows(args.rows)
-    of_text = take(arguments, ("neutral", "clip", "channels", "beta", "num_channels", "templates"))
+    of_text = job_options.take(arguments, _OF_TEXT)
     if of_text and not args.text:
         raise InputError(f"--{min(of_text).replace('_', '-')}: needs --text")
     of_text["other_generator"] = args.other_generator
-    take(arguments, ("direction", "text", "mapper"))
+    job_options.take(arguments, ("direction", "text", "mapper"))
     texts = [text_edit(text, **of_text) for text in args.text]
     edits = [*args.direction, *texts, *map(mapper_edit, args.mapper)]
     smoothing = take_smoothing(arguments)
     if smoothing is not None:
         from interestyle_jax.jobs.films import edit_film
 
-        if take(arguments, ("latents", "tuned")):
+        if job_options.take(arguments, ("latents", "tuned")):
             raise InputError("--latents, --tuned: do not go with a film as --input")
         return print_films(edit_film(edits=edits, smoothing=smoothing, **arguments))
-    return print_result(args.out, edit_files(edits=edits, **arguments), "edited")
+    return job_options.print_result(args.out, edit_files(edits=edits, **arguments), "edited")

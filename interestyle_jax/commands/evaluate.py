@@ -3,13 +3,7 @@
 import argparse
 import shlex
 
-from interestyle_jax.commands.job_options import (
-    add_job_options,
-    add_model_options,
-    add_other_generator,
-    job_arguments,
-    print_result,
-)
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.options import count
 
 
@@ -28,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--split", default="test", help="split of the data set (default test)")
     parser.add_argument("--num-samples", type=count, help="first images only (default all)")
-    add_model_options(parser, per_device=16)
+    job_options.add_model_options(parser, per_device=16)
     parser.add_argument("--lpips", default="lpips_alex", metavar="NAME_OR_DIR")
     parser.add_argument(
         "--identity", metavar="DIR", help="embedder of the ID similarity (CurricularFace)"
@@ -66,24 +60,24 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="real images that have what --edit gives, an earlier fid_statistics.npz "
         "(default: all images)",
     )
-    add_other_generator(parser)
+    job_options.add_other_generator(parser)
     parser.add_argument(
         "--parser",
         metavar="NAME",
         help="finds faces for the boundary error: selfie, segformer, graphonomy=DIR, or weights "
         "that read avatars (avatar_attributes)",
     )
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.evaluations import evaluate
 
-    metrics = evaluate(**job_arguments(args))
+    metrics = evaluate(**job_options.arguments_of(args))
 
     def done() -> str:
         written = f"written to {shlex.quote(str(args.out))}: metrics.json, table.md, figures/"
         return (args.out / "table.md").read_text(encoding="utf-8") + "\n" + written
 
-    return print_result(args.out, metrics, "measured", done=done)
+    return job_options.print_result(args.out, metrics, "measured", done=done)

@@ -2,13 +2,8 @@
 
 import argparse
 
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
-from interestyle_jax.commands.job_options import (
-    add_job_options,
-    add_model_options,
-    job_arguments,
-    print_result,
-)
 from interestyle_jax.commands.optimisation_options import add_optimisation_options, take_method
 from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
@@ -24,18 +19,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
     parser.add_argument("--input", dest="source", required=True, metavar="IMAGE_DIR_OR_FILM")
-    add_model_options(parser, per_device=8)
+    job_options.add_model_options(parser, per_device=8)
     add_optimisation_options(parser)
     add_photo_options(parser, result="the inversion")
     add_film_options(parser)
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.inversions import invert_files
 
-    arguments = job_arguments(args)
+    arguments = job_options.arguments_of(args)
     arguments["alignment"] = take_alignment(arguments)
     method, smoothing = take_method(arguments), take_smoothing(arguments)
     if smoothing is not None:
@@ -45,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--method: inverts images, a film is inverted by its encoder")
         return print_films(invert_film(smoothing=smoothing, **arguments))
     if not method:
-        return print_result(args.out, invert_files(**arguments), "inverted")
+        return job_options.print_result(args.out, invert_files(**arguments), "inverted")
     from interestyle_jax.jobs.optimisations import optimise_files
 
     if args.num_iterations is not None:
         raise InputError("--steps: iterations of an encoder; of --method it is --num-steps")
-    return print_result(args.out, optimise_files(**arguments, **method), "inverted")
+    return job_options.print_result(args.out, optimise_files(**arguments, **method), "inverted")

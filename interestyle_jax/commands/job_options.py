@@ -11,7 +11,7 @@ from typing import Any
 from interestyle_jax.commands.options import add_out_option, count, given_options, natural
 
 
-def add_job_options(
+def add_run_options(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int]
 ) -> None:
     """Makes the parser an image job's: its results, and how it is run."""
@@ -62,8 +62,15 @@ def add_other_generator(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_tuned_option(parser: argparse._ActionsContainer) -> None:
-    """Generators of the latents' own."""
+def add_latent_options(
+    parser: argparse._ActionsContainer, *, images: str, latents: str, metavar: str = "IMAGE_OR_DIR"
+) -> None:
+    """What `edit` and `mix` draw, and by which generators; `images` and `latents` explain both."""
+    parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
+    parser.add_argument("--input", dest="source", metavar=metavar, help=images)
+    parser.add_argument("--latents", metavar="FILE_OR_DIR", help=latents)
+    add_model_options(parser, per_device=8)
+    add_other_generator(parser)
     parser.add_argument(
         "--tuned",
         metavar="DIR",
@@ -71,7 +78,7 @@ def add_tuned_option(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def job_arguments(args: argparse.Namespace) -> dict[str, Any]:
+def arguments_of(args: argparse.Namespace) -> dict[str, Any]:
     """The options that were given, by the parameters they give, and `RunOptions`.
 
     Raises:

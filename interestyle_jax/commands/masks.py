@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from interestyle_jax.commands.job_options import add_job_options, job_arguments, print_result, take
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.options import numbers, words
 
 # What goes to the provider.
@@ -46,15 +46,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--sheets", dest="num_sheets", type=int, metavar="N", help="overlay sheets (default 10)"
     )
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.masks import write_masks
 
-    arguments = job_arguments(args)
-    report = write_masks(options=take(arguments, _OPTIONS), **arguments)
+    arguments = job_options.arguments_of(args)
+    report = write_masks(options=job_options.take(arguments, _OPTIONS), **arguments)
 
     def done() -> str:
         interest, skipped = report["interest"], len(report["skipped"])
@@ -64,4 +64,4 @@ def run(args: argparse.Namespace) -> int:
             f"{100 * interest['tiny_below']:g} % of the image in {100 * interest['tiny']:.1f} %"
         )
 
-    return print_result(args.out, report, "masks of", done=done)
+    return job_options.print_result(args.out, report, "masks of", done=done)

@@ -2,14 +2,7 @@
 
 import argparse
 
-from interestyle_jax.commands.job_options import (
-    add_job_options,
-    add_model_options,
-    add_other_generator,
-    add_tuned_option,
-    job_arguments,
-    print_result,
-)
+from interestyle_jax.commands import job_options
 from interestyle_jax.commands.options import signed_numbers
 from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 
@@ -21,12 +14,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="mix images, or latents of images",
         description="Draws every content with some rows of the latents of every style.",
     )
-    parser.add_argument("--weights", required=True, metavar="NAME_OR_DIR")
-    parser.add_argument(
-        "--input", dest="source", metavar="IMAGE_OR_DIR", help="contents, inverted first"
-    )
-    parser.add_argument(
-        "--latents", metavar="FILE_OR_DIR", help="contents: latents.npz of `invert`, or its folder"
+    job_options.add_latent_options(
+        parser,
+        images="contents, inverted first",
+        latents="contents: latents.npz of `invert`, or its folder",
     )
     parser.add_argument(
         "--style-input",
@@ -47,18 +38,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="A,B,...",
         help="how much of it, 0 to 1, a column each (default 1), e.g. 0,0.25,0.5,0.75,1",
     )
-    add_other_generator(parser)
-    add_tuned_option(parser)
     parser.add_argument("--style-tuned", metavar="DIR", help="the same of --style-latents")
-    add_model_options(parser, per_device=8)
     add_photo_options(parser)
-    add_job_options(parser, run)
+    job_options.add_run_options(parser, run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0. Raises InputError on bad input."""
     from interestyle_jax.jobs.mixes import mix_files
 
-    arguments = job_arguments(args)
+    arguments = job_options.arguments_of(args)
     arguments["alignment"] = take_alignment(arguments)
-    return print_result(args.out, mix_files(**arguments), "mixed")
+    return job_options.print_result(args.out, mix_files(**arguments), "mixed")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from interestyle_jax.data.pipeline import normalize
@@ -138,7 +137,7 @@ class EvaluationJob(ImageJob):
                 if self._edits is not None:
                     edited, finite = self._edits.draw(k, model, inversion.w_plus)
                     measured["edited"] = self._features.extract(edited)
-                    measured["is_finite"] = _both(measured["is_finite"], finite)
+                    measured["is_finite"] &= finite
             self._started = measured
             encoders.append(measured | {"seconds": np.full(self.batch_size, seconds)})
         self._num_batches += 1
@@ -313,4 +312,3 @@ class EvaluationJob(ImageJob):
 
 
 _normalize = jax.jit(normalize)
-_both = jax.jit(jnp.logical_and)
