@@ -1,5 +1,6 @@
 """`load` and `Model`: a weight directory as an object that draws, encodes and inverts images."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -269,17 +270,19 @@ class Model:
             images = _resize(images, shape=self.input_shape)
         variables = {"generator": self.variables["generator"], "encoder": self.variables["encoder"]}
         variables["w_avg"] = self.w_avg
-        inversion = _invert(
-            variables,
-            images,
-            generator=generator,
-            encoder=encoder,
-            num_iterations=self.iterations(num_steps),
-            shape=self.input_shape,
-            return_images=return_images,
-            # Compiles once, not N times; XLA's CPU code runs slower in a loop.
-            loop="unroll" if _platform(images) == "cpu" else "scan",
-        )
+        # Networks ask the mesh how many rows a device has (`models.devices`).
+        with contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh):
+            inversion = _invert(
+                variables,
+                images,
+                generator=generator,
+                encoder=encoder,
+                num_iterations=self.iterations(num_steps),
+                shape=self.input_shape,
+                return_images=return_images,
+                # Compiles once, not N times; XLA's CPU code runs slower in a loop.
+                loop="unroll" if _platform(images) == "cpu" else "scan",
+            )
         if len(images) == batch:
             return inversion
         return _first_rows(inversion, count=batch, axis=1)

@@ -28,6 +28,9 @@ from interestyle_jax.models.products import conv_general_dilated, matmul
 from interestyle_jax.models.resample import blur
 from interestyle_jax.models.strided_conv import DIMENSIONS, transposed_conv, zero_inserted_conv
 
+# Rows of a map up to which an up-convolution's kernel in blocks is not worth its making.
+SMALL = 32
+
 
 def demodulation(
     style: Float[jax.Array, "B I"], kernel: Float[jax.Array, "K K I O"]
@@ -114,12 +117,16 @@ class ModulatedConv(nn.Module):
         self, x: Float[jax.Array, "B H W I"], style: Float[jax.Array, "B I"]
     ) -> Float[jax.Array, "B h w O"]:
         kernel = self._scaled_kernel(style)
-        x = x * of_channels(style, self.block)[:, None, None, :].astype(x.dtype)
+        strips = len(x) // len(style)
+        scale = jnp.repeat(of_channels(style, self.block), strips, axis=0)
+        x = x * scale[:, None, None, :].astype(x.dtype)
         low = kernel.astype(x.dtype)
-        if self.form == "blocks":
-            x = block_conv(x, low, self.block, self.out, up=self.up)
+        # A kernel in blocks costs more than a small map's filter.
+        small = self.up and self.out == PIXEL and strips == 1 and x.shape[1] <= SMALL
+        if self.form == "blocks" and not small:
+            x = block_conv(x, low, self.block, self.out, up=self.up, strips=strips)
         elif self.up:
-            x = upsample_conv(x, low, form=self.form)
+            x = upsample_conv(x, low, form="fused" if self.form == "fused" else "separable")
         else:
             padding = self.kernel_size // 2
             x = conv_general_dilated(
@@ -127,6 +134,7 @@ class ModulatedConv(nn.Module):
             )
         if self.demodulate:
             factors = of_channels(demodulation(style, kernel), self.out)
+            factors = jnp.repeat(factors, strips, axis=0)
             x = x * factors[:, None, None, :].astype(x.dtype)
         return x
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from interestyle_jax.models.devices import num_devices
 from interestyle_jax.models.products import conv_general_dilated, einsum
 from interestyle_jax.models.resample import blur
 from interestyle_jax.models.strided_conv import DIMENSIONS
@@ -19,6 +20,7 @@ from interestyle_jax.models.strided_conv import DIMENSIONS
 Block = tuple[int, int]
 PIXEL: Block = (1, 1)
 LANES = 128
+SUBLANES = 8
 
 
 def block_of(channels: int) -> Block:
@@ -81,19 +83,50 @@ def block_conv(
     out: Block,
     *,
     up: bool,
+    strips: int = 1,
 ) -> Float[jax.Array, "B h_ w_ D"]:
     """3x3 convolution of a map in blocks, padded to the same size, or an up-convolution.
 
-    Arguments as in `block_kernel`, x [B, H/y, W/x, y*x*I]; the result is in blocks `out`.
+    Arguments as in `block_kernel`, x [B, H/y, W/x, y*x*I], or the same in so many strips
+    (`in_strips`); the result is in blocks `out`, and in as many strips.
     """
     kernel = block_kernel(kernel, block, out, up=up)
-    x = conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=DIMENSIONS)
+    rows_padding = (1, 1)
+    if strips > 1:
+        x, rows_padding = _with_neighbours(x, strips), (0, 0)
+    padding = [rows_padding, (1, 1)]
+    x = conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=DIMENSIONS)
     scale = 2 if up else 1
     rows, columns = scale * block[0] // out[0], scale * block[1] // out[1]
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, rows, columns, channels // (rows * columns))
     x = x.transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, height * rows, width * columns, -1)
+
+
+def strips_of(batch: int) -> int:
+    """Strips to cut each of so many images into, where a device has fewer than the sublanes.
+
+    TPUs lay the images of a batch side by side in 8 sublanes. XLA cuts lone maps up by itself, for
+    one convolution at a time, and copies before and after each.
+    """
+    return max(1, SUBLANES // max(1, batch // num_devices()))
+
+
+def in_strips(x: Float[jax.Array, "B h w C"], strips: int) -> Float[jax.Array, "_ _ w C"]:
+    """Maps [B, h, w, C] cut into strips of rows, as images of their own: [B*S, h/S, w, C]."""
+    batch, height, *others = x.shape
+    return x.reshape(batch * strips, height // strips, *others)
+
+
+def _with_neighbours(x: jax.Array, strips: int) -> jax.Array:
+    """Strips [B*S, h, w, C] with the rows next to them, zeros outside of the image."""
+    parts = x.reshape(-1, strips, *x.shape[1:])
+    none = (0, 0)
+    above = jnp.pad(parts[:, :-1, -1:], (none, (1, 0), none, none, none))
+    below = jnp.pad(parts[:, 1:, :1], (none, (0, 1), none, none, none))
+    whole = jnp.concatenate([above, parts, below], axis=2)
+    return whole.reshape(x.shape[0], x.shape[1] + 2, *x.shape[2:])
 
 
 def of_channels(values: Float[jax.Array, "*B C"], block: Block) -> Float[jax.Array, "*B D"]:
@@ -114,8 +147,14 @@ def of_pixels(
         return values
     batch, height, width, _ = values.shape
     (y, x), rows, columns = block, height // block[0], width // block[1]
-    values = values.reshape(batch, rows, y, columns, x).transpose(0, 1, 3, 2, 4)
-    return jnp.repeat(values.reshape(batch, rows, columns, y * x), channels, axis=-1)
+    # Products with ones and zeros take the pixels of a row apart and spread them over the channels:
+    # narrow maps are slow to move.
+    places = np.eye(columns * x, dtype=np.float32).reshape(columns * x, columns, x)
+    values = values.reshape(batch, rows, y, columns * x)
+    values = einsum("bryW,Wcx->byxrc", values, places.astype(values.dtype))
+    values = values.reshape(batch, y * x, rows, columns)
+    spread = np.repeat(np.eye(y * x, dtype=np.float32), channels, axis=1)
+    return einsum("bprc,pd->brcd", values, spread.astype(values.dtype))
 
 
 def to_planes(
@@ -136,6 +175,8 @@ def to_planes(
     """
     y, columns = block
     batch, height, width, _ = x.shape
+    strips = batch // len(kernel)
+    kernel = jnp.repeat(kernel, strips, axis=0)
     pixels = jnp.eye(y * columns, dtype=kernel.dtype)
     kernel = einsum("pq,bco->bpcqo", pixels, kernel).reshape(batch, x.shape[-1], -1)
     planes = einsum("bhwc,bcq->bqhw", x, kernel.astype(x.dtype))
@@ -146,7 +187,9 @@ def to_planes(
         planes = einsum("byxohw,wxW->byohW", planes, places.astype(planes.dtype))
     else:
         planes = planes[:, :, 0]
-    return planes.transpose(0, 2, 3, 1, 4).reshape(batch, 3, height * y, width * columns)
+    planes = planes.reshape(-1, strips, y, 3, height, width * columns)
+    planes = planes.transpose(0, 3, 1, 4, 2, 5)
+    return planes.reshape(-1, 3, strips * height * y, width * columns)
 
 
 def upsample_planes(planes: Float[jax.Array, "B 3 H W"]) -> Float[jax.Array, "B 3 2*H 2*W"]:

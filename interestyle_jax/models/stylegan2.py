@@ -19,8 +19,10 @@ from interestyle_jax.models.pixel_blocks import (
     PIXEL,
     Block,
     block_of,
+    in_strips,
     of_channels,
     of_pixels,
+    strips_of,
     upsample_planes,
 )
 from interestyle_jax.models.rematerialise import run_block
@@ -28,6 +30,8 @@ from interestyle_jax.models.resample import upsample
 
 Noise = str | jax.Array
 FORMS = ("separable", "fused", "blocks")
+# With the form "blocks", maps of few images are cut into strips from so many rows on.
+STRIPS_FROM = 64
 
 
 def num_styles(resolution: int) -> int:
@@ -110,19 +114,22 @@ class StyledConv(nn.Module):
         x = self.conv(x, style)
         strength = self.param("noise_strength", nn.initializers.zeros, ())
         rows, columns = self.out
-        shape = (1, rows * x.shape[1], columns * x.shape[2], 1)
+        strips = len(x) // len(style)
+        shape = (1, strips * rows * x.shape[1], columns * x.shape[2], 1)
         buffer = self.variable(
             "noise", "noise", lambda: jax.random.normal(self.make_rng("params"), shape)
         )
         if isinstance(noise, str):
             if noise == "const":
                 stored = (strength * buffer.value).astype(x.dtype)
-                x = x + of_pixels(stored, self.out, self.features)
+                drawn = in_strips(of_pixels(stored, self.out, self.features), strips)
+                x = (x.reshape(-1, strips, *x.shape[1:]) + drawn).reshape(x.shape)
         else:
             # A normal draw in bfloat16 has 128 values.
             dtype = jnp.promote_types(x.dtype, jnp.float32)
-            fresh = jax.random.normal(noise, (x.shape[0], *shape[1:]), dtype)
-            x = x + of_pixels((strength * fresh).astype(x.dtype), self.out, self.features)
+            fresh = jax.random.normal(noise, (len(style), *shape[1:]), dtype)
+            fresh = of_pixels((strength * fresh).astype(x.dtype), self.out, self.features)
+            x = x + in_strips(fresh, strips)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return scaled_leaky_relu(x + of_channels(bias, self.out).astype(x.dtype))
 
@@ -329,6 +336,8 @@ class Generator(nn.Module):
         x = self.conv_4(x, styles[0], noises[0])
         skips = [self.rgb_4(x, styles[1], None)]
         for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
+            if self.form == "blocks" and x.shape[1] == STRIPS_FROM:
+                x = in_strips(x, strips_of(len(x)))
             for j, layer in enumerate((up, conv)):
                 style, drawn = styles[2 + 3 * i + j], noises[1 + 2 * i + j]
                 x = run_block(layer, x, style, remat=self.remat, noise=drawn)

@@ -44,6 +44,9 @@ class Figures:
       cycles: the compiler's estimate, None where it gives none (GPUs, CPUs).
       cycles_by_layer: {layer: cycles}, the costliest first.
       convolutions: {library call: how many in the text} (GPUs).
+      copies: copies and transposes that run, alone or as a fusion's purpose.
+      zero_inserted: maps in the text that get zeros between their elements: operands of
+        up-convolutions that a library computes as plain ones, and gradients of strided slices.
       num_instructions: lines of the compiled text.
     """
 
@@ -54,6 +57,8 @@ class Figures:
     cycles: int | None
     cycles_by_layer: dict[str, int]
     convolutions: dict[str, int]
+    copies: int
+    zero_inserted: int
     num_instructions: int
 
 
@@ -76,8 +81,17 @@ def read_figures(compiled: Any, *, num_devices: int) -> Figures:
         cycles=sum(cycles.values()) if cycles else None,
         cycles_by_layer=cycles,
         convolutions=dict(collections.Counter(re.findall(r"__cudnn\$(conv\w+)", text))),
+        copies=num_copies(text),
+        zero_inserted=len(re.findall(r" pad\(.*padding=\S*?-?\d+_-?\d+_[1-9]", text)),
         num_instructions=text.count("\n"),
     )
+
+
+def num_copies(text: str) -> int:
+    """Copies and transposes among the executed lines of a compiled text, loops' turns counted."""
+    alone = r" (?:copy|copy-start|transpose)\("
+    fused = r"%[\w.\-]*(?:copy|transpose)[\w.\-]* = .* fusion\("
+    return sum(times for line, times in executed_lines(text) if re.search(f"{alone}|{fused}", line))
 
 
 def executed_lines(text: str) -> list[tuple[str, int]]:

@@ -133,6 +133,8 @@ def _figures(figures: Figures, work: Work, images: int, target: Target) -> dict[
             for layer, cycles in list(figures.cycles_by_layer.items())[:COSTLIEST]
         },
         "convolutions": figures.convolutions,
+        "copies": figures.copies,
+        "zero_inserted": figures.zero_inserted,
         "num_instructions": figures.num_instructions,
     }
 
@@ -246,4 +248,5 @@ def _rows(program: Mapping[str, Any]) -> list[tuple[str, str]]:
     add("MFU at that estimate", program["mfu"], 100, "%")
     add("compiling took", program["compile_seconds"], 1, "s")
     rows += [(f"convolutions {k}", str(n)) for k, n in sorted(program["convolutions"].items())]
+    rows.append(("copies and transposes", str(program["copies"])))
     return rows

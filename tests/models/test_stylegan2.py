@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from interestyle_jax.models import backend, registry
+from interestyle_jax.models import backend, registry, stylegan2
 from interestyle_jax.models.discriminator import Discriminator, minibatch_stddev
 from interestyle_jax.models.modulated_conv import ModulatedConv, upsample_conv
+from interestyle_jax.models.pixel_blocks import block_conv, in_strips, strips_of
+from interestyle_jax.models.products import conv_general_dilated
 from interestyle_jax.models.strided_conv import (
     DIMENSIONS,
     _as_gradient,
@@ -129,11 +131,45 @@ def test_fused_upsampling_equals_the_plain_form():
         upsample_conv(x, kernel, form="other")
 
 
-def test_maps_in_blocks_give_the_same_images_and_gradients():
-    """Every kind of block, and of change between them; also with fresh noise."""
-    fields = {**TINY, "resolution": 32, "channel_base": 512, "channel_max": 64}
+def as_blocks(x, block):
+    batch, height, width, channels = x.shape
+    (y, columns) = block
+    x = x.reshape(batch, height // y, y, width // columns, columns, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // y, width // columns, -1)
+
+
+@pytest.mark.parametrize("strips", [1, 2])
+@pytest.mark.parametrize(
+    ("block", "out", "up"),
+    [((1, 1), (1, 1), True), ((2, 2), (2, 4), True), ((2, 4), (2, 4), False)],
+)
+def test_convolutions_of_maps_in_blocks(block, out, up, strips):
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 2))
+    if up:
+        want = upsample_conv(x, kernel)
+    else:
+        want = conv_general_dilated(
+            x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    cut = in_strips(as_blocks(x, block), strips)
+    got = block_conv(cut, kernel, block, out, up=up, strips=strips)
+    np.testing.assert_allclose(got, in_strips(as_blocks(want, out), strips), atol=1e-5)
+
+
+def test_few_images_of_a_device_are_cut_into_strips():
+    assert [strips_of(batch) for batch in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        assert [strips_of(batch) for batch in (8, 16, 64)] == [8, 4, 1]
+
+
+def test_maps_in_blocks_give_the_same_images_and_gradients(monkeypatch):
+    """In strips of one row, with changes between blocks; stored and fresh noise."""
+    monkeypatch.setattr(stylegan2, "STRIPS_FROM", 4)
+    fields = {**TINY, "resolution": 32, "channel_base": 1024, "channel_max": 128}
     plain, blocks = Generator(**fields), Generator(**fields, form="blocks")
-    assert [blocks.block(2**i) for i in range(2, 6)] == [(1, 1), (1, 2), (2, 2), (2, 4)]
+    assert [blocks.block(2**i) for i in range(2, 6)] == [(1, 1), (1, 1), (1, 2), (2, 2)]
     assert plain.block(32) == (1, 1)
     variables = jax.jit(plain.init)(jax.random.key(0), jnp.zeros((1, 8)))
     variables = jax.tree.map(

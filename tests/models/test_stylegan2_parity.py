@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import interestyle_jax as ij
-from interestyle_jax.models import registry
+from interestyle_jax.models import modulated_conv, registry
 from interestyle_jax.models.discriminator import Discriminator, ResBlock
 from interestyle_jax.models.equalized import EqualConv, EqualDense
 from interestyle_jax.models.modulated_conv import ModulatedConv
@@ -147,7 +147,8 @@ def check(operators, case, apply, params):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_modulated_convolution(operators, case):
+def test_modulated_convolution(operators, case, monkeypatch):
+    monkeypatch.setattr(modulated_conv, "SMALL", 0)
     module, params = CASES[case](parts(operators, case.partition(":")[0])[0])
     check(operators, case, styled_by(module), params)
 
