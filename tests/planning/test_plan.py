@@ -65,6 +65,8 @@ def test_memory_work_and_collectives_of_a_step(plan):
     assert json.loads(json.dumps(plan)) == plan
 
 
+# The fast twin counts the collectives of one BatchNorm (tests/models/test_batch_norm.py).
+@pytest.mark.slow
 def test_batch_norm_of_each_device_leaves_the_gradients_messages(make_config, plan):
     """The compiler joins these with the running statistics' and the metrics'."""
     generator = {k: int(v) for k, v in (text.split("=") for text in TINY)}
