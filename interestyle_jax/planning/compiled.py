@@ -82,7 +82,7 @@ def read_figures(compiled: Any, *, num_devices: int) -> Figures:
         cycles_by_layer=cycles,
         convolutions=dict(collections.Counter(re.findall(r"__cudnn\$(conv\w+)", text))),
         copies=num_copies(text),
-        zero_inserted=len(re.findall(r" pad\(.*padding=\S*?-?\d+_-?\d+_[1-9]", text)),
+        zero_inserted=num_zero_inserted(text),
         num_instructions=text.count("\n"),
     )
 
@@ -92,6 +92,11 @@ def num_copies(text: str) -> int:
     alone = r" (?:copy|copy-start|transpose)\("
     fused = r"%[\w.\-]*(?:copy|transpose)[\w.\-]* = .* fusion\("
     return sum(times for line, times in executed_lines(text) if re.search(f"{alone}|{fused}", line))
+
+
+def num_zero_inserted(text: str) -> int:
+    """Pads of a compiled text that put zeros between elements, not only around them."""
+    return len(re.findall(r" pad\(.*padding=\S*?-?\d+_-?\d+_[1-9]", text))
 
 
 def executed_lines(text: str) -> list[tuple[str, int]]:

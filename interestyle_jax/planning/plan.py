@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from interestyle_jax.planning.targets import GIB, Target
 
 COSTLIEST = 10
 # The largest batch is looked for up to this many images a device.
-MOST_PER_DEVICE = 256
+MOST_PER_DEVICE = 4096
 
 
 def make_plan(
@@ -38,7 +38,7 @@ def make_plan(
       target: where it would run.
       command: see `programs`.
       generator: fields of the generator, where its weights are not here; the official 1024 one's.
-      largest_batch: also look for the largest batch that fits, doubling.
+      largest_batch: also look for the largest batch that fits, see `_largest_batch`.
       tell: takes a line of progress.
 
     Returns:
@@ -56,7 +56,7 @@ def make_plan(
         ]
         largest = None
         if largest_batch:
-            largest = _largest_batch(config, target, command, found[0], tell)
+            largest = _largest_batch(config, target, command, found, tell)
     return {
         "target": target.text,
         "chip": target.name,
@@ -151,33 +151,50 @@ def _largest_batch(
     config: ml_collections.ConfigDict,
     target: Target,
     command: str,
-    first: Mapping[str, Any],
+    found: Sequence[Mapping[str, Any]],
     tell: Callable[[str], None],
 ) -> int | None:
-    """The largest batch of a power of two a device that fits, by the plain step; None for none."""
-    fits = first["fits"]
-    given = config.batch_size
-    batch = given if fits else given // 2
-    largest = given if fits else None
+    """The given batch times a power of two, the largest that fits; None where one image does not.
+
+    What a program needs grows by the same for every image, so two batches that fit say which
+    others do; the one that is returned was compiled too. Only the neediest program is compiled
+    again, or all that do not fit: of those it may not be known.
+    """
+    indices = [i for i, program in enumerate(found) if not program["fits"]]
+    fitted = not indices
+    indices = indices or [max(range(len(found)), key=lambda i: found[i]["needed_bytes"])]
+    given, most = config.batch_size, MOST_PER_DEVICE * target.num_devices
+    needed: dict[int, float] = {}
+
+    def fits(batch: int) -> bool:
+        config.batch_size = batch
+        traced = programs(config, target, command=command)
+        made = [_compile(traced[i], config, target, tell) for i in indices]
+        if not all(program["fits"] for program in made):
+            return False
+        needed[batch] = max(program["needed_bytes"] for program in made)
+        return True
+
     try:
-        while target.num_devices <= batch <= MOST_PER_DEVICE * target.num_devices:
-            if fits and batch == given:
-                batch *= 2
-                continue
-            config.batch_size = batch
-            program = programs(config, target, command=command)[0]
-            if _compile(program, config, target, tell)["fits"]:
-                largest = batch
-                if not fits:
-                    return largest
-                batch *= 2
-            elif fits:
-                return largest
-            else:
+        if not fitted:
+            batch = given // 2
+            while batch >= target.num_devices and not fits(batch):
                 batch //= 2
+            return batch if batch >= target.num_devices else None
+        needed[given] = found[indices[0]]["needed_bytes"]
+        if 2 * given > most or not fits(2 * given):
+            return given
+        an_image = max(1.0, (needed[2 * given] - needed[given]) / given)
+        assert target.chip.memory is not None  # `make_plan` has asked.
+        room = given + (target.chip.memory - needed[given]) / an_image
+        batch = 2 * given
+        while 2 * batch <= min(room, most):
+            batch *= 2
+        while batch not in needed and not fits(batch):
+            batch //= 2
+        return batch
     finally:
         config.batch_size = given
-    return largest
 
 
 def markdown(plan: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from interestyle_jax.planning.compiled import (
     collectives,
     cycles_by_layer,
     layer,
+    num_copies,
+    num_zero_inserted,
     read_figures,
 )
 
@@ -81,6 +83,19 @@ def test_collectives_by_kind_and_group():
         Collectives("all-reduce", 2, 1, 4096),
         Collectives("all-reduce", 4, 5, 64 + 16 + 4 * 8),
     ]
+
+
+def test_copies_are_counted_alone_and_fused():
+    # One in a loop of four turns.
+    assert num_copies(TEXT) == 5
+    fused = "  %loop_transpose_fusion.3 = bf16[8,3]{1,0} fusion(%p), kind=kInput\n}"
+    assert num_copies(TEXT.removesuffix("}") + fused) == 6
+
+
+def test_maps_with_zeros_between_their_elements_are_counted():
+    around = "%a = bf16[2,18,18,4] pad(%p, %z), padding=0_0x1_1x1_1x0_0\n"
+    between = "%b = bf16[2,35,35,4] pad(%p, %z), padding=0_0_0x2_2_1x2_2_1x0_0_0, metadata={}\n"
+    assert num_zero_inserted(around + between) == 1
 
 
 def test_figures_of_a_compiled_program():

@@ -1,5 +1,6 @@
 """`plan` for this process' own devices: the tables, without weights or data."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,9 @@ from interestyle_jax.cli import main
 from interestyle_jax.config.files import read_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.backend import built_for
+from interestyle_jax.planning import plan as plan_module
 from interestyle_jax.planning import programs as programs_module
+from interestyle_jax.planning import targets
 from interestyle_jax.planning.plan import make_plan, markdown
 from interestyle_jax.planning.programs import programs
 from interestyle_jax.planning.stand_ins import use_stand_ins
@@ -77,6 +80,38 @@ def test_batch_norm_of_each_device_leaves_the_gradients_messages(make_config, pl
     )
     # 1 and 23 when this was written.
     assert own <= 3 and everywhere >= 18
+
+
+@pytest.mark.parametrize(
+    ("memory", "want", "compiled"),
+    [
+        (40.0, 32, [16, 32]),
+        (300.0, 256, [16, 256]),
+        # It grows faster than two batches say.
+        (135.0, 64, [16, 128, 64]),
+        (12.0, 8, [16]),
+        (6.0, None, [4, 4]),
+        (7.5, 4, [4, 4]),
+    ],
+)
+def test_the_largest_batch_takes_few_compilations(make_config, monkeypatch, memory, want, compiled):
+    """Of a program that needs 3 and an image 1; 16 more from a batch of 128 on."""
+    chip = dataclasses.replace(targets.CHIPS["h100"], memory=memory)
+    monkeypatch.setitem(targets.CHIPS, "h100", chip)
+    config, asked = make_config(batch_size=8), []
+    monkeypatch.setattr(plan_module, "programs", lambda *_, **__: ["small", "large"])
+
+    def compile_(program, config, target, tell):
+        batch = config.batch_size
+        asked.append(batch)
+        needed = 2 + batch + 16 * (batch >= 128) + (program == "large")
+        return {"fits": needed <= memory} | ({"needed_bytes": needed} if needed <= memory else {})
+
+    monkeypatch.setattr(plan_module, "_compile", compile_)
+    monkeypatch.setattr(plan_module, "use_stand_ins", lambda *_, **__: {})
+    plan = make_plan(config, parse_target("h100x4"), largest_batch=True, tell=print)
+    assert plan["largest_batch"] == want and config.batch_size == 8
+    assert asked == [8, 8, *compiled]
 
 
 def test_the_table_has_what_a_reader_asks_for(plan):
