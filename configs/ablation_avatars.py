@@ -2,7 +2,7 @@
 
     python -m experiments.ablation_avatars --data=data/avatars --out=runs/ablation
 
-trains all rows; `configs/ablation_avatars.py:restyle` (or `interest`, `ind`, `unf`) is one of them,
+trains all rows; `configs/ablation_avatars.py:restyle` (or `interest`, `ind`, `unf`, `swap`) is one,
 as `interestyle_jax/config/table_2.py` says. `:smoke`, or `:restyle,smoke`, is a few tiny steps.
 """
 

@@ -11,6 +11,7 @@ the work of a step of 8, counted by XLA and not measured:
     interest   0.013 / 0.005   0.084 / 0.038   11.5
     ind        0.012 / 0.003   0.078 / 0.037   15.9
     unf        0.013 / 0.003   0.075 / 0.036   15.9   (the whole method)
+    swap       not in the paper                15.9   (and `method.swap`)
 
 `:smoke`, or `:restyle,smoke`, is two tiny steps in the avatar world.
 """

@@ -1,4 +1,4 @@
-"""The four rows of the paper's Table 2 in the avatar world, each with several seeds.
+"""The rows of the paper's Table 2 in the avatar world, and one of ours, with several seeds each.
 
     python -m experiments.ablation_avatars --data=data/avatars --out=runs/ablation --seeds=0,1,2
 
@@ -30,7 +30,10 @@ CONFIG = Path(__file__).resolve().parents[1] / "configs" / "ablation_avatars.py"
 NAMES = tuple(ROWS)
 # What the rows differ in, and what has an option of its own: an override would be for all rows.
 OWN_FIELDS = {
-    *(f"method.{x}" for x in ("interest_loss", "gradient", "disentangle_weight", "filter_radii")),
+    *(
+        f"method.{x}"
+        for x in ("interest_loss", "gradient", "disentangle_weight", "filter_radii", "swap")
+    ),
     *("seed", "num_steps", "batch_size", "data.dir", "preset"),
 }
 

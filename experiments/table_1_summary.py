@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ablation_table import OURS, THEIRS, finding, order, statistics
+from experiments.ablation_table import LEVEL, OURS, THEIRS, correct, finding, order, statistics
 from experiments.optimised_rows import paired_cells
 
 # metric: (header, path in an encoder's entry of metrics.json, number format, higher is better).
@@ -38,9 +38,9 @@ NOTES = (
     "",
     "- Lower is better, except for ID similarity. Images are measured as `interestyle evaluate` "
     "does, at 8 bits and at the encoder's size.",
-    "- “Improves” and “worsens”: the mean of the differences between runs with the same seed is "
-    "larger than its standard error; p is the two-sided one of Student's t. Several rows and "
-    "metrics are compared, without a correction.",
+    "- Differences are those of runs with the same seed; p is the two-sided one of Student's t, q "
+    "the same after a correction for the number of all comparisons (Benjamini and Yekutieli). "
+    f"“Improves” and “worsens”: q is below {LEVEL}.",
     "- IDInvert is an adaptation to StyleGAN2; the paper's row is of StyleGAN1.",
     "- A method without interest masks sees the whole image, obstacles too; with them, the visible "
     "interest region of the obstructed image, and of the clean image all of its own.",
@@ -102,12 +102,15 @@ def summarize(
             if len(ours["values"]) != len(theirs["values"]):
                 continue
             entry = statistics(np.subtract(ours["values"], theirs["values"]))
-            # "Improves" is -1: of what is better when it is higher, the sign turns.
-            signed = {**entry, "mean": -entry["mean"]} if higher else entry
-            entry["order"] = order(signed)
             entry["paper"] = _paper_order(row, metric, higher)
-            entry["finding"] = finding(entry["order"], entry["paper"])
             pairs[row][metric] = entry
+    compared = [(m, entry) for entries in pairs.values() for m, entry in entries.items()]
+    correct([entry for _, entry in compared])
+    for metric, entry in compared:
+        # "Improves" is -1: of what is better when it is higher, the sign turns.
+        signed = {**entry, "mean": -entry["mean"]} if METRICS[metric][3] else entry
+        entry["order"] = order(signed)
+        entry["finding"] = finding(entry["order"], entry["paper"])
     paper = {row: dict(zip(PAPER_METRICS, values, strict=True)) for row, values in PAPER.items()}
     return {
         "labels": dict(labels),
@@ -131,7 +134,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
     Args:
       summary: from `summarize`, with "setting": {"command", "steps", "batch_size", "seeds", "data",
-        "num_images", "method_images", "trained", "given", "methods": {row: facts of `optimised_rows.run_method`},
+        "num_images", "method_images", "trained", "given", "methods": {row: facts of
+        `optimised_rows.run_method`},
         "versions", "git_commit"}, and "interest_masks": {method: {metric: paired test}}.
     """
     setting, rows = summary["setting"], summary["rows"]
@@ -142,7 +146,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
         f"`{setting['command']}`",
         "",
         f"Encoders are measured on {setting['num_images']} images of `{setting['data']}`, methods "
-        f"that optimise on the first {setting['method_images']}. jax {setting['versions']['jax']}, commit {setting['git_commit']}.",
+        f"that optimise on the first {setting['method_images']}. jax "
+        f"{setting['versions']['jax']}, commit {setting['git_commit']}.",
         "",
     ]
     if setting["trained"]:
@@ -219,17 +224,17 @@ def _pairs(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         "## IntereStyle against the other encoders",
         "",
-        "| than | metric | difference | p | IntereStyle here | in the paper | finding |",
-        "|---|---|---:|---:|---|---|---|",
+        "| than | metric | difference | p | q | IntereStyle here | in the paper | finding |",
+        "|---|---|---:|---:|---:|---|---|---|",
     ]
     counts: dict[str, int] = {}
     for row, metrics in summary["pairs"].items():
         for metric, entry in metrics.items():
             error = "" if entry["se"] is None else f" ± {entry['se']:.4f}"
-            p = "–" if entry["p"] is None else f"{entry['p']:.3f}"
+            p, q = ("–" if entry[name] is None else f"{entry[name]:.3f}" for name in ("p", "q"))
             lines.append(
                 f"| {summary['labels'][row]} | {METRICS[metric][0]} | "
-                f"{entry['mean']:+.4f}{error} | {p} | "
+                f"{entry['mean']:+.4f}{error} | {p} | {q} | "
                 f"{OURS[entry['order']]} | {THEIRS[entry['paper']]} | "
                 f"{entry['finding'] or '–'} |"
             )

@@ -1,4 +1,4 @@
-"""The rows of the paper's Table 2: one component of IntereStyle added after the other."""
+"""The rows of the paper's Table 2, one component added after the other, and one beyond it."""
 
 import ml_collections
 
@@ -7,7 +7,9 @@ ROWS = {
     "interest": "+ L_Image on the interest region",
     "ind": "+ interest disentanglement (InD)",
     "unf": "+ uninterest filter (UnF)",
+    "swap": "+ uninterest swap (not in the paper)",
 }
+SWAP_SHARE = 0.5
 
 
 def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.ConfigDict:
@@ -23,6 +25,7 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
       the loss; since its training has no other form, this row carries both changes.
     - "ind": L_InD (Eq. 1) with the config's weight.
     - "unf": the filter (Eq. 2) with the config's radii; the config unchanged.
+    - "swap": beyond the paper, `method.swap` for half of the samples.
 
     Args:
       config: a whole `interestyle` config (`config.presets.encoder_config`).
@@ -37,7 +40,9 @@ def set_row(config: ml_collections.ConfigDict, row: str) -> ml_collections.Confi
     whole = method.interest_loss and method.gradient == "last"
     if not (whole and method.disentangle_weight > 0 and any(method.filter_radii)):
         raise ValueError("config.method: expected the whole method, a component is off already")
-    if row != "unf":
+    if row == "swap":
+        method.swap = SWAP_SHARE
+    elif row != "unf":
         method.filter_radii = tuple(0.0 for _ in method.filter_radii)
     if row in ("restyle", "interest"):
         method.disentangle_weight = 0.0

@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import stats
 
 from experiments import trainings
-from experiments.ablation_table import METRICS, NAMES, summarize
+from experiments.ablation_table import METRICS, NAMES, correct, order, summarize
 from interestyle_jax.config.files import load_config
 from interestyle_jax.config.presets import encoder_config
-from interestyle_jax.config.table_2 import ROWS, set_row
+from interestyle_jax.config.table_2 import ROWS, SWAP_SHARE, set_row
 from interestyle_jax.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +32,9 @@ def test_rows_add_one_component_each():
         "interest": (True, "last", 0.0, False),
         "ind": (True, "last", demo.method.disentangle_weight, False),
         "unf": (True, "last", demo.method.disentangle_weight, True),
+        "swap": (True, "last", demo.method.disentangle_weight, True),
     }
-    changed = ("interest_loss", "gradient", "disentangle_weight", "filter_radii")
+    changed = ("interest_loss", "gradient", "disentangle_weight", "filter_radii", "swap")
     for row, config in configs.items():
         method = config.method
         found = (
@@ -43,6 +44,7 @@ def test_rows_add_one_component_each():
             any(method.filter_radii),
         )
         assert found == expected[row]
+        assert method.swap == (SWAP_SHARE if row == "swap" else 0.0)
         for name in changed:
             del method[name]
         config.preset = demo.preset
@@ -62,7 +64,7 @@ def test_smoke_and_unknown_words():
     assert small == load_config(str(ROOT / "configs" / "demo.py") + ":smoke")
     assert load_config(f"{CONFIG}:restyle,smoke").method.gradient == "each"
     assert load_config(f"{CONFIG}:restyle,smoke").num_steps == small.num_steps
-    with pytest.raises(InputError, match="restyle, interest, ind, unf or smoke, got 'other'"):
+    with pytest.raises(InputError, match="restyle, interest, ind, unf, swap or smoke, got 'other'"):
         load_config(f"{CONFIG}:other")
 
 
@@ -88,13 +90,16 @@ def metrics(values: dict[str, float]) -> dict:
 
 @pytest.fixture
 def summary():
-    """InD differs from the row before by noise alone, and the last row is worse than it."""
-    measured = {
-        0: metrics({"restyle": 0.40, "interest": 0.30, "ind": 0.31, "unf": 0.35}),
-        1: metrics({"restyle": 0.50, "interest": 0.42, "ind": 0.41, "unf": 0.46}),
-        2: metrics({"restyle": 0.45, "interest": 0.33, "ind": 0.33, "unf": 0.36}),
-    }
-    return summarize(measured, ROWS)
+    """InD differs from the row before by noise alone, UnF is worse than it, swap better."""
+    measured = [
+        metrics(dict(zip(NAMES, values, strict=True)))
+        for values in (
+            (0.40, 0.300, 0.310, 0.350, 0.300),
+            (0.50, 0.401, 0.391, 0.432, 0.383),
+            (0.45, 0.349, 0.349, 0.388, 0.337),
+        )
+    ]
+    return summarize(dict(enumerate(measured)), ROWS)
 
 
 def test_mean_and_standard_error(summary):
@@ -106,14 +111,30 @@ def test_mean_and_standard_error(summary):
 
 def test_pairs_are_compared_seed_by_seed(summary):
     assert [(p["from"], p["to"]) for p in summary["pairs"]] == [
-        ("restyle", "interest"), ("interest", "ind"), ("ind", "unf"), ("restyle", "unf"),
+        ("restyle", "interest"), ("interest", "ind"), ("ind", "unf"), ("unf", "swap"),
+        ("restyle", "unf"),
     ]  # fmt: skip
     first = summary["pairs"][0]["metrics"]["interest_lpips"]
-    expected = stats.ttest_rel([0.30, 0.42, 0.33], [0.40, 0.50, 0.45])
+    expected = stats.ttest_rel([0.300, 0.401, 0.349], [0.40, 0.50, 0.45])
     assert first["mean"] == pytest.approx(-0.1)
     assert first["p"] == pytest.approx(expected.pvalue)
     orders = [p["metrics"]["interest_lpips"]["order"] for p in summary["pairs"]]
-    assert orders == [-1, 0, 1, -1]
+    assert orders == [-1, 0, 1, -1, -1]
+
+
+def test_p_is_corrected_for_all_comparisons(summary):
+    """q by the formula: p times the number, times the sum of 1/k, over the rank from below."""
+    entries = [entry for pair in summary["pairs"] for entry in pair["metrics"].values()]
+    p = np.array([entry["p"] for entry in entries])
+    count = len(p)
+    scaled = np.sort(p) * count * sum(1 / k for k in range(1, count + 1)) / np.arange(1, count + 1)
+    smallest = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
+    expected = smallest[np.searchsorted(np.sort(p), p, side="right") - 1]
+    np.testing.assert_allclose([entry["q"] for entry in entries], expected)
+    # A difference of twice its standard error is none, among as many.
+    doubtful = [{"p": 0.04, "mean": -1.0}, *({"p": 0.5, "mean": 1.0} for _ in range(9))]
+    correct(doubtful)
+    assert {order(entry) for entry in doubtful} == {0}
 
 
 def test_findings_follow_the_papers_order(summary):
@@ -128,10 +149,11 @@ def test_findings_follow_the_papers_order(summary):
     assert found["ind", "unf", "interest_l2"] == (1, "reproduced")
     assert found["ind", "unf", "interest_lpips"] == (-1, "not reproduced")
     assert found["ind", "unf", "face_l2"] == (0, "not reproduced")
+    assert found["unf", "swap", "face_l2"] == (None, None)
 
 
 def test_one_seed_resolves_nothing():
-    one = summarize({0: metrics(dict(zip(NAMES, (4.0, 3.0, 2.0, 1.0), strict=True)))}, ROWS)
+    one = summarize({0: metrics(dict(zip(NAMES, (4.0, 3.0, 2.0, 1.0, 1.0), strict=True)))}, ROWS)
     entry = one["pairs"][0]["metrics"]["interest_l2"]
     assert (entry["order"], entry["se"], entry["finding"]) == (None, None, "not resolved")
 
@@ -191,7 +213,7 @@ def test_script_writes_its_files(script, tmp_path):
     assert summary["setting"]["steps"] == 7
     assert (out / "images.png").is_file()
     trained = [dict(w.split("=", 1) for w in words) for c, words in script.calls if c == "train"]
-    assert len(trained) == 8
+    assert len(trained) == 10
     assert {t["--config"].rpartition(":")[2] for t in trained} == set(ROWS)
     assert {t["--config.seed"] for t in trained} == {"0", "3"}
     assert all(t["--config.log_every"] == "2" for t in trained)
@@ -201,7 +223,7 @@ def test_what_is_finished_is_not_done_again(script, tmp_path):
     assert script.main(arguments(tmp_path, "--seeds=0")) == 0
     script.calls.clear()
     assert script.main(arguments(tmp_path, "--seeds=0,1")) == 0
-    assert [c for c, _ in script.calls] == ["train"] * 4 + ["evaluate"]
+    assert [c for c, _ in script.calls] == ["train"] * 5 + ["evaluate"]
     script.calls.clear()
     assert script.main(arguments(tmp_path, "--seeds=0", "--num-samples=3")) == 0
     assert [c for c, _ in script.calls] == ["evaluate"]
