@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from experiments.avatar_film import AvatarFilm, draw_film, found_points, save_film
-from interestyle_jax.commands.options import Parser, add_out_option, count
+from interestyle_jax.commands.options import Parser, add_out_option, count, natural
 from interestyle_jax.data.images import central_square, resize_image, save_image
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.editing.clip import load_clip
@@ -33,6 +33,7 @@ from interestyle_jax.inversion.inverter import load
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.film_inversions import MaskOf
 from interestyle_jax.jobs.film_smoothing import FRAME_BY_FRAME, Smoothing
+from interestyle_jax.jobs.film_tuning import Tuning
 from interestyle_jax.jobs.films import edit_film
 from interestyle_jax.json_file import parse_json, write_json
 from interestyle_jax.library_versions import library_versions
@@ -44,15 +45,20 @@ from interestyle_jax.video.metrics import temporal_identity
 from interestyle_jax.video.scenes import runs_of
 from interestyle_jax.video.smoothing import axes_of
 
-# What is smoothed.
+# What is smoothed, and whether the generator is tuned on the frames.
 VARIANTS = {
-    "frame by frame": FRAME_BY_FRAME,
-    "squares": Smoothing(latents=0),
-    "squares, latents (default)": Smoothing(),
-    "squares, latents, fine rows shared": Smoothing(shared_rows=None),
-    "squares, latents by 3 frames": Smoothing(latents=3),
+    "frame by frame": (FRAME_BY_FRAME, False),
+    "squares": (Smoothing(latents=0), False),
+    "squares, latents (default)": (Smoothing(), False),
+    "squares, latents, fine rows shared": (Smoothing(shared_rows=None), False),
+    "squares, latents by 3 frames": (Smoothing(latents=3), False),
+    "squares, latents, tuned generator": (Smoothing(), True),
 }
-DEFAULT = "squares, latents (default)"
+SHOWN_ROWS = (
+    "frame by frame",
+    "squares, latents (default)",
+    "squares, latents, tuned generator",
+)
 # From this share of the interest region on a frame counts as obstructed.
 OBSTRUCTED = 0.02
 SHOWN = (0.02, 0.17, 0.33, 0.42, 0.5, 0.58, 0.7, 0.9)
@@ -255,6 +261,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--direction", default="beard")
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--attribute", default="beard", help="that the direction brings")
+    parser.add_argument("--tune-passes", type=natural, default=8, help="0 leaves the row out")
     parser.add_argument("--steps", type=count, help="iterations N")
     return parser.parse_args(argv)
 
@@ -301,9 +308,12 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         for i, own in enumerate(points):
             if own is not None:
                 found[i] = face_quad(own)
-        for name, smoothing in VARIANTS.items():
+        for name, (smoothing, tuned) in VARIANTS.items():
+            if tuned and not args.tune_passes:
+                continue
             # What does not depend on the smoothing is not done again.
-            out = Path(folder) / ("raw" if smoothing.quads == 0 else "smoothed")
+            kind = "raw" if smoothing.quads == 0 else "tuned" if tuned else "smoothed"
+            out = Path(folder) / kind
             told = edit_film(
                 args.weights,
                 source,
@@ -313,6 +323,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
                 num_iterations=args.steps,
                 alignment=Alignment(paste_back=True, feather=0.04),
                 smoothing=smoothing,
+                tuning=Tuning(args.tune_passes if tuned else 0),
                 landmarker=landmarker,
                 paste_mask=interest_reader(reader),
             )
@@ -322,7 +333,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
             for key, file in own_films.items():
                 crops = seen_through(out / file, film)
                 found_in[key] = measured(crops)
-                if name in ("frame by frame", DEFAULT):
+                if name in SHOWN_ROWS:
                     films[f"{key}, {name}"] = list(read_frames(scan_film(out / file)))
                 if key == "edit":
                     slices[name] = crops

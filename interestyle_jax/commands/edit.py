@@ -3,7 +3,7 @@
 import argparse
 
 from interestyle_jax.commands import job_options
-from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
+from interestyle_jax.commands.film_options import add_film_options, print_films, take_film
 from interestyle_jax.commands.options import count, signed_numbers, words
 from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
@@ -139,11 +139,11 @@ def run(args: argparse.Namespace) -> int:
     job_options.take(arguments, ("direction", "text", "mapper"))
     texts = [text_edit(text, **of_text) for text in args.text]
     edits = [*args.direction, *texts, *map(mapper_edit, args.mapper)]
-    smoothing = take_smoothing(arguments)
-    if smoothing is not None:
+    film = take_film(arguments)
+    if film is not None:
         from interestyle_jax.jobs.films import edit_film
 
         if job_options.take(arguments, ("latents", "tuned")):
             raise InputError("--latents, --tuned: do not go with a film as --input")
-        return print_films(edit_film(edits=edits, smoothing=smoothing, **arguments))
+        return print_films(edit_film(edits=edits, **film, **arguments))
     return job_options.print_result(args.out, edit_files(edits=edits, **arguments), "edited")

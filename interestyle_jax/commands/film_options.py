@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interestyle_jax.commands.job_options import take
+from interestyle_jax.commands.options import natural
 from interestyle_jax.errors import InputError
 
 
@@ -34,10 +35,17 @@ def add_film_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="without a face, that are bridged (default 0.5); in longer gaps frames stay",
     )
+    films.add_argument(
+        "--tune-passes",
+        type=natural,
+        metavar="N",
+        help="tune one generator on all frames, N times each (default 0: not)",
+    )
+    films.add_argument("--tune-rate", type=float, metavar="RATE", help="of Adam (default 3e-4)")
 
 
-def take_smoothing(arguments: dict[str, Any]) -> Any:
-    """The `Smoothing` of a film that is the source, None for images; its options are taken away.
+def take_film(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """`smoothing` and `tuning` of a film that is the source, None for images; taken away.
 
     Raises:
       InputError: these options without a film, or rows that are none.
@@ -45,17 +53,24 @@ def take_smoothing(arguments: dict[str, Any]) -> Any:
     from interestyle_jax.video.films import is_film
 
     given = take(arguments, ("smooth_quads", "smooth_latents", "share_rows", "max_gap"))
+    tuning = take(arguments, ("tune_passes", "tune_rate"))
     if "source" not in arguments or not is_film(arguments["source"]):
-        if given:
-            raise InputError(f"--{min(given).replace('_', '-')}: goes with a film as --input")
+        if given or tuning:
+            name = min({**given, **tuning}).replace("_", "-")
+            raise InputError(f"--{name}: goes with a film as --input")
         return None
     from interestyle_jax.editing.bands import parse_rows
     from interestyle_jax.jobs.film_smoothing import Smoothing
+    from interestyle_jax.jobs.film_tuning import Tuning
 
     rows = given.pop("share_rows", "none")
-    fields = {name.removeprefix("smooth_"): value for name, value in given.items()}
     named = {"fine": None, "none": ()}
-    return Smoothing(**fields, shared_rows=named[rows] if rows in named else parse_rows(rows))
+    shared = named[rows] if rows in named else parse_rows(rows)
+    fields = {name.removeprefix("smooth_"): value for name, value in given.items()}
+    return {
+        "smoothing": Smoothing(**fields, shared_rows=shared),
+        "tuning": Tuning(**{name.removeprefix("tune_"): x for name, x in tuning.items()}),
+    }
 
 
 def print_films(report: Mapping[str, Any]) -> int:

@@ -3,7 +3,7 @@
 import argparse
 
 from interestyle_jax.commands import job_options
-from interestyle_jax.commands.film_options import add_film_options, print_films, take_smoothing
+from interestyle_jax.commands.film_options import add_film_options, print_films, take_film
 from interestyle_jax.commands.optimisation_options import add_optimisation_options, take_method
 from interestyle_jax.commands.photo_options import add_photo_options, take_alignment
 from interestyle_jax.errors import InputError
@@ -32,13 +32,13 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = job_options.arguments_of(args)
     arguments["alignment"] = take_alignment(arguments)
-    method, smoothing = take_method(arguments), take_smoothing(arguments)
-    if smoothing is not None:
+    method, film = take_method(arguments), take_film(arguments)
+    if film is not None:
         from interestyle_jax.jobs.films import invert_film
 
         if method:
             raise InputError("--method: inverts images, a film is inverted by its encoder")
-        return print_films(invert_film(smoothing=smoothing, **arguments))
+        return print_films(invert_film(**film, **arguments))
     if not method:
         return job_options.print_result(args.out, invert_files(**arguments), "inverted")
     from interestyle_jax.jobs.optimisations import optimise_files

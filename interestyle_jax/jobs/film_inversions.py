@@ -17,7 +17,7 @@ from interestyle_jax.jobs.latents import JOINED, LatentFile, write_latents
 from interestyle_jax.video.scenes import runs_of
 from interestyle_jax.video.smoothing import frame_seconds, smoothing_weights
 
-# An image, its name -> a mask uint8 [H, W, 1].
+# An image, its name -> a mask uint8 [H, W, 1], or an image.
 MaskOf = Callable[[np.ndarray, str], np.ndarray]
 
 

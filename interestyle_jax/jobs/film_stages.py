@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interestyle_jax.data.images import resize_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.identity import load_identity
 from interestyle_jax.interest.providers import find_provider
@@ -18,6 +19,7 @@ from interestyle_jax.jobs.film_faces import FilmFacesJob, quads_of
 from interestyle_jax.jobs.film_frames import FilmFrames, FrameInputs, film_path, frame_name
 from interestyle_jax.jobs.film_inversions import FrameInversionJob, MaskOf, smooth_latents
 from interestyle_jax.jobs.film_smoothing import Smoothing, latent_jitter, quad_jitter
+from interestyle_jax.jobs.film_tuning import TARGET, Tuning, tune_film
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep, KeptRegion
 from interestyle_jax.jobs.latents import JOINED, LatentFile
@@ -71,13 +73,15 @@ class FilmStages:
         landmarker: Landmarker | None,
         paste_mask: MaskOf | None,
         run: RunOptions,
+        tuning: Tuning,
         keep: Keep | None = None,
         identity: tuple[str | Path | None, str | Path | None] = (None, None),
     ):
         """Looks at the film, and loads what finds faces; see `films.invert_film`.
 
         Args:
-          weights, source, out, dtype, alignment, smoothing, landmarker, paste_mask, run: as there.
+          weights, source, out, dtype, alignment, smoothing, landmarker, paste_mask, run, tuning: as
+            there.
           keep: as in `edits.edit_files`.
           identity: weights of an embedder and a face detector, or None.
 
@@ -89,9 +93,10 @@ class FilmStages:
         if run.get("shard", WHOLE).count > 1:
             raise InputError("--shard: a film is done by one process, on all its devices")
         smoothing.check()
+        tuning.check()
+        self.tuning = tuning
         self.run: RunOptions = {**run}  # type: ignore[typeddict-item]
-        # Frames without a face are none that are skipped.
-        self.most_without = self.run.pop("max_skipped", None)
+        self.most_without = self.run.get("max_skipped")
         self.model: Model = load(weights, dtype=dtype, mesh=local_mesh())
         self.model.require_inversion()
         self.rows = smoothing.rows(self.model.latents_shape[0])
@@ -99,6 +104,9 @@ class FilmStages:
         self.masks: dict[str, MaskOf] = {}
         self.mask_options: dict[str, Any] = {}
         self._open_masks(paste_mask, keep)
+        if tuning.passes:
+            self.masks[TARGET] = self._target
+            self.mask_options[TARGET] = True
         self.film: Film = scan_film(source)
         self.landmarker = landmarker
         if alignment is None:
@@ -135,6 +143,11 @@ class FilmStages:
                 return np.rint(255 * soft).astype(np.uint8)
 
             self.masks["keep"], self.mask_options["keep"] = kept, keep.options()
+
+    def _target(self, image: np.ndarray, name: str) -> np.ndarray:
+        """What the generator is tuned to draw: a frame or face at its size."""
+        del name
+        return resize_image(image, self._drawn_shape())
 
     def _drawn_shape(self) -> tuple[int, int]:
         """Height and width of what is drawn for this encoder."""
@@ -229,6 +242,20 @@ class FilmStages:
         )
         return self.out
 
+    def drawing_weights(self, weights: str) -> str:
+        """The weights that draw the smoothed latents: those given, or with a tuned generator."""
+        if not self.tuning.passes:
+            return weights
+        folder = tune_film(
+            self.model,
+            self.tuning,
+            self.smoothed,
+            self.out / INVERSIONS,
+            self.out,
+            mask="paste" in self.masks,
+        )
+        return str(folder)
+
     def films(
         self, names: dict[str, str], draw: Callable[[Path], dict[str, Any]]
     ) -> dict[str, Any]:
@@ -281,6 +308,7 @@ class FilmStages:
             "several_faces": found.report.get("several_faces", []),
             "films": [path.name for path in paths.values()],
             "smoothing": dataclasses.asdict(self.smoothing) | {"shared_rows": list(self.rows)},
+            "tuning": dataclasses.asdict(self.tuning),
             "jitter": jitters,
             "temporal_identity": _identities(embeddings, runs),
             INVERSIONS: {

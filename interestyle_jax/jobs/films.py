@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from interestyle_jax.editing.bands import choose_rows
+from interestyle_jax.inversion.inverter import load
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.edit_inputs import open_inputs
 from interestyle_jax.jobs.edit_job import Column, EditJob
@@ -12,6 +13,7 @@ from interestyle_jax.jobs.edits import choose_strengths, edit_files, plan_edits,
 from interestyle_jax.jobs.film_inversions import MaskOf
 from interestyle_jax.jobs.film_smoothing import Smoothing
 from interestyle_jax.jobs.film_stages import FilmStages
+from interestyle_jax.jobs.film_tuning import Tuning
 from interestyle_jax.jobs.job import RunOptions
 from interestyle_jax.jobs.kept_region import Keep
 from interestyle_jax.jobs.run import run_job
@@ -30,6 +32,7 @@ def invert_film(
     batch_size: int | None = None,
     alignment: Alignment | None = None,
     smoothing: Smoothing | None = None,
+    tuning: Tuning | None = None,
     landmarker: Landmarker | None = None,
     paste_mask: MaskOf | None = None,
     **run: Unpack[RunOptions],
@@ -49,6 +52,8 @@ def invert_film(
       num_iterations, dtype, batch_size: as of `invert_files`.
       alignment: how faces are found and pasted; None takes frames as they are.
       smoothing: None: the defaults.
+      tuning: one generator tuned on all frames, in the interest region where faces are pasted by
+        it; None: the weights' own.
       landmarker: finds faces in place of the alignment's.
       paste_mask: interest masks in place of the alignment's provider.
       run: see `RunOptions`; of the frames all but one may be without a face.
@@ -68,6 +73,7 @@ def invert_film(
         dtype=dtype,
         alignment=alignment,
         smoothing=smoothing or Smoothing(),
+        tuning=tuning or Tuning(),
         landmarker=landmarker,
         paste_mask=paste_mask,
         run=run,
@@ -77,8 +83,12 @@ def invert_film(
     latents = stages.latents(num_iterations, batch_size)
 
     def draw(folder: Path) -> dict[str, Any]:
+        drawing = stages.drawing_weights(weights)
         model = stages.model
-        inputs = open_inputs(model, None, latents)
+        if drawing != weights:
+            model = load(drawing, dtype=dtype, mesh=model.mesh)
+        # Tuned generators draw the latents of the one that they were.
+        inputs = open_inputs(model, None, latents, other_generator=drawing != weights)
         column = Column(INVERSION, INVERSION, (), ())
         job = EditJob(
             model,
@@ -110,6 +120,7 @@ def edit_film(
     identity: str | Path | None = None,
     face_detector: str | Path | None = None,
     smoothing: Smoothing | None = None,
+    tuning: Tuning | None = None,
     landmarker: Landmarker | None = None,
     paste_mask: MaskOf | None = None,
     rows: Sequence[int] | None = None,
@@ -124,8 +135,8 @@ def edit_film(
     Writes film_STRENGTH.mp4 for every strength, and else what these two leave.
 
     Args:
-      weights, source, out, num_iterations, dtype, batch_size, alignment, smoothing, landmarker,
-        paste_mask, run: as `invert_film`.
+      weights, source, out, num_iterations, dtype, batch_size, alignment, smoothing, tuning,
+        landmarker, paste_mask, run: as `invert_film`.
       edits, strengths, rows, bands, absolute, other_generator, keep, identity, face_detector,
         attributes: as `edit_files`. The identity network also says how alike frames are among
         themselves.
@@ -143,6 +154,7 @@ def edit_film(
         dtype=dtype,
         alignment=alignment,
         smoothing=smoothing or Smoothing(),
+        tuning=tuning or Tuning(),
         landmarker=landmarker,
         paste_mask=paste_mask,
         keep=keep,
@@ -160,15 +172,17 @@ def edit_film(
     latents = stages.latents(num_iterations, batch_size)
 
     def draw(folder: Path) -> dict[str, Any]:
+        drawing = stages.drawing_weights(weights)
         return edit_files(
-            weights,
+            drawing,
             folder,
             edits=edits,
             latents=latents,
             strengths=strengths,
             rows=rows,
             absolute=absolute,
-            other_generator=other_generator,
+            # Tuned generators draw the latents of the one that they were.
+            other_generator=other_generator or drawing != weights,
             dtype=dtype,
             batch_size=batch_size,
             identity=identity,

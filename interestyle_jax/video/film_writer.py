@@ -50,7 +50,11 @@ class FilmWriter:
         self._input = open_film(source.path, self._av)
         try:
             self._output = self._av.open(
-                str(self._temporary), "w", format=_FORMATS[path.suffix.lower()]
+                str(self._temporary),
+                "w",
+                format=_FORMATS[path.suffix.lower()],
+                # The same frames give the same bytes: no date, no random numbers.
+                options={"fflags": "+bitexact"},
             )
             self._begin()
         except (self._av.FFmpegError, OSError) as error:

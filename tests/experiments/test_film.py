@@ -48,10 +48,10 @@ def test_flicker_counts_what_the_avatar_does_not_do(film):
 
 @pytest.mark.slow
 def test_the_script(tmp_path, capsys):
-    assert main([f"--out={tmp_path}", "--num-frames=20", "--steps=1"]) == 0
+    assert main([f"--out={tmp_path}", "--num-frames=20", "--steps=1", "--tune-passes=0"]) == 0
     report = json.loads((tmp_path / "metrics.json").read_text())
     variants = report["variants"]
-    assert list(variants) == list(VARIANTS)
+    assert list(variants) == [name for name, (_, tuned) in VARIANTS.items() if not tuned]
     raw, smoothed = variants["frame by frame"], variants["squares, latents (default)"]
     assert smoothed["jitter"]["quads"]["smoothed"] < 0.5 * raw["jitter"]["quads"]["found"]
     for key in ("inversion", "edit"):

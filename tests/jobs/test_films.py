@@ -13,8 +13,10 @@ from interestyle_jax.data.images import save_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.identity import Identity
 from interestyle_jax.inversion.inverter import load
+from interestyle_jax.inversion.optimisation.recipes import Terms
 from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.film_smoothing import Smoothing
+from interestyle_jax.jobs.film_tuning import Tuning
 from interestyle_jax.jobs.films import edit_film, invert_film
 from interestyle_jax.jobs.kept_region import Keep
 from interestyle_jax.jobs.latents import LatentFile
@@ -263,6 +265,39 @@ def test_identity_from_frame_to_frame(tiny_weights, squares, direction, tmp_path
     assert 0.5 < found["local"] < 1.5 and found["global"] < 3
 
 
+@pytest.mark.slow
+def test_one_generator_is_tuned_on_all_frames(
+    tiny_weights, squares, direction, tmp_path, monkeypatch
+):
+    # LPIPS takes a minute to compile.
+    terms = "interestyle_jax.inversion.optimisation.shared_tuning.TERMS"
+    monkeypatch.setattr(terms, Terms(pixel=1.0, lpips_network="alex"))
+    options = {"num_iterations": 1, "batch_size": BATCH}
+    weights = str(tiny_weights / "inverter")
+    plain = invert_film(weights, squares.path, tmp_path / "plain", **options)
+    own = {"tuning": Tuning(passes=12, rate=3e-3), **options}
+    report = invert_film(weights, squares.path, tmp_path / "tuned", **own)
+    assert report["tuning"] == {"passes": 12, "rate": 3e-3} and plain["tuning"]["passes"] == 0
+    before = list(read_frames(squares))
+    far = [
+        np.mean(difference(before, read_frames(scan_film(tmp_path / name / "film.mkv"))))
+        for name in ("plain", "tuned")
+    ]
+    assert far[1] < 0.8 * far[0]
+    # What is tuned is neither tuned nor drawn again.
+    film = (tmp_path / "tuned/film.mkv").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("interestyle_jax.jobs.film_tuning.tune_generator", None)
+        invert_film(weights, squares.path, tmp_path / "tuned", **own)
+    assert (tmp_path / "tuned/film.mkv").read_bytes() == film
+    # The weights that are left draw its latents, and directions of the generator move them.
+    model = load(tmp_path / "tuned/tuned")
+    assert model.latents_shape == LatentFile(tmp_path / "tuned").shape[2:]
+    edited = {**own, "edits": [str(direction)], "strengths": [2.0]}
+    report = edit_film(weights, squares.path, tmp_path / "edited", **edited)
+    assert report["films"] == ["film_+2.mkv"]
+
+
 def refused(arguments, capsys, *words):
     assert main([str(a) for a in arguments]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
@@ -275,6 +310,7 @@ def test_what_a_film_does_not_go_with(tiny_weights, film, squares, direction, tm
     refused(shared, capsys, "48 x 32", "--align")
     refused([*shared, "--smooth-quads=-1"], capsys, "--smooth-quads", "0 or more")
     refused([*shared, "--share-rows=7-9"], capsys, "--share-rows", "0-7")
+    refused([*shared, "--tune-rate=0"], capsys, "--tune-rate", "above 0")
     refused([*shared, "--method=pti"], capsys, "--method")
     refused([*shared, "--shard=0/2"], capsys, "--shard", "one process")
     edit = ["edit", f"--weights={weights}", f"--input={squares.path}", f"--out={tmp_path / 'o'}"]
@@ -282,7 +318,7 @@ def test_what_a_film_does_not_go_with(tiny_weights, film, squares, direction, tm
     refused([*edit, f"--direction={direction}", "--latents=a"], capsys, "--latents")
     image = tmp_path / "a.png"
     image.write_bytes(b"")
-    for option in ("--max-gap=1", "--share-rows=none"):
+    for option in ("--max-gap=1", "--share-rows=none", "--tune-passes=2"):
         refused([*shared[:2], f"--input={image}", shared[3], option], capsys, "film as --input")
     assert not (tmp_path / "o").exists()
     no = tmp_path / "no.mp4"
