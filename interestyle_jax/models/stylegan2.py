@@ -123,7 +123,9 @@ class StyledConv(nn.Module):
             if noise == "const":
                 stored = (strength * buffer.value).astype(x.dtype)
                 drawn = in_strips(of_pixels(stored, self.out, self.features), strips)
-                x = (x.reshape(-1, strips, *x.shape[1:]) + drawn).reshape(x.shape)
+                # The buffer is everybody's, or (where it is optimised) has a row for each image.
+                by_image = drawn.reshape(-1, strips, *drawn.shape[1:])
+                x = (x.reshape(-1, strips, *x.shape[1:]) + by_image).reshape(x.shape)
         else:
             # A normal draw in bfloat16 has 128 values.
             dtype = jnp.promote_types(x.dtype, jnp.float32)
