@@ -165,7 +165,7 @@ def test_few_images_of_a_device_are_cut_into_strips():
 
 
 def test_maps_in_blocks_give_the_same_images_and_gradients(monkeypatch):
-    """In strips of one row, with changes between blocks; stored and fresh noise."""
+    """In strips of one row, with changes between blocks; stored, each image's own, fresh noise."""
     monkeypatch.setattr(stylegan2, "STRIPS_FROM", 4)
     fields = {**TINY, "resolution": 32, "channel_base": 1024, "channel_max": 128}
     plain, blocks = Generator(**fields), Generator(**fields, form="blocks")
@@ -176,6 +176,8 @@ def test_maps_in_blocks_give_the_same_images_and_gradients(monkeypatch):
         lambda x: x + 0.3 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), variables
     )
     w_plus = jax.random.normal(jax.random.key(1), (2, plain.num_styles, 8))
+    noise = jax.tree.map(lambda x: jnp.concatenate([x, 2 * x]), variables["noise"])
+    own = {**variables, "noise": noise}
 
     def draw(generator):
         @jax.jit
@@ -187,14 +189,18 @@ def test_maps_in_blocks_give_the_same_images_and_gradients(monkeypatch):
                 return sum(jnp.sum(jnp.sin(image)) for image in images), images
 
             (_, images), gradient = jax.value_and_grad(loss, has_aux=True)(w_plus)
-            stored = generator.apply(variables, w_plus, method="synthesize")
-            return [*images, stored, gradient]
+            stored = [generator.apply(x, w_plus, method="synthesize") for x in (variables, own)]
+            return [*images, *stored, gradient]
 
         return run(w_plus)
 
-    for got, want in zip(draw(blocks), draw(plain), strict=True):
+    wanted = draw(plain)
+    for got, want in zip(draw(blocks), wanted, strict=True):
         scale = float(jnp.abs(want).max())
         np.testing.assert_allclose(got / scale, want / scale, atol=3e-6)
+    *_, stored, with_own, _ = wanted
+    np.testing.assert_allclose(with_own[0], stored[0], atol=1e-5)
+    assert np.abs(with_own[1] - stored[1]).max() > 0.01
 
 
 def test_the_backend_decides_the_form():
