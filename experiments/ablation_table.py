@@ -59,15 +59,15 @@ def summarize(measured: Mapping[int, Mapping[str, Any]], labels: Mapping[str, st
             if None not in found:
                 values[row][name] = np.asarray(found, np.float64)
     shown = [name for name in METRICS if all(name in values[row] for row in NAMES)]
-    pairs = []
+    pairs, entries = [], []
     for first, second in PAIRS:
-        compared = {}
+        compared: dict[str, dict[str, Any]] = {}
         for name in shown:
             entry = statistics(values[second][name] - values[first][name])
             entry["paper"] = _paper_order(first, second, name)
             compared[name] = entry
         pairs.append({"from": first, "to": second, "metrics": compared})
-    entries = [entry for pair in pairs for entry in pair["metrics"].values()]
+        entries += compared.values()
     correct(entries)
     for entry in entries:
         entry["order"] = order(entry)
