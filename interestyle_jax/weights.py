@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from interestyle_jax import __version__, weight_files
+from interestyle_jax.buckets import bucket_url, local_copy
 from interestyle_jax.errors import InputError, file_error, reason
 from interestyle_jax.json_file import parse_json, write_json
 from interestyle_jax.library_versions import library_versions
@@ -168,9 +169,15 @@ def load_weights(directory: str | os.PathLike, *, dtype: Any = np.float32) -> We
 def resolve_weights(name_or_dir: str | os.PathLike) -> Path:
     """The directory that a name or path means: an existing directory, else a shipped asset.
 
+    "gs://BUCKET/FOLDER", "s3://BUCKET/FOLDER" and "hf://OWNER/NAME[@REVISION]" are copied to this
+    machine first, see `buckets.local_copy`.
+
     Raises:
-      InputError: neither; the message lists the shipped assets.
+      InputError: none of these; the message lists the shipped assets.
+      MachineError: the network fails.
     """
+    if url := bucket_url(name_or_dir):
+        return local_copy(url)
     directory = Path(name_or_dir).expanduser()
     if directory.is_dir():
         return directory.absolute()

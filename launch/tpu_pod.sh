@@ -44,10 +44,10 @@ is then the --out with ".run", unless it is given:
   bash launch/tpu_pod.sh --name=pod --zone=us-central2-b --accelerator=v5litepod-16 --setup=... \
       -- invert --weights=/mnt/W --input=/mnt/photos --out=/mnt/inverted
 
-The work directory, the data set and the weights must be on a disk that every worker has mounted at
-the same path: Filestore (NFS), or a bucket mounted by gcsfuse; --setup can mount it. A gs:// path
-is refused: logs and reports are written as files. The work directory's disk is checked on all
-workers before the work. Every worker writes DIR/logs/worker_I.log.
+The work directory, the data set and the weights must be in a bucket (gs://BUCKET/FOLDER), or on a
+disk that every worker has mounted at the same path: Filestore (NFS); --setup can mount it. The --out
+of other commands must be on such a disk. A work directory on a disk is checked on all workers before
+the work. Every worker writes DIR/logs/worker_I.log; of a run in a bucket DIR is /tmp/interestyle_NAME.
 
 Ctrl-C and SIGTERM are passed on: the training saves its state and ends (other commands just end). The same call resumes
 from there. A TPU that was ready before the call is not deleted.
@@ -57,7 +57,7 @@ xla_cache in the --shared folder, else in the work directory).
 TEXT
 }
 
-NAME='' ZONE='' ACCELERATOR='' RUNTIME='' CONFIG='' WORKDIR='' SHARED='' SETUP='' PROJECT=''
+FOLDER='' NAME='' ZONE='' ACCELERATOR='' RUNTIME='' CONFIG='' WORKDIR='' SHARED='' SETUP='' PROJECT=''
 SPOT='' QUEUED='' KEEP='' PLAN='' MAX_RESTARTS=3 PAUSE=30 TRAIN=() DATA=''
 split_arguments "$@"
 for argument in ${OPTIONS[@]+"${OPTIONS[@]}"}; do
@@ -106,9 +106,15 @@ check_options() {
   require_number --max-restarts "$MAX_RESTARTS" 0
   require_number --pause "$PAUSE" 0
   [[ $CONFIG != /* ]] || fail "--config: expected a path inside this checkout, got $CONFIG"
-  [[ $WORKDIR != gs://* && $OUT != gs://* && $DATA != gs://* ]] ||
-    fail "gs:// paths are not supported; mount the bucket on all workers (--setup, gcsfuse)"
-  [[ $WORKDIR == /* ]] || fail "--workdir: expected an absolute path on a shared disk, got $WORKDIR"
+  [[ $OUT != gs://* ]] ||
+    fail "--out: gs:// paths are not supported; mount the bucket on all workers (--setup, gcsfuse)"
+  if [[ $WORKDIR == gs://?* ]] && ((!${#JOB[@]})); then
+    FOLDER=/tmp/interestyle_$NAME
+  else
+    [[ $WORKDIR == /* ]] ||
+      fail "--workdir: expected an absolute path on a shared disk, or a training's gs://BUCKET/FOLDER, got $WORKDIR"
+    FOLDER=$WORKDIR
+  fi
   [[ -z $OUT || $OUT == /* ]] || fail "--out: expected an absolute path on a shared disk, got $OUT"
   [[ -n $RUNTIME ]] || set_runtime
 }
@@ -228,7 +234,7 @@ install() {
  python3 -m pip install --quiet --user uv &&\
  python3 -m uv venv --quiet --allow-existing --python 3.11 .venv &&\
  python3 -m uv pip install --quiet --python .venv/bin/python --constraint constraints.txt\
- --editable '.[tpu]'"
+ --editable '.[tpu,gcs]'"
 }
 
 # tell_part METADATA WORKERS: shell code that says to a command which part of it the worker does.
@@ -247,18 +253,27 @@ link_shared() {
  [ -e \$folder ] || [ ! -d $shared/\$folder ] || ln -s $shared/\$folder \$folder || exit 1; done"
 }
 
-# check_disk: what worker 0 writes to the work directory, all workers see; so with the data set.
+# check_disk: the places that all workers have to see.
 check_disk() {
+  if [[ $WORKDIR == gs://* ]]; then
+    on_workers all "mkdir -p $(quoted "$FOLDER/logs")" || return
+  else
+    check_shared || return
+  fi
+  if [[ -n $DATA && $DATA != gs://* ]]; then
+    on_workers all "cd interestyle_jax && test -d $(quoted "$DATA") || { echo \"error: --config.data.dir is not there\
+ on \$(hostname)\" >&2; exit 2; }"
+  fi
+}
+
+# check_shared: what worker 0 writes to the work directory, all workers see.
+check_shared() {
   local marker
   marker=$(quoted "$WORKDIR/.shared_$NAME")
   on_workers 0 "mkdir -p $(quoted "$WORKDIR/logs") && touch $marker" &&
     on_workers all "test -e $marker || { echo \"error: --workdir is not on a disk that\
  \$(hostname) shares with worker 0\" >&2; exit 2; }" &&
-    on_workers 0 "rm $marker" || return
-  if [[ -n $DATA ]]; then
-    on_workers all "cd interestyle_jax && test -d $(quoted "$DATA") || { echo \"error: --config.data.dir is not there\
- on \$(hostname)\" >&2; exit 2; }"
-  fi
+    on_workers 0 "rm $marker"
 }
 
 # work: the command on all workers at once, where they can share it; worker 0 prints, all write logs.
@@ -277,7 +292,7 @@ work() {
   metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes
   on_workers "$workers" "cd interestyle_jax && export $cache &&\
  worker=\$(curl -s -H Metadata-Flavor:Google $metadata/agent-worker-number) &&\
-$(tell_part "$metadata" "$workers") log=$(quoted "$WORKDIR")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
+$(tell_part "$metadata" "$workers") log=$(quoted "$FOLDER")/logs/worker_\$worker.log && echo \$\$ >\$HOME/interestyle.pid &&\
  if [ \"\$worker\" = 0 ]; then exec $command > >(tee -a \"\$log\") 2>&1;\
  else exec $command >>\"\$log\" 2>&1; fi" &
   RUNNING=$!
@@ -348,7 +363,7 @@ for ((restart = 0; ; restart++)); do
   [[ -z $STOPPING && $status != 0 && $status != 2 ]] || exit "$status"
   if ((restart >= MAX_RESTARTS)); then
     echo "error: the $WORK ended with status $status, after $restart restarts;" \
-      "see $WORKDIR/logs on the workers' disk" >&2
+      "see $FOLDER/logs on the workers' disk" >&2
     exit "$status"
   fi
   echo "tpu_pod: ended with status $status; restart $((restart + 1)) of $MAX_RESTARTS" >&2

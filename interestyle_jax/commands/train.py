@@ -1,7 +1,6 @@
 """The command `interestyle train`: what a config file says, in one process or several."""
 
 import argparse
-from pathlib import Path
 
 from interestyle_jax.commands.options import count
 
@@ -19,7 +18,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="FILE[:ARG]",
         help="a config file, or the name of a shipped one, e.g. configs/demo.py:smoke, demo:smoke",
     )
-    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="folder of the run, or gs://BUCKET/FOLDER"
+    )
     several = parser.add_argument_group(
         "several processes",
         "Each runs this command on its own devices. Under SLURM, Open MPI and on TPU pods they "

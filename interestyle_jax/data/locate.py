@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from interestyle_jax.buckets import bucket_url, local_copy
 from interestyle_jax.errors import InputError
 
 INFO = "dataset_info.json"
@@ -22,8 +23,9 @@ def locate_data_set(name_or_dir: str | Path) -> Path:
     """The directory of a data set.
 
     Args:
-      name_or_dir: an existing directory, or a TFDS name ("avatars", "ffhq/256", "ffhq:1.0.0"); of
-        several versions the newest is taken.
+      name_or_dir: an existing directory, a folder of a bucket ("gs://BUCKET/FOLDER", copied to
+        this machine first, see `buckets.local_copy`), or a TFDS name ("avatars", "ffhq/256",
+        "ffhq:1.0.0"); of several versions the newest is taken.
 
     Returns:
       The directory; one given as such is returned as it is, data set or not.
@@ -31,6 +33,8 @@ def locate_data_set(name_or_dir: str | Path) -> Path:
     Raises:
       InputError: there is no such directory, and no such name in `tfds_folder`.
     """
+    if url := bucket_url(name_or_dir):
+        return local_copy(url)
     path = Path(os.path.expanduser(name_or_dir))
     if path.is_dir():
         return path

@@ -1,14 +1,15 @@
 """Checkpoints of a run: state, data position and config in one composite Orbax step.
 
-A step is whole or absent: Orbax writes beside it and renames. What a killed save left behind is
-cleared, and a step whose files were damaged later is quarantined, never deleted. An error of the
-machine moves nothing.
+A step is whole or absent: Orbax writes beside it and renames, or in a bucket marks it at the end.
+What a killed save left behind is cleared, and a step whose files were damaged later is quarantined,
+never deleted. An error of the machine moves nothing.
 """
 
 import contextlib
 import dataclasses
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,26 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from interestyle_jax.errors import InputError, file_error, is_machine_failure, reason
+from interestyle_jax.buckets import bucket_error, bucket_url
+from interestyle_jax.errors import (
+    InputError,
+    MachineError,
+    file_error,
+    is_machine_failure,
+    reason,
+)
 from interestyle_jax.parallel import processes
 from interestyle_jax.training.checkpoint_damage import find_damage, write_digests
 
 PyTree = Any
 BROKEN = "broken_"
 UNFINISHED = "*.orbax-checkpoint-tmp*"
+# What makes a step of a bucket whole.
+COMMITTED = "commit_success.txt"
+# Of the program itself, in a bucket too.
+FAULTS = AssertionError | AttributeError | IndexError | KeyError | TypeError
+# What TensorStore says of a bucket's network and rights, not of its content.
+UNREACHABLE = re.compile("UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|ABORTED")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +59,16 @@ class Checkpoints:
         Raises:
           InputError: it cannot be made.
         """
-        self.directory = Path(directory).resolve()
+        self._in_bucket = bucket_url(directory) is not None
+        self.directory = directory if self._in_bucket else Path(directory).resolve()
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            # A bucket has no folders; it would be made where a name is mistyped.
+            if not self._in_bucket:
+                self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise file_error(error, f"{directory}: cannot be made") from error
-        self.notices = self._clear_unfinished()
+        with self._reading():
+            self.notices = self._clear_unfinished()
         policies = ocp.checkpoint_managers
         self._options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(
@@ -63,25 +81,51 @@ class Checkpoints:
                 timeout_secs=3600, post_finalization_callback=self._write_digests
             ),
         )
-        self._manager = self._open()
+        with self._reading():
+            self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(self.directory, options=self._options)
 
     def _write_digests(self) -> None:
         """Runs in the background, when all of a step is written and before it gets its name."""
-        if processes.is_first():
+        # Of its objects a bucket has checksums itself.
+        if processes.is_first() and not self._in_bucket:
             for path in self.directory.glob(UNFINISHED):
                 write_digests(path)
 
     def _clear_unfinished(self) -> list[str]:
         notices = []
         if processes.is_first():
-            for path in sorted(self.directory.glob(UNFINISHED)):
-                shutil.rmtree(path, ignore_errors=True)
+            for path in self._unfinished():
+                self._remove(path)
                 notices.append(f"{path}: a save that was cut off; removed")
         processes.meet("cleared")
         return notices
+
+    def _remove(self, path: Any) -> None:
+        if self._in_bucket:
+            path.rmtree()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _unfinished(self) -> list[Path]:
+        if not self._in_bucket:
+            return sorted(self.directory.glob(UNFINISHED))
+        if not self.directory.exists():
+            return []
+        steps = sorted(path for path in self.directory.iterdir() if path.name.isdecimal())
+        return [path for path in steps if not (path / COMMITTED).exists()]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Errors of a bucket in words."""
+        try:
+            yield
+        except Exception as error:
+            if not self._in_bucket or isinstance(error, FAULTS | InputError | MachineError):
+                raise
+            raise bucket_error(error, f"{self.directory}: cannot be read") from error
 
     def steps(self) -> list[int]:
         """Whole checkpoints, oldest first."""
@@ -115,6 +159,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            if self._in_bucket and not isinstance(error, FAULTS):
+                message = f"{self.directory}: a checkpoint could not be saved"
+                raise bucket_error(error, message) from error
             # TensorStore reports a full disk as ValueError with the system's words in it.
             if not (isinstance(error, OSError) or is_machine_failure(error)):
                 raise
@@ -164,6 +211,8 @@ class Checkpoints:
 
     def _damage(self, step: int) -> str | None:
         """The damage that one of the processes found; each looks at its share of the files."""
+        if self._in_bucket:
+            return None
         share = (jax.process_index(), jax.process_count())
         path = self.directory / str(step)
         found = processes.together(lambda: find_damage(path, share=share))
@@ -179,6 +228,8 @@ class Checkpoints:
             found = self._manager.restore(step, args=items)
         except Exception as error:
             path = self.directory / str(step)
+            if self._in_bucket and UNREACHABLE.search(f"{error} {error.__cause__}"):
+                raise bucket_error(error, f"{path}: cannot be read") from error
             if is_machine_failure(error):
                 raise file_error(error, f"{path}: cannot be read") from error
             if not isinstance(error, KeyError | TypeError | ValueError):

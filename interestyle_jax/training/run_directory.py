@@ -17,6 +17,7 @@ from interestyle_jax.data.pixels import to_uint8
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.json_file import parse_json, read_json, write_json
 from interestyle_jax.library_versions import library_versions
+from interestyle_jax.training.run_files import RunFiles
 from interestyle_jax.training.same_run import check_same_run, read_saved_config
 from interestyle_jax.whole_files import write_whole
 
@@ -54,7 +55,7 @@ class RunDirectory:
 
     def __init__(
         self,
-        workdir: Path,
+        workdir: Path | RunFiles,
         config: ml_collections.ConfigDict,
         command: list[str],
         *,
@@ -63,7 +64,7 @@ class RunDirectory:
         """Makes the directory and writes `config.json` and `run.json`.
 
         Args:
-          workdir: the directory, which all processes see.
+          workdir: the directory, which all processes see; of a run in a bucket its files.
           config: the run's config.
           command: the command line.
           writes: whether this process is the one that writes.
@@ -72,26 +73,42 @@ class RunDirectory:
           InputError: the directory cannot be made or written, or holds a run with another config.
         """
         self._writes = writes
-        self.path = Path(workdir)
+        self._files = workdir if isinstance(workdir, RunFiles) else RunFiles(workdir)
+        self.path, self.place = self._files.path, self._files.place
+        self.checkpoints = self._files.checkpoints
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise file_error(error, f"{workdir}: cannot be made") from error
+            raise file_error(error, f"{self.path}: cannot be made") from error
         self.config = json.loads(config.to_json())
         saved = read_saved_config(self.path)
         if saved is not None:
-            check_same_run(saved, self.config, self.path)
+            check_same_run(saved, self.config, self.place)
         facts = {"command": command, "git_commit": git_commit(), "versions": library_versions()}
         self.facts = facts
         if not writes:
             return
         write_json(self.path / "config.json", self.config)
         write_json(self.path / "run.json", facts | {"argv": sys.argv})
+        self.publish()
 
     @functools.cached_property
     def _board(self) -> SummaryWriter:
         # From the first line on: it has a thread, which a run that fails before would leave.
         return SummaryWriter(str(self.path / "tensorboard"))
+
+    def has_weights(self) -> bool:
+        """Whether whole weights are there."""
+        return self._files.has_weights()
+
+    def publish(self) -> None:
+        """Copies what is new to the bucket of a run that lies in one.
+
+        Raises:
+          InputError, MachineError: as `RunFiles.publish`.
+        """
+        if self._writes:
+            self._files.publish()
 
     @property
     def metrics_path(self) -> Path:
@@ -131,6 +148,7 @@ class RunDirectory:
         """Writes `report.json`."""
         if self._writes:
             write_json(self.path / "report.json", report | self.facts)
+            self.publish()
 
     def finished_report(self) -> dict[str, Any] | None:
         """What `report.json` says, where it is there and says that the run was completed."""
@@ -145,3 +163,4 @@ class RunDirectory:
         """Flushes TensorBoard's file."""
         if "_board" in vars(self):
             self._board.close()
+            self.publish()

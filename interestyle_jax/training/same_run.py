@@ -104,7 +104,7 @@ def with_older_fields(
     return config, notices
 
 
-def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: Path) -> None:
+def check_same_run(saved: dict[str, Any], config: dict[str, Any], workdir: str | Path) -> None:
     """Raises InputError where a resumed run's config is another run's; names the first field.
 
     A field that the run was begun without counts as its default (`with_older_fields`).
@@ -126,7 +126,7 @@ def check_same_weights(
     config: Mapping[str, Any],
     *,
     step: int,
-    workdir: Path,
+    workdir: str | Path,
 ) -> None:
     """Raises InputError where the weights are not those that a checkpoint was written with.
 

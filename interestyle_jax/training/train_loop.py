@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from interestyle_jax.errors import reason
 from interestyle_jax.parallel import processes
+from interestyle_jax.training.run_files import RunFiles
 from interestyle_jax.training.same_run import with_older_fields
 from interestyle_jax.training.step_window import StepWindow
 from interestyle_jax.training.trainer import Trainer
@@ -56,7 +57,8 @@ def train(
 
     Args:
       config: from `config.presets`.
-      workdir: the run's directory; one that holds a run of the same config is resumed.
+      workdir: the run's directory, or gs://BUCKET/FOLDER; one that holds a run of the same config
+        is resumed.
       command: the command line, for the records.
 
     Returns:
@@ -64,10 +66,18 @@ def train(
 
     Raises:
       InputError: bad config, data or checkpoint.
+      MachineError: disk, memory or network fail.
       FloatingPointError: a metric was not finite; names the metric and the step.
     """
-    config, notices = with_older_fields(config, Path(workdir))
-    trainer = Trainer(config, Path(workdir), command)
+    with contextlib.closing(RunFiles(workdir)) as files:
+        return _train(config, files, command)
+
+
+def _train(
+    config: ml_collections.ConfigDict, files: RunFiles, command: list[str]
+) -> dict[str, Any]:
+    config, notices = with_older_fields(config, files.path)
+    trainer = Trainer(config, files, command)
     notices += trainer.checkpoints.notices
     for notice in notices if processes.is_first() else ():
         print(notice, file=sys.stderr)
@@ -151,6 +161,7 @@ def _run(trainer: Trainer, stop: _Stop, bar: tqdm, window: StepWindow) -> None:
         if trainer.step % config.checkpoint_every == 0 or last or leave:
             with window.paused():
                 trainer.run.log(trainer.step, trainer.save())
+                trainer.run.publish()
             saved = trainer.step
         if trainer.step % config.image_every == 0 or last:
             with window.paused():

@@ -28,6 +28,7 @@ from interestyle_jax.training.checkpoints import Checkpoints, best_of
 from interestyle_jax.training.compiled_step import jit_train_step, step_places
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.run_directory import RunDirectory
+from interestyle_jax.training.run_files import WEIGHTS, RunFiles
 from interestyle_jax.training.same_run import check_same_weights, other_devices
 from interestyle_jax.training.step_window import check_finite
 from interestyle_jax.training.task import Task
@@ -83,7 +84,9 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
 class Trainer:
     """One run: the compiled steps and what they work on."""
 
-    def __init__(self, config: ml_collections.ConfigDict, workdir: Path, command: list[str]):
+    def __init__(
+        self, config: ml_collections.ConfigDict, workdir: Path | RunFiles, command: list[str]
+    ):
         """Sets up everything up to the first step, from the newest checkpoint if there is one.
 
         Raises:
@@ -114,9 +117,7 @@ class Trainer:
             )
         self.seeded = SeededTask(self.task, config.seed)
         self.run = RunDirectory(workdir, config, command, writes=processes.is_first())
-        self.checkpoints = Checkpoints(
-            self.run.path / "checkpoints", keep_latest=config.keep_latest
-        )
+        self.checkpoints = Checkpoints(self.run.checkpoints, keep_latest=config.keep_latest)
         if (skew := processes.clock_skew()) > processes.CLOCK_SKEW_SECONDS:
             self.checkpoints.notices.append(
                 f"clocks of the processes differ by {skew} s; times in logs are the first one's"
@@ -161,19 +162,19 @@ class Trainer:
         if restored.meta["data_fingerprint"] != self.fingerprint:
             raise InputError(
                 f"{config.data.dir}: the data set changed since the checkpoint of step "
-                f"{restored.step} in {self.run.path}; give the old data or another --workdir"
+                f"{restored.step} in {self.run.place}; give the old data or another --workdir"
             )
         check_same_weights(
             restored.meta,
             self.task.weight_digests,
             self.run.config,
             step=restored.step,
-            workdir=self.run.path,
+            workdir=self.run.place,
         )
         self.step, self.state, self.meta = restored.step, restored.state, restored.meta
         self.data.set_state(restored.data)
         self.run.forget_after(self.step)
-        self.checkpoints.notices.append(f"{self.run.path}: resuming from step {self.step}")
+        self.checkpoints.notices.append(f"{self.run.place}: resuming from step {self.step}")
         self.checkpoints.notices += other_devices(self.meta, self.run.config, self.mesh.size)
 
     def _compile(self) -> None:
@@ -269,6 +270,7 @@ class Trainer:
             "best_step": best_step,
             "best_loss": best_loss,
         }
+        self.run.publish()
         self.checkpoints.save(
             self.step, self.state, data=self.data.get_state(), meta=self.meta, loss=loss
         )
@@ -280,7 +282,7 @@ class Trainer:
     def export_if_missing(self) -> None:
         """Writes lost `weights/` again where the checkpoint resumed from is the best."""
         best = self.meta is not None and self.meta["best_step"] == self.step
-        if best and processes.of_first(not (self.run.path / "weights").exists()):
+        if best and processes.of_first(not self.run.has_weights()):
             self.export(self.meta["best_loss"] if self.task.has_validation_loss else None)
 
     def export(self, loss: float | None) -> None:
@@ -290,7 +292,7 @@ class Trainer:
         if processes.is_first():
             self.task.export(
                 state,
-                self.run.path / "weights",
+                self.run.path / WEIGHTS,
                 extra={"training": facts | self.run.facts},
             )
 

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,21 @@ def verbs(cloud):
     """The gcloud commands that were given, in short."""
     known = ("describe", "create", "scp", "ssh", "delete")
     return [next(w for w in c if w in known) for c in cloud.calls("gcloud") if "tpus" in c]
+
+
+def test_a_run_in_a_bucket_needs_no_shared_disk(cloud):
+    place = "gs://bucket/run"
+    options = [f"--workdir={place}", "--config.data.dir=gs://bucket/data"]
+    done = tpu_pod(cloud, *options)
+    folder = Path("/tmp/interestyle_pod")
+    try:
+        assert done.returncode == 0, done.stderr
+        trained = ["train", CONFIG, f"--workdir={place}", "--config.data.dir=gs://bucket/data"]
+        assert cloud.calls("trained") == [trained] * 2
+        assert verbs(cloud) == ["describe", "create", "scp", *["ssh"] * 3, "delete"]
+        assert (folder / "logs" / "worker_1.log").read_text() == "worker 1 trains\n"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_tpu_pod_creates_trains_and_deletes(cloud):

@@ -339,7 +339,12 @@ def test_full_disk_is_told_by_its_first_line(config, tmp_path, monkeypatch, caps
         export_if_missing=lambda: None,
         close=lambda: ended.append("trainer"),
         task=SimpleNamespace(phase=lambda step: (), has_validation_loss=True),
-        run=SimpleNamespace(log=lambda *_: None, report=report, finished_report=lambda: None),
+        run=SimpleNamespace(
+            log=lambda *_: None,
+            publish=lambda: None,
+            report=report,
+            finished_report=lambda: None,
+        ),
         checkpoints=SimpleNamespace(
             notices=[],
             reached_preemption=lambda step: False,
