@@ -102,7 +102,7 @@ def _run() -> ConfigDict:
                 "flip": True,
                 "workers": 0,
             },
-            "mesh": {"data": -1, "fsdp": 1, "shard_frozen": False},
+            "mesh": {"data": -1, "fsdp": 1, "shard_frozen": False, "shard_optimizer": False},
         }
     )
 

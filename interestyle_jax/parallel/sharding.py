@@ -130,6 +130,26 @@ def tree_sharding(
     return places
 
 
+def optimizer_sharding(mesh: Mesh, tree: PyTree, *, min_size: int = FSDP_MIN_SIZE) -> PyTree:
+    """An optimizer's state split over all devices, whatever its parameters are.
+
+    Each device updates its share of the parameters (ZeRO's first stage, Rajbhandari et al. 2020),
+    and they are gathered once a step.
+
+    Args:
+      mesh: from `make_mesh`.
+      tree: the state, arrays or `jax.ShapeDtypeStruct`.
+      min_size: see `spec`.
+    """
+
+    def place(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        over = spec(name, leaf.shape, mesh.size, min_size=min_size)
+        return NamedSharding(mesh, PartitionSpec(*(AXES if axis else None for axis in over)))
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
 def frozen_sharding(mesh: Mesh, tree: PyTree, *, split: bool = False) -> PyTree:
     """Where networks that are not trained lie: whole on every device, or split as `tree_sharding`.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import sharding
 from interestyle_jax.training.random_streams import SeededTask
 from interestyle_jax.training.task import Task
@@ -21,7 +22,12 @@ class StepPlaces(NamedTuple):
 
 
 def step_places(
-    mesh: jax.sharding.Mesh, state: PyTree, frozen: PyTree, *, split_frozen: bool
+    mesh: jax.sharding.Mesh,
+    state: PyTree,
+    frozen: PyTree,
+    *,
+    split_frozen: bool,
+    split_optimizer: bool = False,
 ) -> StepPlaces:
     """Where a step's arguments lie on a mesh.
 
@@ -30,9 +36,21 @@ def step_places(
       state: arrays or their shapes.
       frozen: `Task.frozen`.
       split_frozen: `config.mesh.shard_frozen`.
+      split_optimizer: `config.mesh.shard_optimizer`, of what a state calls `opt_state`.
+
+    Raises:
+      InputError: an optimizer is to be split that is not one, or an fsdp axis that divides nothing.
     """
+    of_state = sharding.tree_sharding(mesh, state)
+    if split_optimizer:
+        if not hasattr(state, "opt_state"):
+            raise InputError(
+                "config.mesh.shard_optimizer: expected False, this training has several optimizers"
+            )
+        split = sharding.optimizer_sharding(mesh, state.opt_state)
+        of_state = of_state.replace(opt_state=split)
     return StepPlaces(
-        sharding.tree_sharding(mesh, state),
+        of_state,
         sharding.frozen_sharding(mesh, frozen, split=split_frozen),
         sharding.batch_sharding(mesh),
     )

@@ -130,7 +130,11 @@ class Trainer:
         config = self.config
         abstract = jax.eval_shape(self.seeded.init, self.seeded.initial)
         self.places = step_places(
-            self.mesh, abstract, self.seeded.frozen, split_frozen=config.mesh.shard_frozen
+            self.mesh,
+            abstract,
+            self.seeded.frozen,
+            split_frozen=config.mesh.shard_frozen,
+            split_optimizer=config.mesh.shard_optimizer,
         )
         self.frozen = sharding.put_tree(self.seeded.frozen, self.places.frozen)
         self.data: NumberedBatches | TrainingBatches

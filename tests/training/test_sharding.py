@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import sharding
+from interestyle_jax.training.compiled_step import step_places
 from interestyle_jax.training.trainer import make_task
 
 
@@ -76,6 +77,59 @@ def test_batch_and_tree_arrive_whole(fsdp):
     back = sharding.to_host(there)
     assert all(isinstance(x, np.ndarray) for x in back.values())
     jax.tree.map(np.testing.assert_array_equal, back, tree)
+
+
+def test_an_optimizer_is_split_over_all_devices():
+    mesh = sharding.make_mesh(fsdp=2)
+    tree = {
+        "mu": {"kernel": jax.ShapeDtypeStruct((128, 64, 6), np.float32)},
+        "small": {"kernel": jax.ShapeDtypeStruct((8, 8), np.float32)},
+    }
+    places = sharding.optimizer_sharding(mesh, tree)
+    assert places["mu"]["kernel"].spec == P(None, ("data", "fsdp"))
+    assert places["small"]["kernel"].spec == P()
+
+
+def test_of_several_optimizers_none_is_split():
+    mesh = sharding.make_mesh()
+    state = {"kernel": jax.ShapeDtypeStruct((256, 256), np.float32)}
+    with pytest.raises(InputError, match="config.mesh.shard_optimizer: expected False"):
+        step_places(mesh, state, {}, split_frozen=False, split_optimizer=True)
+
+
+@pytest.mark.slow
+def test_step_with_a_split_optimizer_is_the_plain_one(tiny_config):
+    config = tiny_config()
+    config.method.num_iterations, config.method.filter_radii = 1, ()
+    config.encoder.head_width = 16
+    task, mesh, key = make_task(config), sharding.make_mesh(fsdp=2), jax.random.key(0)
+    state = jax.jit(task.init)(key, task.initial)
+    whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    of_state = sharding.tree_sharding(mesh, state)
+    split = of_state.replace(
+        opt_state=sharding.optimizer_sharding(mesh, state.opt_state, min_size=256)
+    )
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (8, 32, 32, 3), np.uint8),
+        "interest_mask": np.full((8, 32, 32, 1), 255, np.uint8),
+    }
+    after = []
+    for places in (of_state, split):
+        with jax.set_mesh(mesh):
+            step = jax.jit(
+                task.train_step,
+                in_shardings=(whole, places, whole, rows),
+                out_shardings=(places, whole),
+            )
+            compiled = step.lower(key, state, task.frozen, batch).compile()
+            after.append(compiled(key, jax.device_put(state, places), task.frozen, batch)[0])
+    assert "all-gather" in compiled.as_text()
+    for one, other in zip(*(jax.tree.leaves(x) for x in after), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    shares = [leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(after[1].opt_state)]
+    wholes = [leaf.size for leaf in jax.tree.leaves(after[1].opt_state)]
+    assert sum(shares) < 0.3 * sum(wholes)
 
 
 @pytest.fixture
