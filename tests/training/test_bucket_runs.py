@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,9 +131,8 @@ def test_a_run_in_a_bucket_killed_cut_off_and_resumed(tiny_config, tmp_path):
         assert error.splitlines()[-1].startswith(f"interestyle: error: {place}: ")
         cut.unlink()
         found = objects(url, tmp_path / "cut_off", copy="runs/cut")
-        whole = [name for name in found if name.endswith("commit_success.txt")]
-        steps = {name.split("/")[1] for name in found if name.startswith("checkpoints/")}
-        assert {name.split("/")[1] for name in whole} == steps
+        marks = [re.fullmatch(r"checkpoints/(\d+)/commit_success\.txt", name) for name in found]
+        whole = [int(mark[1]) for mark in marks if mark]
         weights = [name for name in found if name.startswith("weights/")]
         if "weights/metadata.json" in weights:
             from interestyle_jax.weights import load_weights
@@ -140,6 +140,13 @@ def test_a_run_in_a_bucket_killed_cut_off_and_resumed(tiny_config, tmp_path):
             load_weights(tmp_path / "cut_off" / "weights")
         status, _, error = run(place)
         assert status == 0, error
+        # From the newest whole step; one that was not is as good as not there.
+        resumed = re.search(r"resuming from step (\d+)", error)
+        assert (int(resumed[1]) if resumed else 0) == max(whole, default=0)
+        objects(url, tmp_path / "again", copy="runs/cut")
+        got = final_state(tmp_path / "again")[1]
+        for name in want:
+            np.testing.assert_array_equal(got[name], want[name], err_msg=name)
         line.close()
         # No run left its local folder, but the killed one.
         assert len(list(tmp_path.glob("interestyle-run-*"))) == 1
