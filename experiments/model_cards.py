@@ -78,6 +78,8 @@ def facts(asset: Path) -> str:
     if metadata["source"]:
         source = metadata["source"]
         rows.append(("converted from", f"`{source['file']}`, SHA-256 `{source['sha256']}`"))
+    made_with = metadata["extra"].get("made_with", {})
+    rows += [(f"made with {name}", str(value)) for name, value in made_with.items()]
     training = metadata["extra"].get("training", {})
     if training:
         rows += _training(training)
