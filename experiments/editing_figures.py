@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
@@ -54,7 +55,8 @@ STYLE = "toon-head"
 # Of a direction's range to its high end; of StyleCLIP's alpha for texts.
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
-SEFA_COUNT, SEFA_STRENGTHS = 4, (-3.0, -1.5, 0.0, 1.5, 3.0)
+# In standard deviations of w along the direction, over so many samples.
+SEFA_COUNT, SEFA_STRENGTHS, SEFA_SAMPLES = 4, (-4.0, -2.0, 0.0, 2.0, 4.0), 1000
 
 
 class Planned(NamedTuple):
@@ -256,14 +258,17 @@ def sefa_grid(editor: Editor) -> np.ndarray:
     """The mean face along SeFa's directions of each band."""
     model, rows, labels = editor.model, [], []
     mean = np.asarray(model.mean_latent())
+    z = jax.random.normal(jax.random.key(0), (SEFA_SAMPLES, model.network("generator").z_dim))
+    w = np.asarray(model.map(z))
     length = model.latents_shape[0] - 1
     for band in BANDS:
         own = [row for row in band_rows([band], length) if row < length]
         for k, direction in enumerate(sefa_directions(model, rows=own, count=SEFA_COUNT)):
             edit = direction.edit(model.style_layers)
-            rows.append([editor.draw(mean, edit, s)[0] for s in SEFA_STRENGTHS])
+            deviation = float((w @ direction.array).std())
+            rows.append([editor.draw(mean, edit, s * deviation)[0] for s in SEFA_STRENGTHS])
             labels.append(f"{band} {k + 1}")
-    return draw_grid(rows, [f"{s:+g}" for s in SEFA_STRENGTHS], row_labels=labels)
+    return draw_grid(rows, [f"{s:+g} sd" for s in SEFA_STRENGTHS], row_labels=labels)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
