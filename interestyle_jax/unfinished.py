@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+ATTEMPTS = 20
 MARK = ".interestyle-"
 # Hidden, with the mark, and an end as `tempfile` draws it.
 NAME = re.compile(r"(\..+)?" + re.escape(MARK) + r"[a-z0-9_]{8}", re.DOTALL)
@@ -36,7 +38,12 @@ def unfinished_folder(parent: Path, *, name: str = "") -> Iterator[Path]:
         path.chmod(0o755)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # Threads of a writer that failed may make another file for a moment.
+        for _ in range(ATTEMPTS):
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(0.1)
         os.close(lock)
 
 

@@ -21,8 +21,10 @@ from interestyle_jax.models.pixel_blocks import (
     Block,
     block_conv,
     fused_kernel,
+    num_strips,
     of_channels,
     to_planes,
+    to_strips,
 )
 from interestyle_jax.models.products import conv_general_dilated, matmul
 from interestyle_jax.models.resample import blur
@@ -117,8 +119,8 @@ class ModulatedConv(nn.Module):
         self, x: Float[jax.Array, "B H W I"], style: Float[jax.Array, "B I"]
     ) -> Float[jax.Array, "B h w O"]:
         kernel = self._scaled_kernel(style)
-        strips = len(x) // len(style)
-        scale = jnp.repeat(of_channels(style, self.block), strips, axis=0)
+        strips = num_strips(x, style)
+        scale = to_strips(of_channels(style, self.block), strips)
         x = x * scale[:, None, None, :].astype(x.dtype)
         low = kernel.astype(x.dtype)
         # A kernel in blocks costs more than a small map's filter.
@@ -133,8 +135,7 @@ class ModulatedConv(nn.Module):
                 x, low, (1, 1), [(padding, padding)] * 2, dimension_numbers=DIMENSIONS
             )
         if self.demodulate:
-            factors = of_channels(demodulation(style, kernel), self.out)
-            factors = jnp.repeat(factors, strips, axis=0)
+            factors = to_strips(of_channels(demodulation(style, kernel), self.out), strips)
             x = x * factors[:, None, None, :].astype(x.dtype)
         return x
 

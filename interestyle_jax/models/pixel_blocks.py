@@ -108,9 +108,23 @@ def strips_of(batch: int) -> int:
     """Strips to cut each of so many images into, where a device has fewer than the sublanes.
 
     TPUs lay the images of a batch side by side in 8 sublanes. XLA cuts lone maps up by itself, for
-    one convolution at a time, and copies before and after each.
+    one convolution at a time, and copies before and after each. A number that is not known yet
+    (jax.export) leaves them whole.
     """
+    if jax.export.is_symbolic_dim(batch):
+        return 1
     return max(1, SUBLANES // max(1, batch // num_devices()))
+
+
+def num_strips(x: Float[jax.Array, "_ h w C"], of_images: Float[jax.Array, "B ..."]) -> int:
+    """Into how many strips the images of x [B*S, h, w, C] are cut."""
+    rows, batch = x.shape[0], of_images.shape[0]
+    return 1 if rows == batch else rows // batch
+
+
+def to_strips(values: Float[jax.Array, "B C"], strips: int) -> Float[jax.Array, "_ C"]:
+    """Each image's values for all of its strips: [B*S, C]."""
+    return values if strips == 1 else jnp.repeat(values, strips, axis=0)
 
 
 def in_strips(x: Float[jax.Array, "B h w C"], strips: int) -> Float[jax.Array, "_ _ w C"]:
@@ -175,7 +189,7 @@ def to_planes(
     """
     y, columns = block
     batch, height, width, _ = x.shape
-    strips = batch // len(kernel)
+    strips = num_strips(x, kernel)
     kernel = jnp.repeat(kernel, strips, axis=0)
     pixels = jnp.eye(y * columns, dtype=kernel.dtype)
     kernel = einsum("pq,bco->bpcqo", pixels, kernel).reshape(batch, x.shape[-1], -1)

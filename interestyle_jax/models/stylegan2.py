@@ -20,6 +20,7 @@ from interestyle_jax.models.pixel_blocks import (
     Block,
     block_of,
     in_strips,
+    num_strips,
     of_channels,
     of_pixels,
     strips_of,
@@ -114,7 +115,7 @@ class StyledConv(nn.Module):
         x = self.conv(x, style)
         strength = self.param("noise_strength", nn.initializers.zeros, ())
         rows, columns = self.out
-        strips = len(x) // len(style)
+        strips = num_strips(x, style)
         shape = (1, strips * rows * x.shape[1], columns * x.shape[2], 1)
         buffer = self.variable(
             "noise", "noise", lambda: jax.random.normal(self.make_rng("params"), shape)
@@ -123,13 +124,16 @@ class StyledConv(nn.Module):
             if noise == "const":
                 stored = (strength * buffer.value).astype(x.dtype)
                 drawn = in_strips(of_pixels(stored, self.out, self.features), strips)
-                # The buffer is everybody's, or (where it is optimised) has a row for each image.
-                by_image = drawn.reshape(-1, strips, *drawn.shape[1:])
-                x = (x.reshape(-1, strips, *x.shape[1:]) + by_image).reshape(x.shape)
+                if strips > 1:
+                    # The buffer is everybody's, or (optimised) has a row for each image.
+                    drawn = drawn.reshape(-1, strips, *drawn.shape[1:])
+                    x = (x.reshape(-1, strips, *x.shape[1:]) + drawn).reshape(x.shape)
+                else:
+                    x = x + drawn
         else:
             # A normal draw in bfloat16 has 128 values.
             dtype = jnp.promote_types(x.dtype, jnp.float32)
-            fresh = jax.random.normal(noise, (len(style), *shape[1:]), dtype)
+            fresh = jax.random.normal(noise, (style.shape[0], *shape[1:]), dtype)
             fresh = of_pixels((strength * fresh).astype(x.dtype), self.out, self.features)
             x = x + in_strips(fresh, strips)
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -339,7 +343,7 @@ class Generator(nn.Module):
         skips = [self.rgb_4(x, styles[1], None)]
         for i, (up, conv, rgb) in enumerate(zip(self.up_convs, self.convs, self.rgbs, strict=True)):
             if self.form == "blocks" and x.shape[1] == STRIPS_FROM:
-                x = in_strips(x, strips_of(len(x)))
+                x = in_strips(x, strips_of(x.shape[0]))
             for j, layer in enumerate((up, conv)):
                 style, drawn = styles[2 + 3 * i + j], noises[1 + 2 * i + j]
                 x = run_block(layer, x, style, remat=self.remat, noise=drawn)

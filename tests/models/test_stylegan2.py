@@ -203,6 +203,20 @@ def test_maps_in_blocks_give_the_same_images_and_gradients(monkeypatch):
     assert np.abs(with_own[1] - stored[1]).max() > 0.01
 
 
+@pytest.mark.parametrize("form", ["separable", "blocks"])
+def test_a_number_of_images_may_be_unknown(tiny, form, monkeypatch):
+    """As `interestyle export` has it; in blocks they are not cut into strips then."""
+    monkeypatch.setattr(stylegan2, "STRIPS_FROM", 4)
+    _, variables = tiny
+    generator = Generator(**TINY, form=form)
+    synthesize = jax.jit(lambda w: generator.apply(variables, w, method="synthesize"))
+    (batch,) = jax.export.symbolic_shape("batch")
+    spec = jax.ShapeDtypeStruct((batch, generator.num_styles, 8), np.float32)
+    w_plus = jax.random.normal(jax.random.key(1), (3, generator.num_styles, 8))
+    exported = jax.export.export(synthesize)(spec)
+    np.testing.assert_allclose(exported.call(w_plus), synthesize(w_plus), atol=1e-5)
+
+
 def test_the_backend_decides_the_form():
     fields = {"type": "Generator", **TINY}
     assert registry.build(fields).form == "separable"
