@@ -18,7 +18,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-ATTEMPTS = 20
+ATTEMPTS = 5
 MARK = ".interestyle-"
 # Hidden, with the mark, and an end as `tempfile` draws it.
 NAME = re.compile(r"(\..+)?" + re.escape(MARK) + r"[a-z0-9_]{8}", re.DOTALL)
@@ -37,13 +37,14 @@ def unfinished_folder(parent: Path, *, name: str = "") -> Iterator[Path]:
     try:
         path.chmod(0o755)
         yield path
-    finally:
-        # Threads of a writer that failed may make another file for a moment.
+    except BaseException:
+        # Threads of a writer that failed (TensorStore's) make files, and folders, for a moment more.
         for _ in range(ATTEMPTS):
             shutil.rmtree(path, ignore_errors=True)
-            if not path.exists():
-                break
             time.sleep(0.1)
+        raise
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
 
 

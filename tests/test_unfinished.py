@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -59,6 +61,20 @@ def test_a_failure_leaves_nothing(tmp_path, make):
     with pytest.raises(KeyboardInterrupt), make(tmp_path):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_that_still_writes_after_a_failure_leaves_nothing(tmp_path):
+    def write(folder):
+        time.sleep(0.15)
+        (folder / "tree").mkdir(parents=True)
+        (folder / "tree" / "late").write_text("late")
+
+    with pytest.raises(OSError, match="full"), unfinished_folder(tmp_path) as folder:
+        writer = threading.Thread(target=write, args=(folder,))
+        writer.start()
+        raise OSError("full")
+    writer.join()
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
