@@ -38,7 +38,7 @@ def unfinished_folder(parent: Path, *, name: str = "") -> Iterator[Path]:
         path.chmod(0o755)
         yield path
     except BaseException:
-        # Threads of a writer that failed (TensorStore's) make files, and folders, for a moment more.
+        # Threads of a writer that failed (TensorStore's) make files for a moment more.
         for _ in range(ATTEMPTS):
             shutil.rmtree(path, ignore_errors=True)
             time.sleep(0.1)

@@ -41,9 +41,9 @@ SMOKE = {
         f"{preset},smoke" for preset in ENCODER_PRESETS if preset != "interestyle"
     ],
 }
-FAST = ("avatar_generator.py", "demo.py")
+FAST = {("avatar_generator.py", "smoke"), ("demo.py", "smoke")}
 TRAINED = [
-    pytest.param(name, argument, marks=() if name in FAST else pytest.mark.slow)
+    pytest.param(name, argument, marks=() if (name, argument) in FAST else pytest.mark.slow)
     for name, arguments in SMOKE.items()
     for argument in arguments
 ]

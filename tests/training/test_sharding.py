@@ -164,7 +164,7 @@ def test_collectives_are_found_in_hlo():
     assert collectives(text) == {"all-reduce": {(3, 4), ()}}
 
 
-@pytest.mark.parametrize("fsdp", [1, 4])
+@pytest.mark.parametrize("fsdp", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_step_sends_gradients_and_statistics_alone(config, fsdp):
     """Data parallel: all-reduces of gradients, of BatchNorm's statistics and of scalars.
 

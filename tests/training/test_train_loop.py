@@ -136,7 +136,9 @@ def uninterrupted(avatars, tiny_config, tmp_path_factory, compile_cache):
     return config, workdir
 
 
-@pytest.mark.parametrize(("when", "step"), [("saving", 4), ("stepping", 7)])
+@pytest.mark.parametrize(
+    ("when", "step"), [pytest.param("saving", 4, marks=pytest.mark.slow), ("stepping", 7)]
+)
 def test_killed_run_ends_with_the_same_bits(uninterrupted, compile_cache, tmp_path, when, step):
     settings, whole = uninterrupted
     workdir = tmp_path / "killed"
