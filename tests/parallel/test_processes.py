@@ -240,7 +240,7 @@ def tiny(tmp_path_factory, tiny_weights):
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tiny):
-    """Fast twins: eight devices (test_train_loop.py), what two processes read (test_agreement.py)."""
+    """Fast twins: eight devices (test_train_loop.py), two processes (test_agreement.py)."""
     steps = ("--config.num_steps=2", "--config.checkpoint_every=2")
     tiny.run("one", *steps)
     tiny.run("two", *steps, processes=2, devices=4)
