@@ -80,7 +80,8 @@ def test_page_answers_its_visitors(python, page, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["endpoints"] == ["/download", "/edit", "/example", "/invert", "/mix", "/paste"]
+    expected = ["/download", "/edit", "/example", "/invert", "/mix", "/paste", "/text"]
+    assert said["endpoints"] == expected
     assert said["labels"] == ["image", "interest mask", "ŷ₁", "ŷ₂", "ŷ₃", "ŷ₄", "ŷ₅"]
     assert "inverting" in said["told"]
     assert said["avatar"] == 7
