@@ -38,9 +38,8 @@ def swap_uninterest(
         raise InputError(f"mask: expected {(*image.shape[:3], 1)}, got {mask.shape}")
     if not share:
         return image
-    other = jnp.roll(image, -1, axis=0)
     swapped = jax.random.bernoulli(key, share, (image.shape[0], 1, 1, 1))
-    return jnp.where(swapped, image * mask + other * (1 - mask), image)
+    return jnp.where(swapped, _with_next_surroundings(image, mask), image)
 
 
 def swapped_pairs(
@@ -57,6 +56,9 @@ def swapped_pairs(
     Returns:
       What the encoder sees, I and I' in turn; I and its mask, each row twice.
     """
-    other = jnp.roll(image, -1, axis=0)
-    seen = jnp.stack([image, image * mask + other * (1 - mask)], axis=1)
+    seen = jnp.stack([image, _with_next_surroundings(image, mask)], axis=1)
     return seen.reshape(-1, *image.shape[1:]), jnp.repeat(image, 2, 0), jnp.repeat(mask, 2, 0)
+
+
+def _with_next_surroundings(image: jax.Array, mask: jax.Array) -> jax.Array:
+    return image * mask + jnp.roll(image, -1, axis=0) * (1 - mask)

@@ -122,8 +122,8 @@ def num_strips(x: Float[jax.Array, "_ h w C"], of_images: Float[jax.Array, "B ..
     return 1 if rows == batch else rows // batch
 
 
-def to_strips(values: Float[jax.Array, "B C"], strips: int) -> Float[jax.Array, "_ C"]:
-    """Each image's values for all of its strips: [B*S, C]."""
+def to_strips(values: Float[jax.Array, "B ..."], strips: int) -> Float[jax.Array, "_ ..."]:
+    """Each image's values for all of its strips: [B*S, ...]."""
     return values if strips == 1 else jnp.repeat(values, strips, axis=0)
 
 
@@ -190,7 +190,7 @@ def to_planes(
     y, columns = block
     batch, height, width, _ = x.shape
     strips = num_strips(x, kernel)
-    kernel = jnp.repeat(kernel, strips, axis=0)
+    kernel = to_strips(kernel, strips)
     pixels = jnp.eye(y * columns, dtype=kernel.dtype)
     kernel = einsum("pq,bco->bpcqo", pixels, kernel).reshape(batch, x.shape[-1], -1)
     planes = einsum("bhwc,bcq->bqhw", x, kernel.astype(x.dtype))
