@@ -172,6 +172,10 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     "discriminator": {"channel_base": 32768, "channel_max": 512},
                     "optimizer": {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.99},
                 },
+                # The latents that drawn avatars are known to have; on where a number is above 0
+                # (`training.supervised_encoder_task`). "weight": of their error beside L_Image;
+                # "until": share of the steps, the first ones, that learn by it alone.
+                "known_latents": {"weight": 0.0, "until": 0.0, "style": "toon-head"},
                 # From which step, and how often then, a row gets a change of its own.
                 "progressive": {"start": 20_000, "every": 2000},
                 "optimizer": {"name": "ranger", "learning_rate": 1e-4, "schedule": "constant"},

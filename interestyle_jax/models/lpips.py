@@ -154,6 +154,13 @@ class LPIPS(nn.Module):
             shares.append(jnp.mean(matmul(jnp.square(a - b), weight), axis=(1, 2)))
         return shares
 
+    def vectors(self, x: Float[jax.Array, "B H W 3"]) -> list[Float[jax.Array, "B _ _ _"]]:
+        """Arrays [B, h, w, C] whose squared distances, added up, are the distance of two images."""
+        return [
+            normalize_channels(maps) * jnp.sqrt(weight / (maps.shape[1] * maps.shape[2]))
+            for maps, weight in zip(self.features(x), self.head, strict=True)
+        ]
+
     def __call__(
         self, a: Float[jax.Array, "B H W 3"], b: Float[jax.Array, "B H W 3"]
     ) -> Float[jax.Array, " B"]:

@@ -269,6 +269,10 @@ class EncoderTask:
         single = (SINGLE,) if differs and done < self.config.single_pass_until else ()
         return (*single, FROZEN) if done >= self.config.freeze_batch_norm_after else single
 
+    def _options(self, phase: tuple[str, ...]) -> dict[str, Any]:
+        """What `gradients` is called with in a step of this phase."""
+        return {"freeze_batch_norm": FROZEN in phase, "single_pass": SINGLE in phase}
+
     def train_step(
         self,
         key: PRNGKeyArray,
@@ -288,8 +292,7 @@ class EncoderTask:
                 batch_stats,
                 frozen,
                 batch,
-                freeze_batch_norm=FROZEN in phase,
-                single_pass=SINGLE in phase,
+                **self._options(phase),
             )
 
         grads, batch_stats, metrics = accumulate(

@@ -54,6 +54,10 @@ def make_task(config: ml_collections.ConfigDict) -> Task:
             from interestyle_jax.training.in_domain_task import InDomainEncoderTask
 
             return InDomainEncoderTask(config)
+        if config.known_latents.weight or config.known_latents.until:
+            from interestyle_jax.training.supervised_encoder_task import SupervisedEncoderTask
+
+            return SupervisedEncoderTask(config)
         from interestyle_jax.training.encoder_task import EncoderTask
 
         return EncoderTask(config)
