@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -27,7 +26,7 @@ TOLERANCE = 2e-3
 # Which no image of the avatar world shows: its own backgrounds lie before them.
 HIDDEN = "background."
 
-Layers = Sequence[tuple[jax.Array, jax.Array]]
+Layers = Sequence[tuple[Any, Any]]
 
 
 def embedding_of(generator: Any, mapping: Any, factors: Factors) -> Layers:
@@ -60,7 +59,7 @@ def embedding_of(generator: Any, mapping: Any, factors: Factors) -> Layers:
     kernel, bias = stored[LAYERS]
     kernel = np.linalg.lstsq(read, kernel, rcond=None)[0]
     layers = [(kernel, bias - constant @ kernel), *stored[LAYERS + 1 :]]
-    return [(np.float32(kernel), np.float32(bias)) for kernel, bias in layers]
+    return [(k.astype(np.float32), b.astype(np.float32)) for k, b in layers]
 
 
 def _layer(stored: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """How much errors of a latent matter: a metric of w_plus by what they change in the image.
 
-In plain squares of w a face's features count for little: an avatar's mouth is one hundredth of the
-variance, its tilt a third. The metric is that of Gauss and Newton: J^T J, the mean over images, with
-J the derivative of the image's pixels and LPIPS features by w_plus, from random projections of J.
+In plain squares of w a face's features count for little: an avatar's mouth is a hundredth of the
+variance, its tilt a third. The metric is that of Gauss and Newton, the mean of J^T J over images,
+with J the derivative of pixels and LPIPS features by w_plus, from random projections of J.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def image_metric(
     _, sizes, directions = np.linalg.svd(stacked, full_matrices=False)
     found = directions[:RANK].T * sizes[:RANK]
     apart = (w[:, None] - w_avg).reshape(len(w), -1)
-    return np.float32(found / np.sqrt(np.square(apart @ found).sum(1).mean()))
+    return (found / np.sqrt(np.square(apart @ found).sum(1).mean())).astype(np.float32)
 
 
 def latent_error(

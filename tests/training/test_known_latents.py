@@ -1,0 +1,112 @@
+"""Latents of drawn avatars: found again in an exported generator, and what errors of them count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from interestyle_jax.config.presets import distillation_config
+from interestyle_jax.data.avatars import clean_sample
+from interestyle_jax.data.avatars.factors import factors_of_style
+from interestyle_jax.errors import InputError
+from interestyle_jax.training.distillation_task import DistillationTask
+from interestyle_jax.training.known_latents import (
+    embedding_of,
+    known_w,
+    sample_factors,
+    without_hidden,
+)
+from interestyle_jax.training.latent_metric import image_metric, latent_error
+from interestyle_jax.weights import load_weights, resolve_weights
+
+FACTORS = factors_of_style("toon-head")
+
+
+def test_the_embedding_is_found_in_the_mapping_network():
+    config = distillation_config()
+    config.generator.resolution, config.generator.channel_max = 8, 16
+    config.loss.lpips = 0.0
+    task = DistillationTask(config)
+    params = jax.tree.map(jnp.asarray, task.init(jax.random.key(0), {}).params)
+    layers = embedding_of(task.g, task._mapping(params), task.factors)
+    factors = sample_factors(FACTORS, 16)
+    np.testing.assert_allclose(
+        known_w(layers, factors), task._embed(params, factors), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_weights(resolve_weights("avatar_generator")).part("generator")
+
+
+def test_the_shipped_generator_draws_avatars_from_their_factors(shipped):
+    generator, variables = shipped
+    layers = embedding_of(generator, variables["params"]["mapping"], FACTORS)
+    drawn = [clean_sample(i, split="test") for i in range(4)]
+    w = np.asarray(known_w(layers, np.stack([x["factors"] for x in drawn])))
+    w_plus = np.repeat(w[:, None], generator.num_styles, axis=1)
+    found = generator.apply(variables, w_plus, "const", method="synthesize")
+    real = np.stack([x["clean"] for x in drawn]) / 127.5 - 1
+    apart = np.abs(found[:, None] - real).mean((2, 3, 4))
+    assert np.diag(apart).max() < 0.03
+    assert (apart + np.eye(4)).min() > 0.1
+
+
+def test_a_generator_of_something_else_is_refused(shipped):
+    generator, variables = shipped
+    mapping = dict(variables["params"]["mapping"])
+    with pytest.raises(InputError, match="config.weights.generator: expected one that learnt"):
+        embedding_of(generator, mapping, factors_of_style("personas"))
+    mapping["dense_1"] = jax.tree.map(lambda x: 1.1 * x, mapping["dense_1"])
+    with pytest.raises(InputError, match="config.weights.generator: expected one that learnt"):
+        embedding_of(generator, mapping, FACTORS)
+
+
+def test_backgrounds_are_hidden():
+    shown = without_hidden(FACTORS)
+    hidden = [name for name, seen in zip(FACTORS.names, shown, strict=True) if not seen]
+    assert hidden == [f"background.{x}" for x in ("hue.x", "hue.y", "saturation", "value", "slope")]
+
+
+def test_vectors_of_lpips_are_as_far_apart_as_lpips_says():
+    lpips, variables = load_weights(resolve_weights("lpips_alex")).part("lpips")
+    images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3), minval=-1)
+    vectors = lpips.apply(variables, images, method="vectors")
+    found = sum(jnp.square(x[:2] - x[2:]).sum((1, 2, 3)) for x in vectors)
+    want = lpips.apply(variables, images[:2], images[2:])
+    assert float(want.min()) > 0.01
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Images that are a linear function of w_plus [B, 2, 3], and the metric of that."""
+    matrix = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    w = np.random.default_rng(1).normal(size=(64 * 64, 3)).astype(np.float32)
+    w_avg = np.zeros((2, 3), np.float32)
+
+    def synthesize(w_plus):
+        return w_plus.reshape(len(w_plus), -1) @ matrix
+
+    return matrix, w, image_metric(jax.random.key(2), synthesize, lambda y: [y], w, w_avg)
+
+
+def test_the_metric_is_what_errors_change_in_the_image(linear):
+    matrix, w, metric = linear
+    error = np.random.default_rng(3).normal(size=(100, 6)).astype(np.float32)
+    means = np.square(np.concatenate([w, w], axis=1) @ matrix).sum(1).mean()
+    want = np.square(error @ matrix).sum(1) / means
+    found = np.square(error @ metric).sum(1)
+    # Of 4096 random projections.
+    np.testing.assert_allclose(found, want, rtol=0.15)
+    assert np.corrcoef(found, want)[0, 1] > 0.995
+
+
+def test_the_mean_latent_has_an_error_of_one_and_the_known_one_of_none(linear):
+    _, w, metric = linear
+    variance = np.square(w).mean()
+    known = np.repeat(w[:, None], 2, axis=1)
+    np.testing.assert_array_equal(latent_error(known, w, metric, variance), 0)
+    of_mean = latent_error(np.zeros_like(known), w, metric, variance)
+    assert float(of_mean.mean()) == pytest.approx(1, rel=1e-3)
