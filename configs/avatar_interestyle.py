@@ -6,21 +6,26 @@
 
 The generator learnt from the avatars' factors, so every drawn avatar's w is known. The first steps
 learn by its error alone (`training.supervised_encoder_task`), on one iteration and then on all; the
-last ones are the paper's method with uninterest swap, on two cores in under an hour.
+last ones are the paper's method with uninterest swap. All of it takes under an hour on two cores.
 
-`:smoke` is a few tiny steps.
+`:quickstart` is what `launch/quickstart.sh` runs, `:smoke` a few tiny steps.
 """
 
 from pathlib import Path
 
 from interestyle_jax.config.files import load_config
 
+SIZES = ("full", "quickstart", "smoke")
+
 
 def get_config(size: str = "full"):
-    """`size`: "full" or "smoke"."""
-    if size not in ("full", "smoke"):
-        raise ValueError(f"configs/avatar_interestyle.py: expected full or smoke, got {size!r}")
-    config = load_config(f"{Path(__file__).with_name('demo.py')}:{size}")
+    """`size`: "full" (the shipped encoder's training), "quickstart" or "smoke"."""
+    if size not in SIZES:
+        raise ValueError(
+            f"configs/avatar_interestyle.py: expected one of {', '.join(SIZES)}, got {size!r}"
+        )
+    base = "smoke" if size == "smoke" else "full"
+    config = load_config(f"{Path(__file__).with_name('demo.py')}:{base}")
     # Factors are those of the image as it is.
     config.data.flip = False
     config.known_latents.until = 0.8
@@ -33,4 +38,12 @@ def get_config(size: str = "full"):
         config.single_pass_until = 0.35
         config.checkpoint_every = 250
         config.image_every = 500
+    if size == "quickstart":
+        config.batch_size = 32
+        config.num_steps = 500
+        config.known_latents.until = 0.85
+        config.single_pass_until = 0.6
+        config.checkpoint_every = 250
+        config.image_every = 250
+        config.validation_samples = 64
     return config

@@ -1,4 +1,4 @@
-"""IntereStyle in the avatar world: the encoder of the shipped 64x64 generator.
+"""IntereStyle in the avatar world: an encoder of the shipped 64x64 generator.
 
     interestyle data avatars --out=data/avatars
     interestyle train --config=configs/demo.py --workdir=runs/demo --config.data.dir=data/avatars
@@ -8,17 +8,18 @@ ways to train faster: the filter's radii count pixels of a 256 image (4, 2.25, 1
 here, as many as the official encoder sees), and the mask is dilated by 2 pixels; the optimizer is
 Muon, and the first steps run one iteration.
 
-`:quickstart` is what `launch/quickstart.sh` runs, `:smoke` a few tiny steps.
+`:smoke` is a few tiny steps. The encoder that ships has a config of its own,
+configs/avatar_interestyle.py.
 """
 
 from interestyle_jax.config.presets import encoder_config
 from interestyle_jax.config.smoke import shrink_run
 
-SIZES = ("full", "quickstart", "smoke")
+SIZES = ("full", "smoke")
 
 
 def get_config(size: str = "full"):
-    """`size`: "full" (the shipped encoder's training), "quickstart" or "smoke"."""
+    """`size`: "full" or "smoke"."""
     if size not in SIZES:
         raise ValueError(f"configs/demo.py: expected one of {', '.join(SIZES)}, got {size!r}")
     config = encoder_config("interestyle")
@@ -57,15 +58,6 @@ def get_config(size: str = "full"):
     config.image_every = 1000
     config.log_every = 25
     config.validation_samples = 128
-    if size == "quickstart":
-        config.batch_size = 16
-        config.num_steps = 400
-        # 560 steps of one iteration and 140 of N ended at 1.5 times the LPIPS.
-        config.single_pass_until = 0.0
-        config.loss.w_norm = 0.0
-        config.checkpoint_every = 200
-        config.image_every = 200
-        config.validation_samples = 64
     if size == "smoke":
         shrink_run(config)
     return config

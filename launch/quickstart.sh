@@ -49,7 +49,7 @@ show_inversions() {
 }
 
 train_encoder() {
-  interestyle train --config=configs/demo.py:quickstart --workdir="$DIR/run" \
+  interestyle train --config=configs/avatar_interestyle.py:quickstart --workdir="$DIR/run" \
     --config.data.dir="$DIR/data"
 }
 

@@ -27,6 +27,7 @@ SMOKE = {
     "avatar_attributes.py": ["smoke"],
     "avatar_clip.py": ["smoke"],
     "avatar_generator.py": ["smoke", "adversarial,smoke"],
+    "avatar_interestyle.py": ["smoke"],
     "demo.py": ["smoke"],
     "idinvert_avatars.py": ["smoke"],
     "styleclip_mapper.py": ["smoke"],
