@@ -33,13 +33,17 @@ class Position(NamedTuple):
     image: jax.Array | None
 
 
-def in_turn(a: Float[jax.Array, "B ..."], b: Float[jax.Array, "B ..."]) -> jax.Array:
+def in_turn(
+    a: Float[jax.Array, "B ..."], b: Float[jax.Array, "B ..."]
+) -> Float[jax.Array, "2*B ..."]:
     """Rows of a and b, both [B, ...], in turn: [2 B, ...]. Devices that share them keep theirs."""
     return jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
 
 
-def taken_apart(rows: Float[jax.Array, "B ..."]) -> tuple[jax.Array, jax.Array]:
-    """The a and b of `in_turn`."""
+def taken_apart(
+    rows: Float[jax.Array, "2*B ..."],
+) -> tuple[Float[jax.Array, "B ..."], Float[jax.Array, "B ..."]]:
+    """The a and b, both [B, ...], of rows [2 B, ...] from `in_turn`."""
     pairs = rows.reshape(-1, 2, *rows.shape[1:])
     return pairs[:, 0], pairs[:, 1]
 
