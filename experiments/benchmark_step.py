@@ -91,13 +91,7 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
     task = make_task(config)
     seeded = SeededTask(task, config.seed)
     shapes = jax.eval_shape(seeded.init, seeded.initial)
-    places = step_places(
-        mesh,
-        shapes,
-        seeded.frozen,
-        split_frozen=config.mesh.shard_frozen,
-        split_optimizer=config.mesh.shard_optimizer,
-    )
+    places = step_places(config, mesh, shapes, seeded.frozen)
     state = jax.jit(seeded.init, out_shardings=places.state)(seeded.initial)
     frozen = sharding.put_tree(seeded.frozen, places.frozen)
     source, reading = _images(config, task, steps)

@@ -208,7 +208,7 @@ def training_step(config: ml_collections.ConfigDict) -> tuple[Callable[[], Any],
     task = EncoderTask(config)
     seeded = SeededTask(task, config.seed)
     shapes = jax.eval_shape(seeded.init, seeded.initial)
-    places = step_places(mesh, shapes, seeded.frozen, split_frozen=False)
+    places = step_places(config, mesh, shapes, seeded.frozen)
 
     def make_state():
         drawn = random_variables(task.encoder)

@@ -36,7 +36,7 @@ from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.editing.bands import BANDS, band_rows
 from interestyle_jax.editing.direction_files import find_direction
-from interestyle_jax.editing.direction_training import sefa_directions
+from interestyle_jax.editing.direction_training import deviation_along, sefa_directions
 from interestyle_jax.editing.directions import ENDING
 from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
@@ -265,7 +265,7 @@ def sefa_grid(editor: Editor) -> np.ndarray:
         own = [row for row in band_rows([band], length) if row < length]
         for k, direction in enumerate(sefa_directions(model, rows=own, count=SEFA_COUNT)):
             edit = direction.edit(model.style_layers)
-            deviation = float((w @ direction.array).std())
+            deviation = deviation_along(w, direction.array)
             rows.append([editor.draw(mean, edit, s * deviation)[0] for s in SEFA_STRENGTHS])
             labels.append(f"{band} {k + 1}")
     return draw_grid(rows, [f"{s:+g} sd" for s in SEFA_STRENGTHS], row_labels=labels)

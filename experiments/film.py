@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from experiments.avatar_film import AvatarFilm, draw_film, found_points, save_film
+from experiments.avatar_film import draw_film, found_points, save_film
+from experiments.film_metrics import measure, quad_errors, seen_through
 from interestyle_jax.commands.options import Parser, add_out_option, count, natural
 from interestyle_jax.data.images import central_square, resize_image, save_image
 from interestyle_jax.data.pixels import to_float
@@ -39,9 +39,8 @@ from interestyle_jax.json_file import parse_json, write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 from interestyle_jax.photos.faces import Face
-from interestyle_jax.photos.ffhq_alignment import align, face_quad, quad_points
+from interestyle_jax.photos.ffhq_alignment import face_quad
 from interestyle_jax.video.films import read_frames, scan_film
-from interestyle_jax.video.metrics import temporal_identity
 from interestyle_jax.video.scenes import runs_of
 from interestyle_jax.video.smoothing import axes_of
 
@@ -59,8 +58,6 @@ SHOWN_ROWS = (
     "squares, latents (default)",
     "squares, latents, tuned generator",
 )
-# From this share of the interest region on a frame counts as obstructed.
-OBSTRUCTED = 0.02
 SHOWN = (0.02, 0.17, 0.33, 0.42, 0.5, 0.58, 0.7, 0.9)
 
 
@@ -89,87 +86,6 @@ def interest_reader(reader: AttributeReader) -> MaskOf:
         return np.where(shares >= 0.5, 255, 0).astype(np.uint8)[..., None]
 
     return mask
-
-
-def seen_through(path: Path, film: AvatarFilm) -> UInt8[np.ndarray, "n S S 3"]:
-    """What a film shows in the true squares, [n, S, S, 3]."""
-    frames, size = read_frames(scan_film(path)), film.clean.shape[1]
-    pairs = zip(frames, film.quads, strict=True)
-    return np.stack([align(frame, quad_points(quad), size=size)[0] for frame, quad in pairs])
-
-
-def flicker(crops: Float[np.ndarray, "n S S 3"], film: AvatarFilm, runs: Sequence[range]) -> float:
-    """Root mean square of second differences, over the interest region, of what differs from it.
-
-    Args:
-      crops: [n, S, S, 3], 0 to 255.
-      film: the truth; what it changes itself counts for nothing.
-      runs: frames that count.
-    """
-    off = crops - film.clean
-    squares = [
-        (off[i + 1] - 2 * off[i] + off[i - 1])[film.interest[i]] ** 2
-        for run in runs
-        for i in run[1:-1]
-    ]
-    return float(np.sqrt(np.concatenate(squares).mean()))
-
-
-def measure(
-    crops: UInt8[np.ndarray, "n S S 3"],
-    film: AvatarFilm,
-    runs: Sequence[range],
-    *,
-    networks: Mapping[str, Any],
-    attribute: str,
-) -> dict[str, Any]:
-    """What is measured of one film, seen through the true squares [n, S, S, 3]."""
-    interest = film.interest[..., None]
-    images, truth = (to_float(x) * interest for x in (crops, film.clean))
-    far = np.asarray(networks["lpips"].distance(jnp.asarray(images), jnp.asarray(truth)))
-    steps = np.asarray(
-        networks["lpips"].distance(jnp.asarray(images[:-1]), jnp.asarray(images[1:]))
-    )
-    near = [i for run in runs for i in run[:-1]]
-    counted = np.isin(np.arange(len(crops)), [i for run in runs for i in run])
-    under = counted & (film.hidden >= OBSTRUCTED)
-    errors = ((images - truth) ** 2).sum((1, 2, 3)) / (3 * interest.sum((1, 2, 3)))
-    own, shown = (
-        np.asarray(networks["clip"].image_features(to_float(x))) for x in (film.clean, crops)
-    )
-    seen = networks["reader"].read_all(to_float(crops), batch_size=32).scores(attribute)[counted]
-    return {
-        "flicker": flicker(crops.astype(np.float64), film, runs),
-        "lpips_to_next": float(steps[near].mean()),
-        "clip_identity": temporal_identity(own, shown, runs),
-        "l2": {"clear": _mean(errors, counted & ~under), "obstructed": _mean(errors, under)},
-        "lpips": {"clear": _mean(far, counted & ~under), "obstructed": _mean(far, under)},
-        "attribute": {"mean": float(seen.mean()), "least": float(seen.min())},
-    }
-
-
-def quad_errors(report: Mapping[str, Any], found: np.ndarray, film: AvatarFilm) -> dict[str, float]:
-    """Root mean square distance of the squares' centres and half axes from the true ones.
-
-    Args:
-      report: of the inversions, with the quads that were cut.
-      found: of the landmarks, [n, 4, 2] with NaN.
-      film: the truth.
-
-    Returns:
-      "found" and "used", in hundredths of the square's side.
-    """
-    true = axes_of(film.quads)
-    side = 2 * np.hypot(*true[:, 2:].T)
-    used = np.full_like(found, np.nan)
-    for name, quad in report["quads"].items():
-        used[int(name)] = quad
-    there = np.isfinite(found).all((1, 2))
-    distances = {
-        name: np.linalg.norm((axes_of(quads) - true)[there], axis=1) / side[there]
-        for name, quads in (("found", found), ("used", used))
-    }
-    return {name: float(100 * np.sqrt((d**2).mean())) for name, d in distances.items()}
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -239,10 +155,6 @@ def _slices(films: Mapping[str, np.ndarray]) -> np.ndarray:
         middle = crops[:, :, crops.shape[2] // 2].swapaxes(0, 1)
         rows += [middle.repeat(enlarged, 0).repeat(enlarged, 1), gap]
     return np.concatenate(rows[:-1])
-
-
-def _mean(values: np.ndarray, chosen: np.ndarray) -> float | None:
-    return float(values[chosen].mean()) if chosen.any() else None
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -12,6 +12,7 @@ from PIL import Image
 from configs import own_domain
 from interestyle_jax.cli import main
 from interestyle_jax.errors import InputError
+from interestyle_jax.evaluation.fid import FewImagesWarning
 from interestyle_jax.jobs.latents import LatentFile
 from interestyle_jax.training.trainer import make_task
 from interestyle_jax.weights import load_weights
@@ -45,7 +46,7 @@ def test_the_documented_commands_make_edits_of_drawings(tmp_path, monkeypatch):
     ]  # fmt: skip
     for words in told[:-1]:
         assert main(words) == 0, words
-    with pytest.warns(UserWarning, match="8 images for a covariance of 256"):
+    with pytest.warns(FewImagesWarning, match="8 images for a covariance of 256"):
         assert main(told[-1]) == 0
     metadata = load_weights(Path("runs/encoder/weights")).metadata
     assert metadata["architectures"]["generator"]["resolution"] == 32

@@ -37,13 +37,14 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
         )
     for field, known in (
         ("gradient", GRADIENTS),
-        ("loop", LOOPS),
+        ("loop", ("", *LOOPS)),
         ("noise", NOISES),
         ("filter_region", REGIONS),
     ):
         if method[field] not in known:
             raise InputError(
-                f"config.method.{field}: expected one of {', '.join(known)}, got {method[field]!r}"
+                f"config.method.{field}: expected one of {', '.join(n for n in known if n)}, got "
+                f"{method[field]!r}"
             )
     if not method.disentangle_weight >= 0:
         raise InputError(

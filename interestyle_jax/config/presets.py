@@ -146,7 +146,8 @@ def encoder_config(preset: str = "interestyle") -> ConfigDict:
                     # Share of the samples that get another image's uninterest region.
                     "swap": 0.0,
                     "noise": "random",
-                    "loop": "unroll",
+                    # "unroll" or "scan"; "" leaves it to the backend (`models.backend`).
+                    "loop": "",
                 },
                 # "consistency": between the inversions of an image and of its swapped form.
                 "loss": {"l2": 1.0, "lpips": 0.8, "id": 0.1, "w_norm": 0.0, "consistency": 0.0},

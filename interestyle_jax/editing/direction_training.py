@@ -42,6 +42,18 @@ def sample_w(
         yield model.map(z, truncation_psi=truncation_psi)[: count - start]
 
 
+def deviation_along(w: Float[np.ndarray, "N D"], array: Float[np.ndarray, "*L D"]) -> float:
+    """The strength at which a direction moves w by a standard deviation of w [N, D] along it.
+
+    Args:
+      w: random latents.
+      array: of the direction, [D]; or [L, D], of whose rows the first to move so far counts.
+    """
+    rows = np.atleast_2d(np.asarray(array, np.float64))
+    rows = rows[rows.any(1)]
+    return float(((np.asarray(w, np.float64) @ rows.T).std(0) / (rows**2).sum(1)).min())
+
+
 def draw(model: Model, w: Float[jax.Array, "B D"]) -> Float[np.ndarray, "B R R 3"]:
     """Images [B, R, R, 3] of w [B, D], the same in all rows, with the stored noise."""
     rows = build(model.metadata["architectures"]["generator"]).num_styles
@@ -133,7 +145,7 @@ def train_directions(
                 raise InputError(f"{name}: {error}") from error
         elif others:
             array = condition(array, np.stack([boundaries[x].normal for x in others]))
-        spread = float((np.asarray(w, np.float64) @ array).std() / np.linalg.norm(array))
+        spread = deviation_along(w, array) * float(np.linalg.norm(array))
         if fit == "svm":
             limit = DEVIATIONS * spread
         directions.append(

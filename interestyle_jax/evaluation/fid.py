@@ -31,6 +31,10 @@ PARTS = {**dict.fromkeys(inception_pixels.MODES, "inception"), CLIP: "clip", LPI
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000
 
 
+class FewImagesWarning(UserWarning):
+    """A set has no more images than features: its covariance lacks rank, the distance is high."""
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Extractor:
@@ -149,7 +153,7 @@ def _finite_numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def fid(a: Statistics, b: Statistics) -> float:
-    """Fréchet distance of two sets' features; warns where a set has fewer images than features.
+    """Fréchet distance of two sets' features; `FewImagesWarning` where one has too few for it.
 
     Raises:
       ValueError: of two modes or two networks, or of another number of features.
@@ -161,6 +165,7 @@ def fid(a: Statistics, b: Statistics) -> float:
         warnings.warn(
             f"FID ({a.mode}): {count} images for a covariance of {features} features, whose rank "
             f"is at most {count - 1}; the figure is too high, compare it at equal numbers only",
+            FewImagesWarning,
             stacklevel=2,
         )
     return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)

@@ -280,8 +280,7 @@ class Model:
                 num_iterations=self.iterations(num_steps),
                 shape=self.input_shape,
                 return_images=return_images,
-                # Compiles once, not N times; XLA's CPU code runs slower in a loop.
-                loop="unroll" if _platform(images) == "cpu" else "scan",
+                loop=backend.refinement_loop(_platform(images)),
             )
         if len(images) == batch:
             return inversion

@@ -53,6 +53,19 @@ def pool_to(image: Float[jax.Array, "B H W C"], size: Sequence[int]) -> Float[ja
     return image
 
 
+def beside_result(
+    image: Float[jax.Array, "B S1 S2 3"], result: Float[jax.Array, "B R R 3"] | None
+) -> Float[jax.Array, "B S1 S2 C"]:
+    """What the encoder sees: I [B, S, S, 3] and y_{i-1} [B, R, R, 3] at its size, side by side.
+
+    Without a result, I alone.
+    """
+    if result is None:
+        return image
+    result = pool_to(result, image.shape[1:3]).astype(image.dtype)
+    return jnp.concatenate([image, result], axis=-1)
+
+
 def start_from(
     synthesize: Synthesize, w_avg: Float[jax.Array, "*L D"], num_styles: int
 ) -> tuple[Float[jax.Array, "1 L D"], Float[jax.Array, "1 R R 3"]]:
@@ -141,9 +154,7 @@ def refine(
 
     def iterate(state, x_i, i):
         carry, w, image = state
-        if image is not None:
-            x_i = jnp.concatenate([x_i, pool_to(image, (height, width)).astype(x_i.dtype)], axis=-1)
-        delta, carry = encode(carry, x_i)
+        delta, carry = encode(carry, beside_result(x_i, image))
         w = w + delta
         return carry, w, synthesize(w, i)
 

@@ -4,24 +4,23 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Unpack
 
 import numpy as np
 
-from interestyle_jax.data.images import resize_image
 from interestyle_jax.errors import InputError
 from interestyle_jax.evaluation.identity import load_identity
-from interestyle_jax.interest.providers import find_provider
 from interestyle_jax.inversion.inverter import Model, load
-from interestyle_jax.jobs.aligned_faces import PASTE_MASKS, Alignment
+from interestyle_jax.jobs.aligned_faces import Alignment
 from interestyle_jax.jobs.film_composition import Embeddings, Placing, write_films
-from interestyle_jax.jobs.film_faces import FilmFacesJob, quads_of
+from interestyle_jax.jobs.film_faces import Found, find_faces
 from interestyle_jax.jobs.film_frames import FilmFrames, FrameInputs, film_path, frame_name
 from interestyle_jax.jobs.film_inversions import FrameInversionJob, MaskOf, smooth_latents
+from interestyle_jax.jobs.film_masks import frame_masks
 from interestyle_jax.jobs.film_smoothing import Smoothing, latent_jitter, quad_jitter
-from interestyle_jax.jobs.film_tuning import TARGET, Tuning, tune_film
+from interestyle_jax.jobs.film_tuning import Tuning, tune_film
 from interestyle_jax.jobs.job import RunOptions
-from interestyle_jax.jobs.kept_region import Keep, KeptRegion
+from interestyle_jax.jobs.kept_region import Keep
 from interestyle_jax.jobs.latents import JOINED, LatentFile
 from interestyle_jax.jobs.pipeline import default_workers
 from interestyle_jax.jobs.run import run_job
@@ -35,27 +34,33 @@ from interestyle_jax.video.film_writer import film_ending
 from interestyle_jax.video.films import Film, FrameReader, scan_film
 from interestyle_jax.video.metrics import temporal_identity
 from interestyle_jax.video.scenes import runs_of
-from interestyle_jax.video.smoothing import follow_quads
 
 # Proportions of a film and an encoder's input that differ by more are not the same.
 SAME_PROPORTIONS = 0.02
 INVERSIONS, OWN_FILES = "inversions", ("strip.png", "report.json")
 
 
-class Found(NamedTuple):
-    """Faces of a film: quads [n, 4, 2] as found and as followed, or None of whole frames."""
+class FilmOptions(RunOptions, total=False):
+    """What `invert_film` and `edit_film` take beside weights, film and folder, in one place.
 
-    raw: np.ndarray | None
-    quads: np.ndarray | None
-    cuts: tuple[int, ...]
-    report: dict[str, Any]
+    Attributes:
+      num_iterations, dtype, batch_size: as of `invert_files`.
+      alignment: how faces are found and pasted; None takes frames as they are.
+      smoothing: None: the defaults.
+      tuning: one generator tuned on all frames, in the interest region where faces are pasted by
+        it; None: the weights' own.
+      landmarker: finds faces in place of the alignment's.
+      paste_mask: interest masks in place of the alignment's provider.
+    """
 
-    def interpolated(self) -> list[str]:
-        """Names of frames whose face was not found, but followed."""
-        if self.raw is None:
-            return []
-        there, here = (np.isfinite(q).all((1, 2)) for q in (self.quads, self.raw))
-        return [frame_name(i) for i in np.flatnonzero(there & ~here).tolist()]
+    num_iterations: int | None
+    dtype: str
+    batch_size: int | None
+    alignment: Alignment | None
+    smoothing: Smoothing | None
+    tuning: Tuning | None
+    landmarker: Landmarker | None
+    paste_mask: MaskOf | None
 
 
 class FilmStages:
@@ -67,46 +72,45 @@ class FilmStages:
         source: str | Path,
         out: str | Path,
         *,
-        dtype: str,
-        alignment: Alignment | None,
-        smoothing: Smoothing,
-        landmarker: Landmarker | None,
-        paste_mask: MaskOf | None,
-        run: RunOptions,
-        tuning: Tuning,
+        num_iterations: int | None = None,
+        dtype: str = "float32",
+        batch_size: int | None = None,
+        alignment: Alignment | None = None,
+        smoothing: Smoothing | None = None,
+        tuning: Tuning | None = None,
+        landmarker: Landmarker | None = None,
+        paste_mask: MaskOf | None = None,
         keep: Keep | None = None,
         identity: tuple[str | Path | None, str | Path | None] = (None, None),
+        **run: Unpack[RunOptions],
     ):
-        """Looks at the film, and loads what finds faces; see `films.invert_film`.
+        """Looks at the film, and loads what finds faces.
 
         Args:
-          weights, source, out, dtype, alignment, smoothing, landmarker, paste_mask, run, tuning: as
-            there.
-          keep: as in `edits.edit_files`.
+          weights, source, out: as of `films.invert_film`.
+          num_iterations, dtype, batch_size, alignment, smoothing, tuning, landmarker, paste_mask,
+            run: see `FilmOptions`.
+          keep: as of `edits.edit_files`.
           identity: weights of an embedder and a face detector, or None.
 
         Raises:
           InputError: what one of them lacks.
         """
         self.started = time.perf_counter()
-        self.out, self.alignment, self.smoothing = Path(out), alignment, smoothing
+        self.weights, self.out, self.run, self.alignment = weights, Path(out), run, alignment
+        self.num_iterations, self.dtype, self.batch_size = num_iterations, dtype, batch_size
+        self.smoothing, self.tuning = smoothing or Smoothing(), tuning or Tuning()
         if run.get("shard", WHOLE).count > 1:
             raise InputError("--shard: a film is done by one process, on all its devices")
-        smoothing.check()
-        tuning.check()
-        self.tuning = tuning
-        self.run: RunOptions = {**run}  # type: ignore[typeddict-item]
-        self.most_without = self.run.get("max_skipped")
+        self.smoothing.check()
+        self.tuning.check()
         self.model: Model = load(weights, dtype=dtype, mesh=local_mesh())
         self.model.require_inversion()
-        self.rows = smoothing.rows(self.model.latents_shape[0])
+        self.rows = self.smoothing.rows(self.model.latents_shape[0])
         self.identity = load_identity(*identity, mesh=self.model.mesh)
-        self.masks: dict[str, MaskOf] = {}
-        self.mask_options: dict[str, Any] = {}
-        self._open_masks(paste_mask, keep)
-        if tuning.passes:
-            self.masks[TARGET] = self._target
-            self.mask_options[TARGET] = True
+        self.masks = frame_masks(
+            self.model, alignment, paste_mask, keep, tuned=self.tuning.passes > 0
+        )
         self.film: Film = scan_film(source)
         self.landmarker = landmarker
         if alignment is None:
@@ -120,39 +124,6 @@ class FilmStages:
                 self.landmarker = make_landmarker(
                     alignment.landmarks, dlib_file=alignment.dlib_file
                 )
-
-    def _open_masks(self, paste_mask: MaskOf | None, keep: Keep | None) -> None:
-        given = self.alignment
-        if paste_mask is None and given is not None and given.mask is not None:
-            if given.mask not in PASTE_MASKS:
-                known = ", ".join(PASTE_MASKS)
-                raise InputError(f"mask: '{given.mask}', expected one of {known}")
-            provider = find_provider(given.mask, given.mask_weights, option="mask")
-
-            def paste_mask(image: np.ndarray, name: str) -> np.ndarray:
-                return provider(image, name=name).interest
-
-        if paste_mask is not None:
-            self.masks["paste"] = paste_mask
-            self.mask_options["paste"] = None if given is None else given.mask
-        if keep is not None:
-            region = KeptRegion(keep)
-
-            def kept(image: np.ndarray, name: str) -> np.ndarray:
-                soft = region.mask(image, self._drawn_shape(), name=name)
-                return np.rint(255 * soft).astype(np.uint8)
-
-            self.masks["keep"], self.mask_options["keep"] = kept, keep.options()
-
-    def _target(self, image: np.ndarray, name: str) -> np.ndarray:
-        """What the generator is tuned to draw: a frame or face at its size."""
-        del name
-        return resize_image(image, self._drawn_shape())
-
-    def _drawn_shape(self) -> tuple[int, int]:
-        """Height and width of what is drawn for this encoder."""
-        side, (height, width) = self.model.resolution, self.model.input_shape
-        return (round(side * height / max(height, width)), round(side * width / max(height, width)))
 
     def _check_proportions(self) -> None:
         (height, width), film = self.model.input_shape, self.film
@@ -182,53 +153,29 @@ class FilmStages:
                 "another --out"
             )
 
-    def faces(self) -> Found:
-        """Where faces are; raises InputError where there are none, or too few."""
-        film, given = self.film, self.alignment
-        if given is None:
-            return Found(None, None, film.cuts, {})
-        options = {"name": self.landmarker.name}
-        if given.dlib_file is not None:
-            options["dlib_file"] = str(Path(given.dlib_file).absolute())
-        with FrameReader(film) as reader:
-            job = FilmFacesJob(film, reader, self.landmarker, options)
-            report = run_job(job, FilmFrames(film), self.out / "faces", **self.run)
-        raw = quads_of(report, film, max_gap=self.smoothing.max_gap)
-        num_faces = int(np.isfinite(raw).all((1, 2)).sum())
-        if not num_faces:
-            raise InputError(f"{film.path}: no face found in any of {len(film)} frames")
-        without = 1 - num_faces / len(film)
-        if self.most_without is not None and without > self.most_without:
-            raise InputError(
-                f"{film.path}: {len(film) - num_faces} of {len(film)} frames show no face, more "
-                f"than --max-skipped={self.most_without:g} allows"
-            )
-        quads, cuts = follow_quads(
-            raw,
-            film.seconds,
-            film.cuts,
-            strength=self.smoothing.quads,
-            max_gap=self.smoothing.max_gap,
-        )
-        return Found(raw, quads, cuts, report)
-
-    def latents(self, num_iterations: int | None, batch_size: int | None) -> Path:
+    def latents(self) -> Path:
         """Finds faces, inverts, smooths; the folder of the smoothed latents. Raises InputError."""
-        self.found = self.faces()
-        film, quads = self.film, self.found.quads
-        frames = FilmFrames(film, quads)
+        film = self.film
+        self.found = Found(None, None, film.cuts, {})
+        if self.alignment is not None:
+            self.found = find_faces(
+                film, self.landmarker, self.alignment, self.out, self.smoothing, self.run
+            )
+        frames = FilmFrames(film, self.found.quads)
         with FrameReader(film) as reader:
-            inputs = FrameInputs(self.model, reader, quads, keep_pixels=bool(self.masks))
+            inputs = FrameInputs(
+                self.model, reader, self.found.quads, keep_pixels=bool(self.masks.functions)
+            )
             self.size = inputs.size
             job = FrameInversionJob(
                 self.model,
                 frames,
                 film.path,
-                num_iterations=self.model.iterations(num_iterations),
-                batch_size=batch_size,
+                num_iterations=self.model.iterations(self.num_iterations),
+                batch_size=self.batch_size,
                 inputs=inputs,
-                masks=self.masks,
-                mask_options=self.mask_options,
+                masks=self.masks.functions,
+                mask_options=self.masks.options,
             )
             self.inverted = run_job(job, frames, self.out / INVERSIONS, **self.run)
         self.raw_latents = LatentFile(self.out / INVERSIONS)
@@ -242,17 +189,17 @@ class FilmStages:
         )
         return self.out
 
-    def drawing_weights(self, weights: str) -> str:
+    def drawing_weights(self) -> str:
         """The weights that draw the smoothed latents: those given, or with a tuned generator."""
         if not self.tuning.passes:
-            return weights
+            return self.weights
         folder = tune_film(
             self.model,
             self.tuning,
             self.smoothed,
             self.out / INVERSIONS,
             self.out,
-            mask="paste" in self.masks,
+            mask="paste" in self.masks.functions,
         )
         return str(folder)
 
@@ -277,7 +224,9 @@ class FilmStages:
             quads = np.full((len(film), 4, 2), np.nan)
             for name, quad in self.inverted["quads"].items():
                 quads[int(name)] = quad
-        placing = Placing(quads, self.alignment, out / INVERSIONS, tuple(self.masks), self.size)
+        placing = Placing(
+            quads, self.alignment, out / INVERSIONS, tuple(self.masks.functions), self.size
+        )
         embeddings = write_films(
             paths,
             out / "frames",

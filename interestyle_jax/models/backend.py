@@ -23,6 +23,26 @@ def compute_fields() -> dict[str, Any]:
     return {"form": FORMS.get(platform(), "separable")}
 
 
+def refinement_loop(on: str | None = None) -> str:
+    """How iterations of one kind are computed, "unroll" or "scan" (`inversion.refinement`).
+
+    Scanned they compile once, not N times; XLA's code for CPUs runs slower in a loop.
+
+    Args:
+      on: "cpu", "gpu" or "tpu"; `platform()` by default.
+    """
+    return "unroll" if (on or platform()) == "cpu" else "scan"
+
+
+def joins_passes() -> bool:
+    """Whether a step's last iteration and its disentanglement pass are one call of each network.
+
+    Kernels are read, and their gradients made and added, once; a program of half the size. On CPUs
+    the networks are bound by their work, which is the same.
+    """
+    return platform() != "cpu"
+
+
 @contextlib.contextmanager
 def built_for(platform: str) -> Iterator[None]:
     """Networks built here are those of another backend than this process has.

@@ -35,6 +35,31 @@ def of_devices(batch_stats: PyTree) -> PyTree:
     return jax.tree.map(spread, batch_stats)
 
 
+def of_passes(batch_stats: PyTree, count: int) -> PyTree:
+    """Running statistics, leaves [..., C], as those of passes in one call: [..., count, C]."""
+    return jax.tree.map(lambda leaf: jnp.stack([leaf] * count, axis=-2), batch_stats)
+
+
+def after_passes(before: PyTree, moved: PyTree) -> PyTree:
+    """Running statistics after passes one by one, from where one call left them.
+
+    Args:
+      before: leaves [..., C].
+      moved: leaves [..., P, C]: from `before`, moved by each pass alone.
+
+    Returns:
+      Leaves [..., C].
+    """
+
+    def follow(start, own):
+        value = own[..., 0, :]
+        for k in range(1, own.shape[-2]):
+            value = own[..., k, :] + BatchNorm.momentum * (value - start)
+        return value
+
+    return jax.tree.map(follow, before, moved)
+
+
 class BatchNorm(nn.Module):
     """Normalises the last axis of `x [..., C]` over all others.
 
@@ -48,6 +73,9 @@ class BatchNorm(nn.Module):
     with `local` of each device's rows: then running statistics become every device's own, [G, C]
     (`of_devices`, `mean_of_devices`), and nothing is sent between devices. Devices are those of the
     mesh of `jax.set_mesh`, each with equally many rows.
+
+    Running statistics with one axis more, [..., P, C] (`of_passes`), say that x holds the rows of P
+    passes in turn, row P i + k of pass k; each is normalised by its own rows (`after_passes`).
 
     Attributes:
       momentum: share of the old running value that is kept; PyTorch's 0.1 is 0.9 here.
@@ -73,18 +101,23 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         y = x.astype(dtype)
         if train:
+            rows = int(self.local)
             y = on_devices(y) if self.local else y
-            axes = tuple(range(int(self.local), y.ndim - 1))
+            own, apart = y.shape[:rows], set(range(rows))
+            if running_mean.value.ndim > 1 + rows:
+                passes = running_mean.value.shape[-2]
+                y = y.reshape(*own, -1, passes, *y.shape[rows + 1 :])
+                own, apart = (*own, passes), apart | {rows + 1}
+            axes = tuple(sorted(set(range(y.ndim - 1)) - apart))
             mean = jnp.mean(y, axes, keepdims=True)
             # Two passes: E[x^2] - E[x]^2 loses digits where the mean is large.
             var = jnp.mean(jnp.square(y - mean), axes, keepdims=True)
             if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
                 count = y.size // mean.size
                 unbiased = var * (count / max(count - 1, 1))
-                own = (*y.shape[: int(self.local)], *channels)
                 for running, batch in ((running_mean, mean), (running_var, unbiased)):
                     moved = self.momentum * running.value
-                    moved = moved + (1 - self.momentum) * batch.reshape(own)
+                    moved = moved + (1 - self.momentum) * batch.reshape(*own, *channels)
                     running.value = moved.astype(running.value.dtype)
         else:
             mean, var = running_mean.value, running_var.value

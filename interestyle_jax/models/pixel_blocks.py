@@ -7,6 +7,8 @@ numbers are those of the plain forms; the products that are added are with zeros
 that channels of 128 and more make up, pixels move in whole lanes.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,17 +40,15 @@ def fused_kernel(kernel: Float[jax.Array, "3 3 I O"]) -> Float[jax.Array, "6 6 I
     Returns:
       [6, 6, I, O].
     """
-    size, _, inputs, outputs = kernel.shape
-    planes = kernel.reshape(1, size, size, inputs * outputs)
-    planes = blur(planes, padding=(3, 3), gain=2.0)
-    return planes.reshape(size + 3, size + 3, inputs, outputs)
+    # Input and output channels stay the last two axes of each plane: TPUs tile those.
+    planes = blur(kernel.transpose(2, 0, 1, 3), padding=(3, 3), gain=2.0)
+    return planes.transpose(1, 2, 0, 3)
 
 
 def _taps(block: int, size: int, up: bool) -> np.ndarray:
-    """Which tap of `size` leads from pixel i of block d - 1 to pixel y: [3, block, pixels]."""
-    d, i, y = np.ogrid[-1:2, :block, : 2 * block if up else block]
-    tap = 2 * (block * d + i) + 3 - y if up else block * d + i + 1 - y
-    return np.where((tap >= 0) & (tap < size), tap, size)
+    """1 where a tap leads from pixel i of block d - 1 to pixel y: [3, block, pixels, size]."""
+    d, i, y, tap = np.ogrid[-1:2, :block, : 2 * block if up else block, :size]
+    return (tap == (2 * (block * d + i) + 3 - y if up else block * d + i + 1 - y)).astype(int)
 
 
 def block_kernel(
@@ -65,13 +65,22 @@ def block_kernel(
     Returns:
       [3, 3, y*x*I, pixels*O]; pixels of an output block lie together, blocks in rows before them.
     """
-    whole = fused_kernel(kernel) if up else kernel
-    padded = jnp.pad(whole, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    rows, columns = (_taps(size, whole.shape[0], up) for size in block)
-    taken = padded[rows.reshape(-1)][:, columns.reshape(-1)]
+    if block == PIXEL and not up:
+        return kernel
     inputs, outputs = kernel.shape[2:]
-    shape = [3, block[0], rows.shape[2] // out[0], out[0]]
-    shape += [3, block[1], columns.shape[2] // out[1], out[1], inputs, outputs]
+    whole = fused_kernel(kernel) if up else kernel
+    if block == PIXEL:
+        # Every second tap for each of 2 x 2 pixels, in whole lanes.
+        order = itertools.product(*(range(n) for n in (2 // out[0], 2 // out[1], *out)))
+        places = [(out[0] * r + y, out[1] * c + x) for r, c, y, x in order]
+        return jnp.concatenate([whole[1 - y :: 2, 1 - x :: 2] for y, x in places], axis=-1)
+    # Taken by products with ones: of indices, XLA makes loops on TPUs.
+    rows, columns = (_taps(size, len(whole), up).reshape(-1, len(whole)) for size in block)
+    ones = (taps.astype(whole.dtype) for taps in (rows, columns))
+    taken = einsum("pt,qu,tuio->pqio", *ones, whole)
+    pixels = [2 * size if up else size for size in block]
+    shape = [3, block[0], pixels[0] // out[0], out[0]]
+    shape += [3, block[1], pixels[1] // out[1], out[1], inputs, outputs]
     ordered = taken.reshape(shape).transpose(0, 4, 1, 5, 8, 2, 6, 3, 7, 9)
     return ordered.reshape(3, 3, block[0] * block[1] * inputs, -1)
 
@@ -176,8 +185,8 @@ def to_planes(
 ) -> Float[jax.Array, "B 3 H W"]:
     """A 1x1 convolution of a map in blocks, with a kernel for each image, to planes of colour.
 
-    Columns are put in their places by a product with zeros and ones, rows by a reshape: narrow maps
-    are slow to move.
+    Columns and rows are put in their places by products with zeros and ones: narrow maps are slow
+    to move.
 
     Args:
       x: [B, H/y, W/x, y*x*I].
@@ -195,15 +204,21 @@ def to_planes(
     kernel = einsum("pq,bco->bpcqo", pixels, kernel).reshape(batch, x.shape[-1], -1)
     planes = einsum("bhwc,bcq->bqhw", x, kernel.astype(x.dtype))
     planes = planes.astype(jnp.promote_types(planes.dtype, jnp.float32))
-    planes = planes.reshape(batch, y, columns, 3, height, width)
-    places = np.eye(width * columns, dtype=np.float32).reshape(width, columns, -1)
+    planes = planes.reshape(-1, strips, y, columns, 3, height, width)
     if columns > 1:
-        planes = einsum("byxohw,wxW->byohW", planes, places.astype(planes.dtype))
+        planes = einsum("bsyxohw,wxW->bsyohW", planes, _places(width, columns, planes.dtype))
     else:
-        planes = planes[:, :, 0]
-    planes = planes.reshape(-1, strips, y, 3, height, width * columns)
-    planes = planes.transpose(0, 3, 1, 4, 2, 5)
+        planes = planes[:, :, :, 0]
+    if y > 1:
+        planes = einsum("bsyohW,hyH->bosHW", planes, _places(height, y, planes.dtype))
+    else:
+        planes = planes[:, :, 0].swapaxes(1, 2)
     return planes.reshape(-1, 3, strips * height * y, width * columns)
+
+
+def _places(blocks: int, size: int, dtype: jnp.dtype) -> np.ndarray:
+    """1 where pixel i of a block belongs along an axis: [blocks, size, blocks * size]."""
+    return np.eye(blocks * size, dtype=np.float32).reshape(blocks, size, -1).astype(dtype)
 
 
 def upsample_planes(planes: Float[jax.Array, "B 3 H W"]) -> Float[jax.Array, "B 3 2*H 2*W"]:

@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from interestyle_jax.data.pixels import to_uint8
 from interestyle_jax.editing.bands import BANDS, band_rows
 from interestyle_jax.editing.direction_files import find_direction, shipped_directions
+from interestyle_jax.editing.direction_training import DEVIATIONS, deviation_along
 from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.edits import Edit, apply_edits
 from interestyle_jax.editing.sefa import sefa
@@ -28,8 +29,7 @@ from interestyle_jax.whole_files import whole_file
 
 # Sliders that a page has room for.
 MOST_DIRECTIONS = 16
-# Of directions whose range is not known: standard deviations of w along them.
-SPREADS = 3.0
+# Of w, for directions whose range is not known.
 SAMPLES = 512
 SEFA_COUNT = 3
 LONGEST_TEXT = 200
@@ -248,12 +248,9 @@ class Studio:
         """With the range in which w is spread, where the file has none."""
         if direction.default_range is not None:
             return direction
-        limit = SPREADS
+        limit = DEVIATIONS
         if direction.kind != "style":
-            array = direction.array if direction.kind == "w" else direction.array.mean(0)
-            # Strength times array.
-            along = self._samples @ array / max(float(array @ array), 1e-12)
-            limit = float(f"{SPREADS * along.std():.2g}")
+            limit = float(f"{DEVIATIONS * deviation_along(self._samples, direction.array):.2g}")
         return dataclasses.replace(direction, default_range=(-limit, limit))
 
     @functools.cached_property

@@ -2,17 +2,17 @@
 
 import collections
 import dataclasses
-import math
 import re
 from typing import Any
+
+from interestyle_jax.planning.hlo_text import bytes_of, executed_lines
+from interestyle_jax.planning.traffic import bytes_accessed
 
 # Cycles above this are the compiler's way to say that it does not know.
 UNKNOWN_CYCLES = 10**12
 # Parts of an operation's name that are no layer.
 AROUND = {"step", "while", "body", "cond", "closed_call", "checkpoint", "rematted_computation"}
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
-SIZES |= {"f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,12 @@ class Figures:
     Attributes:
       memory: {"arguments", "outputs", "aliased", "temporaries"}: bytes.
       flops: as the compiler counts them, None where it does not, or counts loops once.
-      bytes_accessed: likewise.
+      bytes_accessed: see `traffic.bytes_accessed`.
       collectives: by kind and group.
       cycles: the compiler's estimate, None where it gives none (GPUs, CPUs).
       cycles_by_layer: {layer: cycles}, the costliest first.
       convolutions: {library call: how many in the text} (GPUs).
+      up_convolutions: {kind: how many in the text}, see `up_convolutions`.
       copies: copies and transposes that run, alone or as a fusion's purpose.
       zero_inserted: maps in the text that get zeros between their elements: operands of
         up-convolutions that a library computes as plain ones, and gradients of strided slices.
@@ -52,11 +53,12 @@ class Figures:
 
     memory: dict[str, int]
     flops: float | None
-    bytes_accessed: float | None
+    bytes_accessed: int
     collectives: list[Collectives]
     cycles: int | None
     cycles_by_layer: dict[str, int]
     convolutions: dict[str, int]
+    up_convolutions: dict[str, int]
     copies: int
     zero_inserted: int
     num_instructions: int
@@ -76,11 +78,12 @@ def read_figures(compiled: Any, *, num_devices: int) -> Figures:
             "temporaries": plan.temp_size_in_bytes,
         },
         flops=cost.get("flops"),
-        bytes_accessed=cost.get("bytes accessed"),
+        bytes_accessed=bytes_accessed(text),
         collectives=collectives(text, num_devices),
         cycles=sum(cycles.values()) if cycles else None,
         cycles_by_layer=cycles,
         convolutions=dict(collections.Counter(re.findall(r"__cudnn\$(conv\w+)", text))),
+        up_convolutions=up_convolutions(text),
         copies=num_copies(text),
         zero_inserted=num_zero_inserted(text),
         num_instructions=text.count("\n"),
@@ -94,46 +97,27 @@ def num_copies(text: str) -> int:
     return sum(times for line, times in executed_lines(text) if re.search(f"{alone}|{fused}", line))
 
 
+def up_convolutions(text: str) -> dict[str, int]:
+    """The convolutions of the generator's layers `up_...` in a compiled text, by kind.
+
+    Kinds are GPUs' library calls ("convBackwardInput"); elsewhere "over zeros" where zeros stand
+    between the pixels of the map, and "plain".
+    """
+    found: collections.Counter[str] = collections.Counter()
+    for line in text.splitlines():
+        if not re.search(r'op_name="[^"]*/up_\d+/[^"]*conv_general_dilated', line):
+            continue
+        call = re.search(r"__cudnn\$(conv\w+)", line)
+        if call:
+            found[call[1]] += 1
+        elif " convolution(" in line:
+            found["over zeros" if "lhs_dilate=" in line else "plain"] += 1
+    return dict(found)
+
+
 def num_zero_inserted(text: str) -> int:
     """Pads of a compiled text that put zeros between elements, not only around them."""
     return len(re.findall(r" pad\(.*padding=\S*?-?\d+_-?\d+_[1-9]", text))
-
-
-def executed_lines(text: str) -> list[tuple[str, int]]:
-    """Instructions of a compiled text's entry and of what it calls, each with how often it runs.
-
-    Loops whose length the text does not say count once.
-    """
-    computations: dict[str, list[str]] = {}
-    entry, name = "", ""
-    for line in text.splitlines():
-        head = re.match(r"(ENTRY )?%([\w.\-]+) .*\{$", line)
-        if head:
-            name = head[2]
-            computations[name], entry = [], name if head[1] else entry
-        elif name:
-            computations[name].append(line)
-    found: list[tuple[str, int]] = []
-
-    def walk(name: str, times: int) -> None:
-        for line in computations.get(name, []):
-            found.append((line, times))
-            loop = re.search(r" while\(.*condition=%([\w.\-]+), body=%([\w.\-]+)", line)
-            if loop:
-                walk(loop[2], times * _loop_length(computations.get(loop[1], [])))
-            called = re.search(r" (?:call|async-start)\(.*(?:to_apply|calls)=%([\w.\-]+)", line)
-            if called:
-                walk(called[1], times)
-
-    walk(entry, 1)
-    return found
-
-
-def _loop_length(condition: list[str]) -> int:
-    """Turns of a loop that counts from zero to a constant, 1 for others."""
-    compared = [line for line in condition if "direction=LT" in line]
-    limits = re.findall(r" constant\((\d+)\)", "\n".join(condition))
-    return int(limits[0]) if len(compared) == len(limits) == 1 else 1
 
 
 def cycles_by_layer(text: str) -> dict[str, int]:
@@ -169,7 +153,7 @@ def collectives(text: str, num_devices: int) -> list[Collectives]:
     for line, times in executed_lines(text):
         match = pattern.search(line)
         if match is not None:
-            found[match[2], _group(line, num_devices)] += times * [_bytes(match[1])]
+            found[match[2], _group(line, num_devices)] += times * [bytes_of(match[1])]
     return [
         Collectives(kind, devices, len(sizes), sum(sizes))
         for (kind, devices), sizes in sorted(found.items())
@@ -183,11 +167,3 @@ def _group(line: str, num_devices: int) -> int:
         return int(iota[2])
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", line)
     return len(listed[1].split(",")) if listed and listed[1] else num_devices
-
-
-def _bytes(shape: str) -> int:
-    """Bytes of a result, e.g. "(f32[8,4]{1,0}, bf16[2])"."""
-    total = 0
-    for kind, sides in re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shape):
-        total += SIZES.get(kind, 0) * math.prod(int(n) for n in sides.split(",") if n)
-    return total

@@ -122,7 +122,7 @@ def _figures(figures: Figures, work: Work, images: int, target: Target) -> dict[
         "memory": memory,
         "flops_per_image": work.flops / images,
         "compiled_flops_per_image": figures.flops and figures.flops / images,
-        "bytes_per_image": figures.bytes_accessed and figures.bytes_accessed / images,
+        "bytes_per_image": figures.bytes_accessed / images,
         "floor_seconds_per_image": _floor(work, images, target),
         "estimated_seconds": seconds,
         "estimated_seconds_per_image": seconds and seconds / images,
@@ -133,6 +133,7 @@ def _figures(figures: Figures, work: Work, images: int, target: Target) -> dict[
             for layer, cycles in list(figures.cycles_by_layer.items())[:COSTLIEST]
         },
         "convolutions": figures.convolutions,
+        "up_convolutions": figures.up_convolutions,
         "copies": figures.copies,
         "zero_inserted": figures.zero_inserted,
         "num_instructions": figures.num_instructions,

@@ -76,13 +76,7 @@ def programs(
         task = make_task(config)
     seeded = SeededTask(task, config.seed)
     state = jax.eval_shape(seeded.init, seeded.initial)
-    places = step_places(
-        mesh,
-        state,
-        seeded.frozen,
-        split_frozen=config.mesh.shard_frozen,
-        split_optimizer=config.mesh.shard_optimizer,
-    )
+    places = step_places(config, mesh, state, seeded.frozen)
     arguments = (
         _placed(state, places.state),
         _placed(seeded.frozen, places.frozen),

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import sharding
@@ -22,27 +23,22 @@ class StepPlaces(NamedTuple):
 
 
 def step_places(
-    mesh: jax.sharding.Mesh,
-    state: PyTree,
-    frozen: PyTree,
-    *,
-    split_frozen: bool,
-    split_optimizer: bool = False,
+    config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh, state: PyTree, frozen: PyTree
 ) -> StepPlaces:
     """Where a step's arguments lie on a mesh.
 
     Args:
+      config: of the run; of its `mesh` it is asked what is split beside the parameters:
+        `shard_frozen`, and `shard_optimizer`, of what a state calls `opt_state`.
       mesh: of `sharding.make_mesh`.
       state: arrays or their shapes.
       frozen: `Task.frozen`.
-      split_frozen: `config.mesh.shard_frozen`.
-      split_optimizer: `config.mesh.shard_optimizer`, of what a state calls `opt_state`.
 
     Raises:
       InputError: an optimizer is to be split that is not one, or an fsdp axis that divides nothing.
     """
     of_state = sharding.tree_sharding(mesh, state)
-    if split_optimizer:
+    if config.mesh.shard_optimizer:
         if not hasattr(state, "opt_state"):
             raise InputError(
                 "config.mesh.shard_optimizer: expected False, this training has several optimizers"
@@ -51,7 +47,7 @@ def step_places(
         of_state = of_state.replace(opt_state=split)
     return StepPlaces(
         of_state,
-        sharding.frozen_sharding(mesh, frozen, split=split_frozen),
+        sharding.frozen_sharding(mesh, frozen, split=config.mesh.shard_frozen),
         sharding.batch_sharding(mesh),
     )
 

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from interestyle_jax.inversion.disentanglement import disentangle
-from interestyle_jax.inversion.refinement import Encode, Synthesize, pool_to, refine
+from interestyle_jax.inversion.refinement import (
+    Encode,
+    Synthesize,
+    beside_result,
+    pool_to,
+    refine,
+)
 from interestyle_jax.training.losses import ImageLoss, disentanglement_loss, total_loss
 
 PyTree = Any
@@ -25,6 +31,21 @@ class Position(NamedTuple):
     batch_stats: PyTree
     w: jax.Array
     image: jax.Array | None
+
+
+def in_turn(
+    a: Float[jax.Array, "B ..."], b: Float[jax.Array, "B ..."]
+) -> Float[jax.Array, "2*B ..."]:
+    """Rows of a and b, both [B, ...], in turn: [2 B, ...]. Devices that share them keep theirs."""
+    return jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
+
+
+def taken_apart(
+    rows: Float[jax.Array, "2*B ..."],
+) -> tuple[Float[jax.Array, "B ..."], Float[jax.Array, "B ..."]]:
+    """The a and b, both [B, ...], of rows [2 B, ...] from `in_turn`."""
+    pairs = rows.reshape(-1, 2, *rows.shape[1:])
+    return pairs[:, 0], pairs[:, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +67,9 @@ class EncoderLoss:
       pair_weight: factor of L_Image between the results of rows 2i and 2i + 1, inside the mask; the
         rows show one interest region (`interest.uninterest_swap.swapped_pairs`).
       remat: compute an iteration, and the disentanglement pass, again in its backward pass.
+      encode_both_with: as `encode_with`, but x holds the rows of two passes in turn (`in_turn`),
+        and the carry comes back as after one and then the other. Given, the last iteration and the
+        disentanglement pass are computed in one call of each network.
     """
 
     encode_with: Callable[[PyTree], Encode]
@@ -58,6 +82,7 @@ class EncoderLoss:
     latent_loss: LatentLoss | None = None
     pair_weight: float = 0.0
     remat: bool = False
+    encode_both_with: Callable[[PyTree], Encode] | None = None
 
     def gradients(
         self,
@@ -115,6 +140,7 @@ class EncoderLoss:
             loop=self.loop,
             feedback=position.image is not None,
             first_iteration=first,
+            last_image_only=True,
         )
         image = None if position.image is None else result.images[-1]
         return Position(result.carry, result.w_plus[-1], image), result.images[-1]
@@ -128,22 +154,28 @@ class EncoderLoss:
             position, y_hat = self._run(params, position, inputs, first, gradient)
             y_hat = pool_to(y_hat, image.shape[1:3])
             loss, parts = self.image_loss(image, y_hat, loss_mask)
-            loss = loss.mean()
-            if self.pair_weight:
-                apart, _ = self.image_loss(y_hat[::2], y_hat[1::2], loss_mask[::2])
-                loss, parts = loss + self.pair_weight * apart.mean(), parts | {"consistency": apart}
-            if self.latent_loss is not None:
-                more, of_latents = self.latent_loss(position.w)
-                loss, parts = loss + more, parts | of_latents
+            loss, parts = self._further_terms(loss.mean(), parts, position.w, y_hat, loss_mask)
             return loss, (position, parts)
 
         return self._remat(objective)(params, position, inputs, first, case)
+
+    def _further_terms(self, loss, parts, w, y_hat, loss_mask):
+        """With what is added to L_Image of an iteration that is differentiated."""
+        if self.pair_weight:
+            apart, _ = self.image_loss(y_hat[::2], y_hat[1::2], loss_mask[::2])
+            loss, parts = loss + self.pair_weight * apart.mean(), parts | {"consistency": apart}
+        if self.latent_loss is not None:
+            more, of_latents = self.latent_loss(w)
+            loss, parts = loss + more, parts | of_latents
+        return loss, parts
 
     def _remat(self, function):
         return jax.checkpoint(function) if self.remat else function
 
     def _final_objective(self, params, position, inputs, first, case):
         """Eq. 3, after the iterations from `first` to N."""
+        if self.encode_both_with and self.disentangle_weight and len(inputs) == 1:
+            return self._remat(self._joined_objective)(params, position, inputs[0], first, case)
         loss, (position, parts) = self._objective(params, position, inputs, first, case)
         metrics = {k: v.mean() for k, v in parts.items()}
         if not self.disentangle_weight:
@@ -170,6 +202,31 @@ class EncoderLoss:
         loss = total_loss(loss, ind_loss.mean(), self.disentangle_weight)
         metrics |= {f"ind_{k}": v.mean() for k, v in ({"loss": ind_loss} | ind_parts).items()}
         return loss, (batch_stats, metrics)
+
+    def _joined_objective(self, params, position, input_n, number, case):
+        """Eq. 3 after iteration N, number `number`, with both passes in one call of each network.
+
+        Fresh noise is that of iteration N for both.
+        """
+        image, mask, loss_mask = case
+        seen = beside_result(input_n, position.image)
+        pair = jnp.concatenate([image, image * mask], axis=-1)
+        encode = self.encode_both_with(params)
+        deltas, batch_stats = encode(position.batch_stats, in_turn(seen, pair))
+        delta, delta_b = taken_apart(deltas)
+        w_n = position.w + delta
+        w_b = (w_n if self.disentangle_through_w else jax.lax.stop_gradient(w_n)) + delta_b
+        y_hat = pool_to(self.synthesize(in_turn(w_n, w_b), number), image.shape[1:3])
+        masks = in_turn(jnp.ones_like(mask) if loss_mask is None else loss_mask, mask)
+        found = self.image_loss(in_turn(image, image), y_hat, masks)
+        (loss, parts), (ind_loss, ind_parts) = (
+            jax.tree.map(lambda rows, k=k: taken_apart(rows)[k], found) for k in (0, 1)
+        )
+        y_n = taken_apart(y_hat)[0]
+        loss, parts = self._further_terms(loss.mean(), parts, w_n, y_n, loss_mask)
+        loss = total_loss(loss, ind_loss.mean(), self.disentangle_weight)
+        metrics = parts | {f"ind_{k}": v for k, v in ({"loss": ind_loss} | ind_parts).items()}
+        return loss, (batch_stats, {k: v.mean() for k, v in metrics.items()})
 
     def _earlier_gradients(self, params, start, inputs, case):
         """The position before iteration N, and the sums of losses and gradients until there."""

@@ -23,7 +23,13 @@ from interestyle_jax.interest.uninterest_filter import filtered_inputs, radii_at
 from interestyle_jax.interest.uninterest_swap import swap_uninterest, swapped_pairs
 from interestyle_jax.inversion.refinement import pool_to, refine
 from interestyle_jax.inversion.resize import crop_to_shape, resize_images
-from interestyle_jax.models.batch_norm import mean_of_devices, of_devices
+from interestyle_jax.models import backend
+from interestyle_jax.models.batch_norm import (
+    after_passes,
+    mean_of_devices,
+    of_devices,
+    of_passes,
+)
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.accumulation import accumulate
@@ -89,6 +95,8 @@ class EncoderTask:
         }
         self.feedback = self.encoder.input_channels == 6
         method = config.method
+        self.loop = method.loop or backend.refinement_loop()
+        self.joins_passes = backend.joins_passes()
         if not self.feedback and (method.num_iterations > 1 or method.disentangle_weight):
             raise InputError(
                 "config.method: an encoder with 3 input channels runs once (num_iterations 1) and "
@@ -162,6 +170,16 @@ class EncoderTask:
 
         return encode
 
+    def _encode_both(self, params: PyTree, options: Mapping[str, Any]):
+        """As `_encode`, for two passes whose rows are in turn; each has its own statistics."""
+        encode = self._encode(params, options)
+
+        def encode_both(batch_stats, x):
+            deltas, moved = encode(of_passes(batch_stats, 2), x)
+            return deltas, after_passes(batch_stats, moved)
+
+        return encode_both
+
     def _synthesize(self, frozen: PyTree, key: jax.Array | None):
         """`synthesize` for `refine`: stored noise, or fresh noise in every iteration."""
 
@@ -205,10 +223,10 @@ class EncoderTask:
             seen = swap_uninterest(swap_key, image, mask, share=method.swap)
         count, radii = (1, ()) if single_pass else (method.num_iterations, self.radii[:-1])
         inputs = filtered_inputs(seen, mask, count, radii, region=method.filter_region)
-        encode, options = self._encode, frozen.get("options", {})
+        encode, both, options = self._encode, self._encode_both, frozen.get("options", {})
         local = self.config.batch_norm == "local" and not freeze_batch_norm
         if freeze_batch_norm:
-            encode = self._encode_frozen
+            encode = both = self._encode_frozen
         elif local:
             batch_stats = of_devices(batch_stats)
         loss = EncoderLoss(
@@ -216,12 +234,13 @@ class EncoderTask:
             synthesize=self._synthesize(frozen, key if method.noise == "random" else None),
             image_loss=self._image_loss(frozen),
             gradient=method.gradient,
-            loop=method.loop,
+            loop=self.loop,
             disentangle_weight=0.0 if single_pass else method.disentangle_weight,
             disentangle_through_w=method.disentangle_through_w,
             latent_loss=self._latent_loss(frozen),
             pair_weight=pair_weight,
             remat=self.config.remat == "iteration",
+            encode_both_with=(lambda params: both(params, options)) if self.joins_passes else None,
         )
         start = self._start(batch_stats, frozen, image.shape[0])
         grads, batch_stats, metrics = loss.gradients(
@@ -301,7 +320,7 @@ class EncoderTask:
             state.batch_stats,
             {name: batch[name] for name in self.batch_fields if name in batch},
             self.config.accumulate,
-            loop=self.config.method.loop,
+            loop=self.loop,
         )
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -331,7 +350,7 @@ class EncoderTask:
             (image,) * self.config.method.num_iterations,
             start.w,
             image_0=start.image,
-            loop=self.config.method.loop,
+            loop=self.loop,
             feedback=self.feedback,
         )
 

@@ -16,6 +16,7 @@ CHANGEABLE = (
     *("num_steps", "checkpoint_every", "log_every", "image_every", "keep_latest"),
     "storage_dtype",
     "remat",
+    "method.loop",
     "generator.form",
 )
 # What lies in weight folders is compared by content (`check_same_weights`), wherever they lie.

@@ -133,13 +133,7 @@ class Trainer:
     def _set_up_state(self) -> None:
         config = self.config
         abstract = jax.eval_shape(self.seeded.init, self.seeded.initial)
-        self.places = step_places(
-            self.mesh,
-            abstract,
-            self.seeded.frozen,
-            split_frozen=config.mesh.shard_frozen,
-            split_optimizer=config.mesh.shard_optimizer,
-        )
+        self.places = step_places(config, self.mesh, abstract, self.seeded.frozen)
         self.frozen = sharding.put_tree(self.seeded.frozen, self.places.frozen)
         self.data: NumberedBatches | TrainingBatches
         if self.data_dir is None:

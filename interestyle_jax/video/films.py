@@ -141,15 +141,15 @@ def scan_film(path: str | Path) -> Film:
                 f"{path}: is damaged after frame {len(timestamps)}: {error.strerror}"
             ) from error
         declared = Fraction(container.duration or 0, av.time_base)
-        whole = num_packets >= stream.frames
+        num_frames = stream.frames
         rate = stream.average_rate
         num_sounds = len(container.streams.audio)
     if not timestamps:
         raise InputError(f"{path}: holds no frame that can be read")
-    if not whole or end < declared - Fraction(MISSING_SECONDS):
+    if num_packets < num_frames or end < declared - Fraction(MISSING_SECONDS):
         raise InputError(
             f"{path}: is cut off: {len(timestamps)} frames up to {float(end):.2f} s, expected "
-            f"{f'{stream.frames} frames, ' if stream.frames else ''}{float(declared):.2f} s"
+            f"{f'{num_frames} frames, ' if num_frames else ''}{float(declared):.2f} s"
         )
     if len(sizes) > 1:
         raise InputError(f"{path}: its frames have several sizes, expected one")

@@ -80,6 +80,15 @@ def test_conditions_and_what_is_recorded(model, trained):
         )  # fmt: skip
 
 
+def test_a_deviation_is_measured_in_strengths():
+    w = np.random.default_rng(0).normal(0, [2.0, 5.0, 1.0], (20_000, 3))
+    along = training.deviation_along(w, np.array([4.0, 0.0, 0.0]))
+    assert along == pytest.approx(2 / 4, rel=0.02)
+    # A strength of 1 moves the second row farthest, by 10; rows that cancel out are no harm.
+    rows = np.array([[1.0, 0.0, 0.0], [0.0, 10.0, 0.0], [0.0, -10.0, 0.0], [0.0, 0.0, 0.0]])
+    assert training.deviation_along(w, rows) == pytest.approx(5 / 10, rel=0.02)
+
+
 def test_the_command_trains_from_files(model, sampled, tmp_path, capsys):
     w, scores = sampled
     np.savez(tmp_path / "w.npz", w=w)

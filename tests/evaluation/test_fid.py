@@ -5,7 +5,14 @@ import pytest
 from scipy import linalg
 
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.fid import Statistics, fid, kid, load_extractor, load_statistics
+from interestyle_jax.evaluation.fid import (
+    FewImagesWarning,
+    Statistics,
+    fid,
+    kid,
+    load_extractor,
+    load_statistics,
+)
 from interestyle_jax.jobs.feature_sets import as_text, from_text
 
 RNG = np.random.default_rng(0)
@@ -23,7 +30,7 @@ def test_fid_is_pytorch_fids_formula():
 
 def test_few_images_are_told_with_numbers():
     first = Statistics.of(RNG.normal(size=(5, 8)), **OWN)
-    with pytest.warns(UserWarning, match="5 images for a covariance of 8 features.* at most 4"):
+    with pytest.warns(FewImagesWarning, match="5 images for .* 8 features.* at most 4"):
         fid(first, first)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.avatar_film import draw_film, found_points
-from experiments.film import VARIANTS, flicker, main
+from experiments.film import VARIANTS, main
+from experiments.film_metrics import flicker
 from interestyle_jax.photos.ffhq_alignment import align, face_quad, quad_points
 
 

@@ -16,7 +16,7 @@ import interestyle_jax as ij
 from interestyle_jax.cli import main
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.fid import kid
+from interestyle_jax.evaluation.fid import FewImagesWarning, kid
 from interestyle_jax.evaluation.frechet import feature_frechet_distance
 from interestyle_jax.evaluation.identity import Identity
 from interestyle_jax.jobs import evaluation_job, evaluations
@@ -411,7 +411,7 @@ def test_feature_distances_and_regions_join_over_parts(
 def test_boundaries_are_drawn_and_lpips_features_compared(measure, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluations, "load_parser", lambda name: lambda image: image[..., 0] > 127)
     options = {"fid_mode": "lpips", "parser": "red", "weights": ["inverter"]}
-    with pytest.warns(UserWarning, match="19 images for a covariance of 256 features"):
+    with pytest.warns(FewImagesWarning, match="19 images for a covariance of 256 features"):
         metrics = measure(tmp_path / "out", **options)
     assert metrics["encoders"]["inverter"]["fid"]["mode"] == "lpips"
     assert "| FID (lpips) |" in (tmp_path / "out" / "table.md").read_text()

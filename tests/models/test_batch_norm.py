@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from interestyle_jax.models.batch_norm import BatchNorm, mean_of_devices, of_devices
+from interestyle_jax.models.batch_norm import (
+    BatchNorm,
+    after_passes,
+    mean_of_devices,
+    of_devices,
+    of_passes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +134,47 @@ def test_local_statistics_of_one_device_are_the_plain_ones(case):
         mean_of_devices(new["batch_stats"]),
         plain["batch_stats"],
     )
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_passes_in_turn_are_normalised_apart(case, local):
+    """Values, gradients and running statistics, as of one pass after the other."""
+    _, variables = case
+    rng = np.random.default_rng(2)
+    x, weight = rng.standard_normal((2, 8, 2, 3, 2, 4)).astype(np.float32)
+    params = variables["params"]
+
+    def norm(params, stats, x):
+        variables = {"params": params, "batch_stats": stats}
+        y, new = BatchNorm(local=local).apply(variables, x, train=True, mutable=["batch_stats"])
+        return y, new["batch_stats"]
+
+    def one_by_one(params, x, stats):
+        rows = []
+        for k in range(2):
+            y, stats = norm(params, stats, x[:, k])
+            rows.append(y)
+        return jnp.stack(rows, axis=1), stats
+
+    def in_turn(params, x, stats):
+        y, moved = norm(params, of_passes(stats, 2), x.reshape(-1, *x.shape[2:]))
+        return y.reshape(x.shape), after_passes(stats, moved)
+
+    def step(form, params, x):
+        stats = variables["batch_stats"]
+        stats = of_devices(stats) if local else stats
+
+        def total(params, x):
+            y, moved = form(params, x, stats)
+            return jnp.sum(y * weight), (y, moved)
+
+        return jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(params, x)
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+        want, got = (
+            jax.jit(lambda p, x, form=form: step(form, p, x))(params, placed)
+            for form in (one_by_one, in_turn)
+        )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)

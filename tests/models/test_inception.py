@@ -1,7 +1,5 @@
 """FID's Inception against PyTorch on random weights, its files, and its three kinds of input."""
 
-import warnings
-
 import jax
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from interestyle_jax.models import registry
 from interestyle_jax.models.inception import BLOCKS, Inception, InceptionBlock
 from interestyle_jax.models.inception_pixels import MODES, inception_pixels
 from interestyle_jax.weights import load_weights
+from tests.torchscript_files import save_scripted
 from tools.convert_weights import convert, recognise
 from tools.convert_weights.conversion import shapes
 from tools.convert_weights.families.inception import nvidia_entries, torch_entries
@@ -167,11 +166,7 @@ def test_nvidias_names_are_the_same_network(tmp_path):
                 module.add_module(name, Holder())
             module = getattr(module, name)
         module.register_buffer(leaf, torch.from_numpy(value))
-    with warnings.catch_warnings():
-        # Deprecated, and still what the file is.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        scripted = torch.jit.script(root)
-    scripted.save(str(tmp_path / "inception-2015-12-05.pt"))
+    save_scripted(root, tmp_path / "inception-2015-12-05.pt")
     convert([tmp_path / "inception-2015-12-05.pt"], tmp_path / "nvidia")
     own = {k: torch.from_numpy(v) for k, v in (arrays | scales).items()}
     torch.save(own, tmp_path / "f.pth")

@@ -267,6 +267,12 @@ def test_directions_and_their_ranges(tiny_weights, tmp_path, monkeypatch):
     assert Studio(model).sliders == [free, known]
     assert known == ("known", -1.0, 2.0)
     assert free.name == "free" and free.low == -free.high < 0
+    # Half as far for a direction of twice the length, also where its rows cancel out.
+    rows = np.zeros((model.latents_shape[0], W_DIM), np.float32)
+    rows[:2] = 2 * array, -2 * array
+    save_direction(tmp_path / "rows.npz", Direction("rows", "w_plus", rows))
+    (by_rows,) = Studio(model, [tmp_path / "rows.npz"]).sliders
+    assert by_rows.high == pytest.approx(free.high / 2, rel=0.1)
     with pytest.raises(ij.InputError, match="--direction: 17 given, expected at most 16"):
         Studio(model, files * 8 + files[:1])
     with pytest.raises(ValueError, match="no encoder"):

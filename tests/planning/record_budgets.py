@@ -49,7 +49,7 @@ def measure(target: str, options: list[str]) -> dict[str, float]:
         (program,) = json.loads(path.read_text())["programs"]
     found = {
         "MiB needed of a device": program["needed_bytes"] / 2**20,
-        "MB accessed for an image": program["bytes_per_image"] and program["bytes_per_image"] / 1e6,
+        "MB accessed for an image": program["bytes_per_image"] / 1e6,
         "microseconds of an image, estimated": program["estimated_seconds_per_image"]
         and program["estimated_seconds_per_image"] * 1e6,
         "collectives": sum(c["count"] for c in program["collectives"]),
@@ -59,6 +59,7 @@ def measure(target: str, options: list[str]) -> dict[str, float]:
         "instructions": program["num_instructions"],
     }
     kinds = {f"library calls {k}": n for k, n in program["convolutions"].items()}
+    kinds |= {f"up-convolutions {k}": n for k, n in program["up_convolutions"].items()}
     return {k: round(v, 1) for k, v in (found | kinds).items() if v is not None}
 
 

@@ -40,5 +40,5 @@ def test_the_budget_allows_no_up_convolution_over_zeros():
     """A training has such maps besides, in the gradients of strided slices."""
     figures = PROGRAMS["h100_inversion"]["figures"]
     # Six in each of two syntheses: of the mean latent, and of the one iteration.
-    assert figures["library calls convBackwardInput"] == 12
+    assert figures["up-convolutions convBackwardInput"] == 12
     assert figures["maps with zeros inserted"] == 0

@@ -13,6 +13,7 @@ from interestyle_jax.planning.compiled import (
     num_copies,
     num_zero_inserted,
     read_figures,
+    up_convolutions,
 )
 
 BACKEND = 'backend_config={"estimated_cycles":"%s"}'
@@ -98,6 +99,17 @@ def test_maps_with_zeros_between_their_elements_are_counted():
     assert num_zero_inserted(around + between) == 1
 
 
+def test_up_convolutions_are_told_apart():
+    tail = 'metadata={op_name="jit(step)/Generator/up_32/conv/%s"}'
+    dilated = "%a = bf16[1,9,9,4] convolution(%p, %k), window={size=3x3 lhs_dilate=2x2}, "
+    plain = "%b = bf16[1,9,9,4] convolution(%p, %k), window={size=3x3 pad=1_1x1_1}, "
+    call = '%c = (f32[1,9,9,4]) custom-call(%p, %k), custom_call_target="__cudnn$convForward", '
+    lines = [line + tail % "conv_general_dilated" for line in (dilated, plain, call)]
+    # A product with ones, and another layer.
+    lines += [plain + tail % "dot_general", lines[1].replace("up_32", "conv_32")]
+    assert up_convolutions("\n".join(lines)) == {"over zeros": 1, "plain": 1, "convForward": 1}
+
+
 def test_figures_of_a_compiled_program():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
@@ -105,6 +117,7 @@ def test_figures_of_a_compiled_program():
     compiled = jax.jit(lambda x: jnp.sum(x * x)).lower(x).compile()
     figures = read_figures(compiled, num_devices=8)
     assert figures.memory["arguments"] == 8 * 32 * 4
+    assert 8 * 32 * 4 <= figures.bytes_accessed < 3 * 8 * 32 * 4
     assert figures.flops == pytest.approx(2 * 8 * 32, rel=0.05)
     (summed,) = figures.collectives
     assert (summed.kind, summed.devices, summed.bytes) == ("all-reduce", 8, 4)

@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-import warnings
 import zipfile
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from interestyle_jax.errors import InputError
 from interestyle_jax.weights import load_weights
 from tests.models import open_clip_outputs as reference
+from tests.torchscript_files import save_scripted
 from tools.convert_weights import convert, torchscript_file
 from tools.convert_weights.clip_table import read_architecture
 from tools.convert_weights.source_file import read_source
@@ -99,13 +99,6 @@ class Holder(torch.nn.Module):
             self.add_module(name, Holder(held))
 
 
-def script(module, path):
-    """Saves an archive; PyTorch 2.13 says that it will not make them for ever."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(module).save(str(path))
-
-
 def scripted(state, path, **numbers):
     """An archive as OpenAI's: halves, float32 norms, whole numbers beside them."""
     half = {
@@ -113,7 +106,7 @@ def scripted(state, path, **numbers):
         for k, v in tensors(state).items()
     }
     module = Holder(half | {k: torch.tensor(v) for k, v in numbers.items()})
-    script(module, path)
+    save_scripted(module, path)
     return path
 
 
@@ -166,7 +159,7 @@ def test_tensors_of_an_archive_keep_strides_offsets_and_types(tmp_path):
     module.register_buffer("count", torch.tensor(7))
     module.register_buffer("low", torch.ones(3, dtype=torch.bfloat16))
     module.register_buffer("none", torch.zeros(0, 3))
-    script(module, tmp_path / "x.pt")
+    save_scripted(module, tmp_path / "x.pt")
     found = torchscript_file.read(tmp_path / "x.pt")
     np.testing.assert_array_equal(found["a"], numbers.numpy())
     np.testing.assert_array_equal(found["b.t"], numbers.numpy().T)
@@ -195,7 +188,7 @@ def altered(source, path, change):
 
 @pytest.fixture
 def archive(tmp_path):
-    script(Holder({"a.b": torch.ones(4)}), tmp_path / "good.pt")
+    save_scripted(Holder({"a.b": torch.ones(4)}), tmp_path / "good.pt")
     return tmp_path / "good.pt"
 
 
@@ -235,7 +228,7 @@ def test_damaged_archives_are_named(tmp_path, archive, change, message):
 
 def test_numbers_repeated_by_strides_of_0_are_refused(tmp_path):
     wide = torch.zeros(1).expand(10**6, 10**6)
-    script(Holder({"a": wide}), tmp_path / "x.pt")
+    save_scripted(Holder({"a": wide}), tmp_path / "x.pt")
     with pytest.raises(InputError, match="up to a the tensors need 4,000,000,000,000 bytes"):
         read_source(tmp_path / "x.pt")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interestyle_jax.interest.uninterest_filter import filtered_inputs
-from interestyle_jax.training.encoder_gradients import EncoderLoss, Position
+from interestyle_jax.training.encoder_gradients import EncoderLoss, Position, in_turn, taken_apart
 from interestyle_jax.training.losses import ImageLoss
 
 BATCH, SIZE, STYLES, WIDTH, COUNT, WEIGHT = 3, 4, 2, 3, 5, 0.4
@@ -172,3 +172,59 @@ def test_filter_with_all_radii_zero_changes_no_bit(world):
     got = ours(world, world["kernel"], inputs=zero)
     want = ours(world, world["kernel"], inputs=(world["image"],) * COUNT)
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize("through_w", [False, True])
+@pytest.mark.parametrize("interest_loss", [False, True])
+def test_two_passes_in_one_call_give_the_same(world, interest_loss, through_w):
+    """Values, gradients, metrics and the carry, with latent and pair losses."""
+    encode_with, _ = networks(world)
+    calls = []
+
+    def synthesize(w_plus, i):
+        calls.append(len(w_plus))
+        return networks(world)[1](w_plus, 0)
+
+    def encode_both_with(kernel):
+        def encode_both(mean, x):
+            a, b = taken_apart(x)
+            delta_a, mean = encode_with(kernel)(mean, a)
+            delta_b, mean = encode_with(kernel)(mean, b)
+            return in_turn(delta_a, delta_b), mean
+
+        return encode_both
+
+    def latent_loss(w_plus):
+        norm = jnp.square(w_plus).mean()
+        return 0.1 * norm, {"norm": norm}
+
+    rows = {k: world[k][:2] for k in ("image", "mask", "w_0")}
+    start = Position(jnp.zeros(STYLES * WIDTH), rows["w_0"], synthesize(rows["w_0"], 0))
+    inputs = [x[:2] for x in world["inputs"]]
+
+    def gradients(encode_both_with):
+        loss = EncoderLoss(
+            encode_with,
+            synthesize,
+            ImageLoss({"l2": 1.0}),
+            disentangle_weight=WEIGHT,
+            disentangle_through_w=through_w,
+            latent_loss=latent_loss,
+            pair_weight=0.3 if interest_loss else 0.0,
+            encode_both_with=encode_both_with,
+        )
+        calls.clear()
+        return loss.gradients(
+            world["kernel"],
+            start,
+            inputs,
+            rows["image"],
+            rows["mask"],
+            interest_loss=interest_loss,
+        )
+
+    want = gradients(None)
+    assert calls == [2] * (COUNT + 1)
+    got = gradients(encode_both_with)
+    assert calls == [2] * (COUNT - 1) + [4]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13), got, want)

@@ -85,7 +85,11 @@ class Keys:
         return list(results) if equation.primitive.multiple_results else [results]
 
     def _scan(self, params, values):
-        constants, carried = params["num_consts"], params["num_carry"]
+        if "ft_in" in params:
+            # From JAX 0.12 on.
+            constants, carried = (len([*part]) for part in params["ft_in"].unpack()[:2])
+        else:
+            constants, carried = params["num_consts"], params["num_carry"]
         fixed, carry = values[:constants], values[constants : constants + carried]
         rows, length = values[constants + carried :], params["length"]
         stacked = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from interestyle_jax.config.presets import encoder_config
 from interestyle_jax.errors import InputError
 from interestyle_jax.parallel import sharding
 from interestyle_jax.training.compiled_step import step_places
@@ -93,8 +94,10 @@ def test_an_optimizer_is_split_over_all_devices():
 def test_of_several_optimizers_none_is_split():
     mesh = sharding.make_mesh()
     state = {"kernel": jax.ShapeDtypeStruct((256, 256), np.float32)}
+    config = encoder_config("interestyle")
+    config.mesh.shard_optimizer = True
     with pytest.raises(InputError, match="config.mesh.shard_optimizer: expected False"):
-        step_places(mesh, state, {}, split_frozen=False, split_optimizer=True)
+        step_places(config, mesh, state, {})
 
 
 @pytest.mark.slow
