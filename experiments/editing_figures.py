@@ -2,15 +2,18 @@ r"""Edits of obstructed avatars, measured and drawn: Fig. 8 and 9 of the paper i
 
     python -m experiments.editing_figures --data=data/avatars --out=reports/editing \
         --weights=IntereStyle=avatar_interestyle --weights=ReStyle=runs/restyle/weights \
-        --directions=runs/directions --reader=avatar_attributes \
-        --text="a face with a beard=beard" --clip=avatar_clip --channels=avatar_channels
+        --directions=interestyle_jax/assets/directions --text="a face with a beard=beard"
 
 The first `--num-samples` avatars of the split "test" are inverted with their obstacles, edited by
 every direction and text, and read by a network that was trained on drawn avatars. Which strength an
-edit has is decided on the split "validation", for each encoder and edit, by one rule: of STRENGTHS
-(shares of the direction's range, or StyleCLIP's alpha), the one that changes the other attributes
-least of those with which 90 % of the images reach the target, or else the one that reaches most.
-It is the same for all test images.
+edit has is decided on the split "validation", for each encoder and edit, by one rule: the smallest
+of SHARES of the edit's range with which 90 % of the images reach the target, or else the one that
+reaches most. It is the same for all test images. What the range's own end reaches, which users get
+without choosing, stands beside it.
+
+Attributes of an inversion may be hard to read, and then change with anything: beside every edit
+stands what random directions of W of its length change, and for each encoder how often an inversion
+is read as the avatar without its obstacle.
 
 Writes `metrics.json`, `table.md`, `edits.png` (Fig. 8), `mixing.png` (Fig. 9) and `sefa.png`. The
 avatars shown are the first ones of the split, or those of --shown.
@@ -21,58 +24,33 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-import interestyle_jax as ij
+from experiments.editing_measures import Editor, Inverted, Planned, measure, reader_accuracy
 from experiments.editing_table import markdown
 from interestyle_jax.commands.options import Parser, add_out_option, count
-from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.data.pipeline import evaluation_batches
 from interestyle_jax.data.pixels import to_float
 from interestyle_jax.editing.bands import BANDS, band_rows
 from interestyle_jax.editing.direction_files import find_direction
 from interestyle_jax.editing.direction_training import deviation_along, sefa_directions
 from interestyle_jax.editing.directions import ENDING
-from interestyle_jax.editing.edits import Edit
 from interestyle_jax.errors import InputError
-from interestyle_jax.evaluation.attribute_changes import attribute_changes, choose_strength
 from interestyle_jax.evaluation.attributes import AttributeReader
 from interestyle_jax.evaluation.grids import draw_grid
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import Model
-from interestyle_jax.jobs.edit_drawing import Drawing, edit_and_draw
 from interestyle_jax.jobs.text_edits import text_edit
 from interestyle_jax.json_file import write_json
 from interestyle_jax.output_folder import output_folder
 
 FIELDS = ("image", "clean", "face_mask", "face_mask_full", "factors")
-STYLE = "toon-head"
-# Of a direction's range to its high end; of StyleCLIP's alpha for texts.
-STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-ALPHAS = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0)
 # In standard deviations of w along the direction, over so many samples.
 SEFA_COUNT, SEFA_STRENGTHS, SEFA_SAMPLES = 4, (-4.0, -2.0, 0.0, 2.0, 4.0), 1000
-
-
-class Planned(NamedTuple):
-    """An edit, what it is meant to bring (a name of `Attributes.scores`), and its strengths."""
-
-    name: str
-    target: str
-    edit: Edit
-    strengths: tuple[float, ...]
-
-
-class Inverted(NamedTuple):
-    """Avatars by one encoder: latents [n, L, D] with and without their obstacles."""
-
-    w_plus: np.ndarray
-    clean: np.ndarray
 
 
 def read_avatars(data: Path, split: str, num_samples: int, batch_size: int) -> dict[str, Any]:
@@ -88,41 +66,6 @@ def read_avatars(data: Path, split: str, num_samples: int, batch_size: int) -> d
     seen, whole = (found.pop(name)[..., 0] > 127 for name in ("face_mask", "face_mask_full"))
     found |= {name: to_float(found[name]) for name in ("image", "clean")}
     return found | {"covered": whole & ~seen}
-
-
-class Editor:
-    """One encoder and its generator: inverts and draws in batches of one size."""
-
-    def __init__(self, weights: str, batch_size: int, num_iterations: int | None):
-        self.model: Model = ij.load(weights)
-        self.model.require_inversion()
-        self._batch_size, self._num_iterations = batch_size, num_iterations
-        self._drawing = Drawing(self.model.network("generator"), None, None)
-
-    def _batches(self, rows: np.ndarray):
-        for start in range(0, len(rows), self._batch_size):
-            part = rows[start : start + self._batch_size]
-            missing = self._batch_size - len(part)
-            yield np.pad(part, [(0, missing), *[(0, 0)] * (rows.ndim - 1)], mode="edge"), len(part)
-
-    def invert(self, images: np.ndarray) -> np.ndarray:
-        """The last latents [n, L, D] of images [n, H, W, 3]."""
-        found = [
-            self.model.invert(batch, self._num_iterations, return_images="none").w_plus[-1, :own]
-            for batch, own in self._batches(images)
-        ]
-        return np.concatenate([np.asarray(part) for part in found])
-
-    def draw(self, w_plus: np.ndarray, edit: Edit | None = None, strength: float = 0.0):
-        """Images [n, R, R, 3] in [-1, 1] of 8 bits, of latents [n, L, D] after an edit."""
-        edits, strengths = ((), ()) if edit is None else ((edit,), (np.float32(strength),))
-        variables, found = self.model.variables["generator"], []
-        for batch, own in self._batches(w_plus):
-            drawn = edit_and_draw(
-                variables, edits, strengths, jnp.asarray(batch), drawing=self._drawing
-            )
-            found.append(np.asarray(drawn["image"])[:own])
-        return to_float(np.concatenate(found))
 
 
 def plan(args: argparse.Namespace, model: Model) -> list[Planned]:
@@ -143,131 +86,70 @@ def plan(args: argparse.Namespace, model: Model) -> list[Planned]:
             raise InputError(
                 f"{path}: expected one of `directions train`, with attribute and range"
             )
-        strengths = tuple(share * limits[1] for share in STRENGTHS)
-        planned.append(Planned(direction.name, target, direction.edit(layers), strengths))
+        norm = direction.norm if direction.kind == "w" else None
+        planned.append(Planned(direction.name, target, direction.edit(layers), limits[1], norm))
     for given in args.text:
         text, equals, target = given.partition("=")
         if not (text and equals and target):
             raise InputError(f"--text: {given!r}, expected TEXT=ATTRIBUTE")
         options = {"clip": args.clip, "channels": args.channels, "num_channels": args.num_channels}
-        edit = text_edit(text, neutral=args.neutral, **options)(model).edit
-        planned.append(Planned(text, target, edit, ALPHAS))
+        found = text_edit(text, neutral=args.neutral, **options)(model)
+        norm = found.facts["norm"] if found.facts["kind"] == "w" else None
+        planned.append(Planned(text, target, found.edit, found.facts["default_range"][1], norm))
     if not planned:
         raise InputError("--directions, --text: expected one of them")
     return planned
 
 
-def measure(
-    args: argparse.Namespace,
-    editor: Editor,
-    planned: Sequence[Planned],
-    reader: AttributeReader,
-    avatars: dict[str, dict[str, Any]],
-) -> tuple[dict[str, Any], Inverted]:
-    """Figures of one encoder, and the test avatars' latents."""
-    size = args.batch_size
-    chosen: dict[str, float] = {}
-    w_plus = editor.invert(avatars["validation"]["image"])
-    before = reader.read_all(editor.draw(w_plus), batch_size=size)
-    for one in planned:
-        found = {}
-        for strength in one.strengths:
-            after = reader.read_all(editor.draw(w_plus, one.edit, strength), batch_size=size)
-            found[strength] = attribute_changes(before, after, one.target)
-        chosen[one.name] = choose_strength(found)
-    test = avatars["test"]
-    inverted = Inverted(editor.invert(test["image"]), editor.invert(test["clean"]))
-    before = reader.read_all(editor.draw(inverted.w_plus), batch_size=size)
-    figures: dict[str, Any] = {}
-    for one in planned:
-        strength = chosen[one.name]
-        images = editor.draw(inverted.w_plus, one.edit, strength)
-        without = editor.draw(inverted.clean, one.edit, strength)
-        changes = attribute_changes(before, reader.read_all(images, batch_size=size), one.target)
-        figures[one.name] = {
-            "target": one.target,
-            "strength": strength,
-            "reached": changes.reached,
-            "eligible": changes.eligible,
-            "changed": changes.changed,
-            "mean_changed": changes.mean_changed,
-            "covered_l1": covered_difference(images, without, test["covered"]),
-        }
-    unedited = editor.draw(inverted.w_plus), editor.draw(inverted.clean)
-    facts = {
-        "edits": figures,
-        "covered_l1_unedited": covered_difference(*unedited, test["covered"]),
-    }
-    return facts, inverted
-
-
-def covered_difference(a: np.ndarray, b: np.ndarray, covered: np.ndarray) -> float | None:
-    """Mean absolute difference of images [n, H, W, 3] where an obstacle covers the face."""
-    return float(np.abs(a - b)[covered].mean()) if covered.any() else None
-
-
-def reader_accuracy(
-    reader: AttributeReader, avatars: dict[str, Any], batch_size: int
-) -> dict[str, float]:
-    """Of each attribute, how often it is read right from the avatars without obstacles."""
-    read = reader.read_all(avatars["clean"], batch_size=batch_size)
-    names = factors_of_style(STYLE).names
-    found = {}
-    for attribute, chances in read.chances.items():
-        # A colour's kinds are called by what they colour, beside parts of that name.
-        part = attribute.removesuffix("_colour")
-        columns = [names.index(f"{part}={kind}") for kind in chances]
-        true = np.array(list(chances))[avatars["factors"][:, columns].argmax(axis=1)]
-        found[attribute] = float((np.array(read.labels(attribute)) == true).mean())
-    return found
-
-
 def edits_grid(editors, inverted, figures, planned, avatars, shown) -> np.ndarray:
     """Fig. 8: of every avatar a row for each encoder, its columns the edits."""
-    rows, labels = [], []
-    for i in shown:
-        for name, editor in editors.items():
-            w_plus = inverted[name].w_plus[i : i + 1]
-            cells = [avatars["image"][i], editor.draw(w_plus)[0]]
-            for one in planned[name]:
-                strength = figures[name]["edits"][one.name]["strength"]
-                cells.append(editor.draw(w_plus, one.edit, strength)[0])
-            rows.append(cells)
-            labels.append(name)
-    return draw_grid(
-        rows, ["input", "inversion", *(p.name for p in planned[name])], row_labels=labels
-    )
+    columns = {}
+    for name, editor in editors.items():
+        w_plus, edits = inverted[name].w_plus[shown], figures[name]["edits"]
+        drawn = [editor.draw(w_plus, p.edit, edits[p.name]["strength"]) for p in planned[name]]
+        columns[name] = [editor.draw(w_plus), *drawn]
+    rows = [
+        [avatars["image"][i], *(column[k] for column in columns[name])]
+        for k, i in enumerate(shown)
+        for name in editors
+    ]
+    labels = [name for _ in shown for name in editors]
+    edits = [p.name for p in next(iter(planned.values()))]
+    return draw_grid(rows, ["input", "inversion", *edits], row_labels=labels)
 
 
 def mixing_grid(editor: Editor, inverted: Inverted, avatars, shown) -> np.ndarray:
     """Fig. 9: every avatar with the coarse, middle and fine rows of the next one."""
-    length, rows = editor.model.latents_shape[0], []
-    for i, j in zip(shown, [*shown[1:], shown[0]], strict=True):
-        a, b = inverted.w_plus[i], inverted.w_plus[j]
-        cells = [avatars["image"][i], avatars["image"][j]]
-        for band in BANDS:
-            mixed = a.copy()
-            own = list(band_rows([band], length))
-            mixed[own] = b[own]
-            cells.append(editor.draw(mixed[None])[0])
-        rows.append(cells)
-    return draw_grid(rows, ["content", "style", *BANDS])
+    length = editor.model.latents_shape[0]
+    following = [*shown[1:], shown[0]]
+    columns = [avatars["image"][shown], avatars["image"][following]]
+    for band in BANDS:
+        mixed, own = inverted.w_plus[shown].copy(), list(band_rows([band], length))
+        mixed[:, own] = inverted.w_plus[following][:, own]
+        columns.append(editor.draw(mixed))
+    return draw_grid(
+        [list(row) for row in zip(*columns, strict=True)], ["content", "style", *BANDS]
+    )
 
 
 def sefa_grid(editor: Editor) -> np.ndarray:
     """The mean face along SeFa's directions of each band."""
-    model, rows, labels = editor.model, [], []
-    mean = np.asarray(model.mean_latent())
+    model, moved, labels = editor.model, [], []
+    mean = np.asarray(model.mean_latent())[0]
     z = jax.random.normal(jax.random.key(0), (SEFA_SAMPLES, model.network("generator").z_dim))
     w = np.asarray(model.map(z))
     length = model.latents_shape[0] - 1
     for band in BANDS:
         own = [row for row in band_rows([band], length) if row < length]
         for k, direction in enumerate(sefa_directions(model, rows=own, count=SEFA_COUNT)):
-            edit = direction.edit(model.style_layers)
             deviation = deviation_along(w, direction.array)
-            rows.append([editor.draw(mean, edit, s * deviation)[0] for s in SEFA_STRENGTHS])
+            for strength in SEFA_STRENGTHS:
+                step = mean.copy()
+                step[own] += strength * deviation * direction.array
+                moved.append(step)
             labels.append(f"{band} {k + 1}")
+    images, count = editor.draw(np.stack(moved)), len(SEFA_STRENGTHS)
+    rows = [list(images[i : i + count]) for i in range(0, len(images), count)]
     return draw_grid(rows, [f"{s:+g} sd" for s in SEFA_STRENGTHS], row_labels=labels)
 
 
@@ -284,7 +166,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--text", action="append", default=[], metavar="TEXT=ATTRIBUTE")
     parser.add_argument("--neutral", default="a face")
     parser.add_argument("--clip", default="avatar_clip")
-    parser.add_argument("--channels", default="avatar_channels")
+    parser.add_argument("--channels", default="avatar_texts")
     parser.add_argument("--num-channels", type=count, metavar="N", help="of a text's direction")
     parser.add_argument("--reader", default="avatar_attributes")
     parser.add_argument("--num-samples", type=count, default=200, help="test avatars")
@@ -324,7 +206,9 @@ def _run(argv: Sequence[str] | None) -> None:
     planned = {name: plan(args, editor.model) for name, editor in editors.items()}
     figures, inverted = {}, {}
     for name, editor in editors.items():
-        figures[name], inverted[name] = measure(args, editor, planned[name], reader, avatars)
+        figures[name], inverted[name] = measure(
+            editor, planned[name], reader, avatars, batch_size=args.batch_size
+        )
     metrics = {
         "command": shlex.join(["python", "-m", "experiments.editing_figures", *arguments]),
         "num_images": len(avatars["test"]["id"]),

@@ -13,7 +13,8 @@ def markdown(metrics: dict[str, Any]) -> str:
         f"{metrics['num_validation']} others.",
         "",
         "Target reached, of the images that did not show it before; in brackets the share in "
-        "which another attribute changed (mean over them, and the largest):",
+        "which another attribute changed (mean over them, and the largest), and the mean that "
+        "random steps of the same length in W change:",
         "",
         "| edit | target | " + " | ".join(encoders) + " |",
         "|---|---|" + "---:|" * len(encoders),
@@ -24,6 +25,15 @@ def markdown(metrics: dict[str, Any]) -> str:
         lines.append(f"| {name} | {target} | " + " | ".join(cells) + " |")
     means = [_mean(figures["edits"].values()) for figures in encoders.values()]
     lines.append("| mean | | " + " | ".join(means) + " |")
+    lines += ["", "At the high end of each edit's own range:", ""]
+    lines += ["| edit | strength | " + " | ".join(encoders) + " |"]
+    lines += ["|---|---:|" + "---:|" * len(encoders)]
+    for name in names:
+        ends = [figures["edits"][name]["range_end"] for figures in encoders.values()]
+        cells = [f"{_share(end['reached'])} ({end['mean_changed']:.1%})" for end in ends]
+        lines.append(f"| {name} | {ends[0]['strength']:g} | " + " | ".join(cells) + " |")
+    for encoder, figures in encoders.items():
+        lines += ["", f"{encoder}, mean over the edits, by attribute:", "", *_attributes(figures)]
     lines += [
         "",
         "Face under the obstacle: mean absolute difference, in [-1, 1], to the same edit of the "
@@ -45,17 +55,41 @@ def markdown(metrics: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _attributes(figures: dict[str, Any]) -> list[str]:
+    """What edits and random steps change of each attribute, beside how well it can be read."""
+    edits = figures["edits"].values()
+    names = sorted({name for one in edits for name in one["changed"]})
+    lines = [
+        "| attribute | changed by other edits | by random steps | inversion read as drawn |",
+        "|---|---:|---:|---:|",
+    ]
+    for name in names:
+        own = _average([one["changed"].get(name) for one in edits])
+        random = _average([(one["random_changed"] or {}).get(name) for one in edits])
+        read = figures["read_as_drawn"].get(name)
+        lines.append(f"| {name} | {_share(own)} | {_share(random)} | {_share(read)} |")
+    return lines
+
+
 def _cell(one: dict[str, Any]) -> str:
     largest = max(one["changed"].values())
-    reached = "–" if one["reached"] is None else f"{one['reached']:.1%}"
-    return f"{reached} ({one['mean_changed']:.1%}, {largest:.1%})"
+    random = _average(list((one["random_changed"] or {}).values()))
+    return f"{_share(one['reached'])} ({one['mean_changed']:.1%}, {largest:.1%}; {_share(random)})"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _average(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _mean(edits: Any) -> str:
     edits = list(edits)
-    known = [one["reached"] for one in edits if one["reached"] is not None]
-    reached = f"{sum(known) / len(known):.1%}" if known else "–"
-    return f"{reached} ({sum(one['mean_changed'] for one in edits) / len(edits):.1%})"
+    reached = _average([one["reached"] for one in edits])
+    return f"{_share(reached)} ({_average([one['mean_changed'] for one in edits]):.1%})"
 
 
 def _row(name: str, values: list[float | None]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from interestyle_jax.commands.convert import DTYPES
 from interestyle_jax.commands.options import add_out_option, count, given_options, natural
 from interestyle_jax.errors import InputError
 
@@ -14,6 +15,7 @@ Makes directions that `interestyle edit` takes (docs/editing.md).
   train     from scores of random latents: InterFaceGAN's boundaries
   sefa      from the generator's weights alone
   ganspace  the principal components of many latents
+  text      how w varies with CLIP's features, for edits by text
   global    what each channel of S does to CLIP's features, for edits by text (StyleCLIP)
 """
 
@@ -84,17 +86,29 @@ def add(commands: argparse._SubParsersAction) -> None:
     ganspace = kinds.add_parser("ganspace", help="principal components of w")
     ganspace.add_argument("--count", type=count, default=20, help="directions (default 20)")
     _add_samples(ganspace, 100_000)
+    text = kinds.add_parser("text", help="w against CLIP, over samples: for any text")
+    text.add_argument("--truncation-psi", type=float, default=1.0, help="default 1")
+    _add_weight_directory(text)
+    _add_samples(text, 10_000)
     everything = kinds.add_parser("global", help="channels of S against CLIP: StyleCLIP's fs3")
-    everything.add_argument("--clip", required=True, metavar="DIR|NAME", help="of a CLIP")
     everything.add_argument(
         "--num-images", type=count, default=100, metavar="N", help="a channel (default 100)"
     )
     everything.add_argument("--truncation-psi", type=float, default=0.7, help="default 0.7")
-    everything.add_argument("--force", action="store_true", help="replace an existing DIR")
+    _add_weight_directory(everything)
     _add_samples(everything, 20_000)
-    for kind in (train, sefa, ganspace, everything):
+    for kind in (train, sefa, ganspace, text, everything):
         kind.add_argument("--weights", required=True, metavar="DIR|NAME", help="of a generator")
         add_out_option(kind)
+
+
+def _add_weight_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clip", required=True, metavar="DIR|NAME", help="of a CLIP")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="that numbers are stored as (default float32)"
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="for its metadata")
+    parser.add_argument("--force", action="store_true", help="replace an existing DIR")
 
 
 def _add_samples(parser: argparse.ArgumentParser, samples: int) -> None:
@@ -111,8 +125,8 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = given_options(args)
     method = arguments.pop("method")
-    if method == "global":
-        return _global(arguments)
+    if method in ("text", "global"):
+        return _weight_directory(method, arguments)
     if method == "train":
         words = arguments.pop("condition")
         arguments["on_all"] = "all" in words
@@ -129,12 +143,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _global(arguments: dict[str, Any]) -> int:
+def _weight_directory(method: str, arguments: dict[str, Any]) -> int:
     from interestyle_jax.editing.clip import load_clip
     from interestyle_jax.editing.styleclip.channel_measurement import measure_channels
+    from interestyle_jax.editing.text_directions import measure_covariances
 
+    measure: Callable = measure_covariances if method == "text" else measure_channels
     weights, out = arguments.pop("weights"), arguments.pop("out")
-    measure_channels(weights, load_clip(arguments.pop("clip")), out, **arguments)
+    measure(weights, load_clip(arguments.pop("clip")), out, **arguments)
     print(f"wrote {out}")
     return 0
 

@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="A,B,...",
         help="one column each (default the ends of the direction's range and 0, else -3,0,3)",
     )
-    text = parser.add_argument_group("edits by text (StyleCLIP)")
+    text = parser.add_argument_group("edits by text")
     text.add_argument(
         "--text", action="append", default=[], metavar="TEXT", help='"a face with a beard"'
     )
@@ -50,10 +50,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     text.add_argument(
         "--channels",
         metavar="NAME_OR_DIR",
-        help="of `directions global`, or fs3.npy converted (default avatar_channels)",
+        help="of `directions text` or `global`, or fs3.npy converted (default avatar_texts)",
     )
     text.add_argument(
-        "--beta", type=float, metavar="B", help="channels that agree less stay (default by number)"
+        "--beta",
+        type=float,
+        metavar="B",
+        help="of `global`: channels that agree less stay (default by number)",
     )
     text.add_argument("--num-channels", type=count, metavar="N", help="in place of --beta")
     text.add_argument(

@@ -39,7 +39,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--channels",
         metavar="NAME_OR_DIR",
-        help="of `directions global`, for texts (default avatar_channels)",
+        help="of `directions text` or `global`, for texts (default avatar_texts)",
     )
     parser.add_argument("--port", type=count, default=7860, help="default 7860")
     parser.set_defaults(run=run)

@@ -1,4 +1,6 @@
-"""Edits of `interestyle edit` that a text asks for: StyleCLIP's global directions and mappers."""
+"""Edits of `interestyle edit` that a text asks for: directions in W, StyleCLIP's global directions
+in S, and its mappers.
+"""
 
 import functools
 import hashlib
@@ -9,19 +11,16 @@ import numpy as np
 
 from interestyle_jax.editing.clip import load_clip, read_templates
 from interestyle_jax.editing.direction_files import parse_direction
-from interestyle_jax.editing.styleclip.global_directions import (
-    global_direction,
-    load_channel_effects,
-    text_direction,
-)
+from interestyle_jax.editing.styleclip.global_directions import text_direction
 from interestyle_jax.editing.styleclip.mapper import load_mapper
+from interestyle_jax.editing.text_sources import direction_from_text, load_text_source
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.jobs.edits import PlannedEdit
 from interestyle_jax.weights import digest, resolve_weights
 
-# Weights that ship: a CLIP of the avatars, and what the channels of their generator do to it.
-CLIP, CHANNELS = "avatar_clip", "avatar_channels"
+# Weights that ship: a CLIP of the avatars, and how their generator's w varies with its features.
+CLIP, CHANNELS = "avatar_clip", "avatar_texts"
 NEUTRAL = "a face"
 
 
@@ -42,9 +41,9 @@ def text_edit(
       text: what is asked for.
       neutral: what is there without it.
       clip: weights of the CLIP that `channels` were measured with.
-      channels: weights of the family "styleclip_global".
+      channels: what the direction is made from, see `text_sources.load_text_source`.
       templates: a file of sentences with {} for the texts, "imagenet" for CLIP's own, or None.
-      beta, num_channels: see `global_directions.channel_changes`.
+      beta, num_channels: of channels' effects, see `global_directions.channel_changes`.
       other_generator: take channels that were measured with another generator.
     """
     options = {
@@ -67,24 +66,24 @@ def mapper_edit(given: str) -> Callable[[Model], PlannedEdit]:
 def _plan_text(
     model, *, text, neutral, clip, channels, templates, beta, num_channels, other_generator
 ) -> PlannedEdit:
-    effects, reader = load_channel_effects(channels), load_clip(clip)
-    found = {"CLIP": (effects.clip, digest(reader.directory), "--clip")}
+    source, reader = load_text_source(channels), load_clip(clip)
+    found = {"CLIP": (source.clip, digest(reader.directory), "--clip")}
     if not other_generator:
         own = model.generator_fingerprint
-        found["generator"] = (effects.generator, own, "--channels, or --other-generator")
+        found["generator"] = (source.generator, own, "--channels, or --other-generator")
     for what, (made_with, own, option) in found.items():
         if made_with not in (None, own):
             raise InputError(
-                f"{effects.directory}: was measured with {what} {made_with}, this one is {own}; "
+                f"{source.directory}: was measured with {what} {made_with}, this one is {own}; "
                 f"expected another {option}"
             )
     sentences = None
     if templates is not None:
         sentences = read_templates() if str(templates) == "imagenet" else read_templates(templates)
-    direction = global_direction(
-        effects,
+    direction = direction_from_text(
+        source,
         text_direction(reader, text, neutral, templates=sentences),
-        model.style_layers,
+        model,
         name=text,
         beta=beta,
         num_channels=num_channels,
@@ -93,7 +92,8 @@ def _plan_text(
         "name": text,
         "text": text,
         "neutral": neutral,
-        "channels": direction.extra["num_channels"],
+        "kind": direction.kind,
+        "channels": direction.extra.get("num_channels"),
         "beta": beta,
         "norm": round(direction.norm, 6),
         "default_range": list(direction.default_range),

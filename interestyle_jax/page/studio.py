@@ -19,7 +19,7 @@ from interestyle_jax.editing.direction_training import DEVIATIONS, deviation_alo
 from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.edits import Edit, apply_edits
 from interestyle_jax.editing.sefa import sefa
-from interestyle_jax.editing.styleclip.global_directions import ALPHA_RANGE, load_channel_effects
+from interestyle_jax.editing.text_sources import check_text_source, load_text_source
 from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model
 from interestyle_jax.inversion.resize import crop_to_shape, encoder_input
@@ -80,7 +80,7 @@ class Studio:
           directions: at most MOST_DIRECTIONS; none: those that ship for this generator, or else
             the strongest ones that its weights have (SeFa).
           clip: weights of a CLIP, for edits by text; None: the one that ships.
-          channels: what the generator's channels do to that CLIP, weights of `directions global`;
+          channels: how that CLIP sees the generator, weights of `directions text` or `global`;
             None: those that ship, if they are of this generator.
 
         Raises:
@@ -100,8 +100,14 @@ class Studio:
         self._edits: list[Edit] = [direction.edit(self._layers) for direction in ranged]
         self.sliders = [Slider(d.name, *d.default_range) for d in ranged]
         self._clip, self._channels = clip or CLIP, channels or CHANNELS
-        self.no_texts = self._check_channels(given=channels is not None)
-        self.text_slider = None if self.no_texts else Slider("Strength", *ALPHA_RANGE)
+        self.no_texts = ""
+        self.text_slider: Slider | None = None
+        try:
+            self.text_slider = Slider("Strength", *self._text_range())
+        except InputError as error:
+            if channels is not None:
+                raise
+            self.no_texts = str(error)
 
     @property
     def draws_avatars(self) -> bool:
@@ -127,7 +133,7 @@ class Studio:
         return Inverted(inversion.w_plus[:, 0], to_uint8(inversion.images[:, 0]))
 
     def text_edit(self, text: str) -> Edit:
-        """The edit that a text asks for, by StyleCLIP's global directions.
+        """The edit that a text asks for, see `jobs.text_edits`.
 
         Raises:
           InputError: no text, or one too long, in words that the CLIP does not know, or that it
@@ -201,18 +207,13 @@ class Studio:
         with whole_file(path) as file:
             np.savez(file, names=np.array([name]), w_plus=w_plus[None], generator=generator)
 
-    def _check_channels(self, *, given: bool) -> str:
-        """Why there are no edits by text, or ""; raises InputError for `given` channels instead."""
-        try:
-            effects = load_channel_effects(self._channels)
-            effects.check(self._layers)
-            if effects.generator not in (None, self._model.generator_fingerprint):
-                raise InputError(f"{effects.directory}: was measured with another generator")
-        except InputError as error:
-            if given:
-                raise
-            return str(error)
-        return ""
+    def _text_range(self) -> tuple[float, float]:
+        """Strengths of edits by text; raises InputError where there are none."""
+        source = load_text_source(self._channels)
+        check_text_source(source, self._model)
+        if source.generator not in (None, self._model.generator_fingerprint):
+            raise InputError(f"{source.directory}: was measured with another generator")
+        return source.default_range
 
     def _has(self, band: str) -> bool:
         try:

@@ -7,9 +7,12 @@ import pytest
 from PIL import Image
 
 import interestyle_jax as ij
-from experiments.editing_figures import covered_difference, main, read_avatars
+from experiments.editing_figures import main, read_avatars
+from experiments.editing_measures import SHARES, agreement, covered_difference, random_step
+from experiments.editing_table import markdown
 from interestyle_jax.data.avatar_builder import write_avatars
 from interestyle_jax.editing.directions import Direction, save_direction
+from interestyle_jax.evaluation.attributes import Attributes
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,39 @@ def test_the_face_under_an_obstacle():
     covered[0, 0, 0] = covered[1, 1, 1] = True
     b[0, 0, 0], b[0, 3, 3] = 0.5, 2
     assert covered_difference(a, b, covered) == 0.25
+
+
+def test_steps_and_readings_to_compare_with():
+    step = random_step((1, 2), 3.0, 16)
+    np.testing.assert_allclose(np.linalg.norm(step), 3, rtol=1e-6)
+    assert np.array_equal(step, random_step((1, 2), 3.0, 16))
+    assert not np.allclose(step, random_step((1, 3), 3.0, 16))
+    drawn, read = (
+        Attributes({"beard": {"none": x, "chin": 1 - x}}, {}, {})
+        for x in (np.array([0.9, 0.1, 0.2, 0.7]), np.array([0.6, 0.6, 0.2, 0.7]))
+    )
+    assert agreement(drawn, read) == {"beard": 0.75}
+
+
+def test_the_table():
+    edit = {"target": "beard", "reached": 0.9, "changed": {"mouth": 0.1, "eyes": 0.3}}
+    edit |= {"mean_changed": 0.2, "random_changed": {"mouth": 0.2, "eyes": 0.3}, "covered_l1": 0.5}
+    edit |= {"range_end": {"strength": 3.0, "reached": 0.8, "mean_changed": 0.1}}
+    in_s = edit | {"reached": None, "random_changed": None}
+    one = {"edits": {"beard": edit, "text": in_s}, "covered_l1_unedited": 0.4}
+    one["read_as_drawn"] = {"mouth": 0.35}
+    metrics = {"command": "c", "num_images": 3, "num_validation": 2, "encoders": {"A": one}}
+    table = markdown(metrics | {"reader_accuracy": {"mouth": 0.9}})
+    for line in (
+        "| beard | beard | 90.0% (20.0%, 30.0%; 25.0%) |",
+        "| text | beard | – (20.0%, 30.0%; –) |",
+        "| mean | | 90.0% (20.0%) |",
+        "| beard | 3 | 80.0% (10.0%) |",
+        "| mouth | 10.0% | 20.0% | 35.0% |",
+        "| eyes | 30.0% | 30.0% | – |",
+        "| none | 0.4000 |",
+    ):
+        assert line in table.splitlines()
 
 
 def test_avatars_are_read_with_what_is_covered(data):
@@ -73,12 +109,14 @@ def test_the_script(data, reader, tmp_path):
     own, other = metrics["encoders"]["IntereStyle"], metrics["encoders"]["Other"]
     assert own == other and metrics["num_images"] == 3
     beard = own["edits"]["beard"]
-    assert beard["target"] == "beard" and beard["strength"] in (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2)
+    assert beard["target"] == "beard" and beard["strength"] in SHARES
     assert set(beard["changed"]) == {
         *("clothes", "eyebrows", "eyes", "hair", "mouth", "rear_hair", "tilt", "zoom"),
         *("skin_colour", "hair_colour", "clothes_colour"),
     }
-    assert beard["covered_l1"] > 0
+    assert beard["covered_l1"] > 0 and beard["range_end"]["strength"] == 1
+    assert set(beard["random_changed"]) == set(beard["changed"])
+    assert set(own["read_as_drawn"]) == set(metrics["reader_accuracy"])
     assert all(0 <= x <= 1 for x in metrics["reader_accuracy"].values())
     table = (tmp_path / "out" / "table.md").read_text()
     assert "| edit | target | IntereStyle | Other |" in table and "| beard | beard |" in table

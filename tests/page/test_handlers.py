@@ -118,7 +118,7 @@ def test_what_cannot_be_done_is_said(handlers, upload, tmp_path):
     gone = {**state, "mask": np.ones((2, 2, 1), np.uint8), "source": f"{tmp_path}/gone.png"}
     with pytest.raises(ij.InputError, match=r"^gone\.png: was deleted after ten minutes"):
         handlers.paste(gone, 0, 0, 0)
-    with pytest.raises(ij.InputError, match="no edits by text: .*avatar_channels: statistics of S"):
+    with pytest.raises(ij.InputError, match="no edits by text: .*avatar_texts: measured with a w"):
         handlers.text(state, "a face with a beard", 0, 0, 0)
     with pytest.raises(ij.InputError, match="faces are not aligned here"):
         handlers.invert(upload, True)

@@ -102,6 +102,8 @@ def measure_channels(
     truncation_psi: float = 0.7,
     batch_size: int = 32,
     seed: int = 0,
+    licence: str = LICENCE,
+    dtype: str | None = None,
     force: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path:
@@ -120,6 +122,8 @@ def measure_channels(
       truncation_psi: of the samples.
       batch_size: images at once on each device.
       seed: of the samples.
+      licence: for its metadata.
+      dtype: it is stored as; None: float32.
       force: replace an existing `out`.
       report: gets a line a part.
 
@@ -174,7 +178,8 @@ def measure_channels(
         {"fs3": np.concatenate(found), "s_mean": trees[0], "s_std": trees[1]},
         family=FAMILY,
         architectures={},
-        licence=LICENCE,
+        licence=licence,
+        dtype=dtype,
         force=force,
         extra={"made_with": made_with},
     )

@@ -17,7 +17,7 @@ from interestyle_jax.editing.directions import Direction
 from interestyle_jax.editing.style_space import counted_layers
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.stylegan2 import StyleLayer
-from interestyle_jax.weights import load_weights, resolve_weights
+from interestyle_jax.weights import Weights, load_weights, resolve_weights
 
 # Thresholds that are tried, the largest that keeps more than so many channels is taken.
 BETAS = np.arange(0.1, 0.3, 0.01)
@@ -44,6 +44,8 @@ class ChannelEffects:
     generator: str | None = None
     clip: str | None = None
 
+    default_range = ALPHA_RANGE
+
     def check(self, layers: Sequence[StyleLayer]) -> None:
         """Raises InputError where they are of another generator, whose `style_layers` these are."""
         channels = tuple(layer.channels for layer in layers)
@@ -67,7 +69,11 @@ def load_channel_effects(name_or_dir: str | Path) -> ChannelEffects:
     Raises:
       InputError: no such weight directory, or one of something else.
     """
-    weights = load_weights(resolve_weights(name_or_dir))
+    return read_channel_effects(load_weights(resolve_weights(name_or_dir)))
+
+
+def read_channel_effects(weights: Weights) -> ChannelEffects:
+    """As `load_channel_effects`, of weights in memory."""
     try:
         fs3, std = weights.variables["fs3"], weights.variables["s_std"]
     except KeyError as error:
