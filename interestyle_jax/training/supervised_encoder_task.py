@@ -17,6 +17,7 @@ from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.uninterest_swap import swap_uninterest
 from interestyle_jax.inversion.refinement import refine
+from interestyle_jax.parallel import processes
 from interestyle_jax.training.encoder_gradients import LatentLoss, Position
 from interestyle_jax.training.encoder_task import EncoderTask
 from interestyle_jax.training.known_latents import (
@@ -66,7 +67,9 @@ class SupervisedEncoderTask(EncoderTask):
         self.factors = factors_of_style(options.style)
         _, variables = self.networks.generator_part
         layers = embedding_of(self.generator, variables["params"]["mapping"], self.factors)
-        self.frozen = self.frozen | {"known": {"layers": layers, **self._metric(layers)}}
+        known = {"layers": layers, **self._metric(layers)}
+        # Hosts may round differently; what is not trained is the same everywhere.
+        self.frozen = self.frozen | {"known": processes.tree_of_first(lambda: known)}
 
     def _metric(self, layers: Any) -> dict[str, np.ndarray]:
         """What `latent_error` needs beside the latents."""
