@@ -16,7 +16,7 @@ from interestyle_jax.training.task import Batch, Task
 
 PyTree = Any
 # A name's place is its stream: append, never reorder.
-STREAMS = ("initialisation", "steps", "validation", "images", "mean_latent")
+STREAMS = ("initialisation", "steps", "validation", "images", "mean_latent", "latent_metric")
 
 
 def stream(seed: int | Integer[Any, ""], name: str) -> jax.Array:

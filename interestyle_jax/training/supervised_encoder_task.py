@@ -27,6 +27,7 @@ from interestyle_jax.training.known_latents import (
     without_hidden,
 )
 from interestyle_jax.training.latent_metric import image_metric, latent_error
+from interestyle_jax.training.random_streams import stream
 from interestyle_jax.training.task import Batch, PyTree
 
 # The phase of a step that learns by known latents alone.
@@ -86,7 +87,9 @@ class SupervisedEncoderTask(EncoderTask):
                 found += [jnp.sqrt(weights.lpips) * part for part in parts]
             return found
 
-        metric = image_metric(jax.random.key(0), lambda x: synthesize(x, 0), vectors, w, w_0)
+        # One metric for all seeds, as it belongs to the generator.
+        key = stream(0, "latent_metric")
+        metric = image_metric(key, lambda x: synthesize(x, 0), vectors, w, w_0)
         return {"metric": metric, "variance": np.square(w - w_0[0]).mean()}
 
     def phase(self, step: int) -> tuple[str, ...]:
