@@ -22,6 +22,12 @@ import asyncio, types
 import gcsfs.retry
 from interestyle_jax.training import run_files
 gcsfs.retry.asyncio = types.SimpleNamespace(sleep=lambda s: asyncio.sleep(s / 20))
+# TensorStore asks a bucket that is gone for a quarter of an hour.
+from orbax.checkpoint._src.serialization import tensorstore_utils
+for context in (tensorstore_utils._BASE_TS_CONTEXT, tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT):
+    context["gcs_request_retries"] = {
+        "max_retries": 6, "initial_delay": "50ms", "max_delay": "500ms"
+    }
 if sys.argv[3] in ("cutting", "blinking"):
     cut, publish, calls = sys.argv[5], run_files.RunFiles.publish, []
     def publish_cut(self):
