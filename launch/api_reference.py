@@ -2,7 +2,9 @@
 
 import importlib
 import pkgutil
+import re
 import sys
+import typing
 import warnings
 from pathlib import Path
 
@@ -21,6 +23,7 @@ def build(out: Path) -> None:
     ParentDescriptor.__doc__ = "@private"  # A field of every network, of no use to callers.
     for name in interestyle_jax.__all__:  # Loaded when first used; pdoc shows what is there.
         setattr(interestyle_jax, name, getattr(interestyle_jax, name))
+    warnings.filterwarnings("error", module=r"pdoc\b")
     found = pkgutil.walk_packages(interestyle_jax.__path__, "interestyle_jax.")
     names = [module.name for module in found if not module.name.endswith("__main__")]
     for module in (interestyle_jax, *map(importlib.import_module, names)):
@@ -34,7 +37,10 @@ def build(out: Path) -> None:
                 value.__new__.__doc__ = None
                 for field in value._fields:
                     getattr(value, field).__doc__ = None
-    warnings.filterwarnings("error", module=r"pdoc\b")
+            if typing.is_typeddict(value):
+                # Such a class does not know which fields it has from another.
+                name = re.escape(f"{value.__module__}.{value.__qualname__}.")
+                warnings.filterwarnings("ignore", f"Cannot determine where {name}")
     pdoc.render.configure(
         docformat="google", footer_text=f"interestyle_jax {interestyle_jax.__version__}"
     )
