@@ -31,6 +31,8 @@ from interestyle_jax.models.resample import upsample
 
 Noise = str | jax.Array
 FORMS = ("separable", "fused", "blocks")
+# Of the mapping network's learning rate, by which its parameters are stored divided.
+MAPPING_RATE = 0.01
 # With the form "blocks", maps of few images are cut into strips from so many rows on.
 STRIPS_FROM = 64
 
@@ -64,7 +66,7 @@ class Mapping(nn.Module):
     def __call__(self, z: Float[jax.Array, "B Z"]) -> Float[jax.Array, "B D"]:
         x = z * jax.lax.rsqrt(jnp.mean(jnp.square(z), axis=-1, keepdims=True) + 1e-8)
         for i in range(self.depth):
-            x = EqualDense(self.w_dim, 0.01, activation=True, name=f"dense_{i}")(x)
+            x = EqualDense(self.w_dim, MAPPING_RATE, activation=True, name=f"dense_{i}")(x)
         return x
 
 

@@ -24,6 +24,7 @@ from interestyle_jax.data.pipeline import normalize
 from interestyle_jax.errors import InputError
 from interestyle_jax.models.factor_embedding import FactorEmbedding
 from interestyle_jax.models.products import matmul
+from interestyle_jax.models.stylegan2 import MAPPING_RATE
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import build_generator, check_size, export_generator
@@ -33,8 +34,6 @@ from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
 SAMPLES_PER_ROW = 4
-# By which `models.stylegan2.Mapping` divides what it stores.
-MAPPING_RATE = 0.01
 
 
 class DistillationState(flax.struct.PyTreeNode):

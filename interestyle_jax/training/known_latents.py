@@ -5,7 +5,6 @@ mapping network, behind layers that compute the factors from z. Here it is taken
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,22 +13,18 @@ from jaxtyping import Float
 
 from interestyle_jax.data.avatars.factors import Factors
 from interestyle_jax.errors import InputError
-from interestyle_jax.models.equalized import scaled_leaky_relu
-from interestyle_jax.models.products import matmul
+from interestyle_jax.models.factor_embedding import FactorEmbedding
+from interestyle_jax.models.stylegan2 import MAPPING_RATE
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.factor_prior import factors_of_z
 
-# Of `models.stylegan2.Mapping`, by which it divides what it stores.
-RATE = 0.01
 # Of a mapping network stored in half types, against the computed one.
 TOLERANCE = 2e-3
 # Which no image of the avatar world shows: its own backgrounds lie before them.
 HIDDEN = "background."
 
-Layers = Sequence[tuple[Any, Any]]
 
-
-def embedding_of(generator: Any, mapping: Any, factors: Factors) -> Layers:
+def embedding_of(generator: Any, mapping: Any, factors: Factors) -> dict[str, Any]:
     """The embedding inside of an exported generator's mapping network.
 
     Args:
@@ -38,7 +33,7 @@ def embedding_of(generator: Any, mapping: Any, factors: Factors) -> Layers:
       factors: of the style that it was trained on.
 
     Returns:
-      (kernel [I, D], bias [D]) of each layer, for `known_w`.
+      The parameters of a `FactorEmbedding`, for `known_w`.
 
     Raises:
       InputError: the mapping network does not compute these factors.
@@ -59,12 +54,18 @@ def embedding_of(generator: Any, mapping: Any, factors: Factors) -> Layers:
     kernel, bias = stored[LAYERS]
     kernel = np.linalg.lstsq(read, kernel, rcond=None)[0]
     layers = [(kernel, bias - constant @ kernel), *stored[LAYERS + 1 :]]
-    return [(k.astype(np.float32), b.astype(np.float32)) for k, b in layers]
+    return {
+        f"dense_{i}": {
+            "kernel": (kernel * math.sqrt(len(kernel))).astype(np.float32),
+            "bias": bias.astype(np.float32),
+        }
+        for i, (kernel, bias) in enumerate(layers)
+    }
 
 
 def _layer(stored: Any) -> tuple[np.ndarray, np.ndarray]:
     kernel, bias = (np.asarray(stored[name], np.float64) for name in ("kernel", "bias"))
-    return kernel * (RATE / math.sqrt(len(kernel))), bias * RATE
+    return kernel * (MAPPING_RATE / math.sqrt(len(kernel))), bias * MAPPING_RATE
 
 
 def _same(computed: tuple[np.ndarray, ...], stored: tuple[np.ndarray, ...]) -> bool:
@@ -74,12 +75,10 @@ def _same(computed: tuple[np.ndarray, ...], stored: tuple[np.ndarray, ...]) -> b
     )
 
 
-def known_w(layers: Layers, factors: Float[jax.Array, "B F"]) -> Float[jax.Array, "B D"]:
-    """The w with which the generator draws these avatars, as `FactorEmbedding` computes it."""
-    x = factors
-    for kernel, bias in layers:
-        x = scaled_leaky_relu(matmul(x, kernel) + bias)
-    return x
+def known_w(embedding: dict[str, Any], factors: Float[jax.Array, "B F"]) -> Float[jax.Array, "B D"]:
+    """The w [B, D] with which the generator draws avatars of these factors [B, F]."""
+    w_dim = len(embedding["dense_0"]["bias"])
+    return FactorEmbedding(w_dim, len(embedding)).apply({"params": embedding}, factors)
 
 
 def without_hidden(factors: Factors) -> Float[np.ndarray, " F"]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 from interestyle_jax.data.avatars.factors import factors_of_style
 from interestyle_jax.errors import InputError
 from interestyle_jax.interest.uninterest_swap import swap_uninterest
-from interestyle_jax.inversion.refinement import refine
+from interestyle_jax.inversion.refinement import beside_result, refine
 from interestyle_jax.parallel import processes
 from interestyle_jax.training.encoder_gradients import LatentLoss, Position
 from interestyle_jax.training.encoder_task import EncoderTask
@@ -67,16 +67,16 @@ class SupervisedEncoderTask(EncoderTask):
             raise InputError("config.data.flip: expected False, factors are those of the image")
         self.factors = factors_of_style(options.style)
         _, variables = self.networks.generator_part
-        layers = embedding_of(self.generator, variables["params"]["mapping"], self.factors)
-        known = {"layers": layers, **self._metric(layers)}
+        embedding = embedding_of(self.generator, variables["params"]["mapping"], self.factors)
+        known = {"embedding": embedding, **self._metric(embedding)}
         # Hosts may round differently; what is not trained is the same everywhere.
         self.frozen = self.frozen | {"known": processes.tree_of_first(lambda: known)}
 
-    def _metric(self, layers: Any) -> dict[str, np.ndarray]:
+    def _metric(self, embedding: dict[str, Any]) -> dict[str, np.ndarray]:
         """What `latent_error` needs beside the latents."""
         w_0 = np.asarray(self.frozen["w_0"][0])
         shown = sample_factors(self.factors, SAMPLES) * without_hidden(self.factors)
-        w = np.asarray(known_w(layers, shown))
+        w = np.asarray(known_w(embedding, shown))
         synthesize, lpips = self._synthesize(self.frozen, None), self.networks.lpips
         weights = self.config.loss
 
@@ -121,7 +121,7 @@ class SupervisedEncoderTask(EncoderTask):
           supervised: the loss is `latent_error` alone, in one more iteration of every row.
         """
         shown = batch["factors"] * without_hidden(self.factors)
-        frozen = frozen | {"w": known_w(frozen["known"]["layers"], shown)}
+        frozen = frozen | {"w": known_w(frozen["known"]["embedding"], shown)}
         if not supervised:
             return super().gradients(
                 key,
@@ -140,7 +140,7 @@ class SupervisedEncoderTask(EncoderTask):
         encode_with = self._encode_frozen if freeze_batch_norm else self._encode
 
         def objective(params):
-            seen = image if start.image is None else jnp.concatenate([image, start.image], axis=-1)
+            seen = beside_result(image, start.image)
             delta, new_stats = encode_with(params, {})(start.batch_stats, seen)
             return self._latent_error(frozen, start.w + delta), new_stats
 
@@ -165,7 +165,7 @@ class SupervisedEncoderTask(EncoderTask):
                 carry=start.batch_stats,
             )
             w, images = w.at[rows].set(done.w_plus[-1]), images.at[rows].set(done.images[-1])
-        return start._replace(w=jax.lax.stop_gradient(w), image=jax.lax.stop_gradient(images))
+        return start._replace(w=w, image=images)
 
     def _latent_error(self, frozen: PyTree, w_plus: jax.Array) -> jax.Array:
         known = frozen["known"]

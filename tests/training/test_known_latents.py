@@ -28,10 +28,10 @@ def test_the_embedding_is_found_in_the_mapping_network():
     config.loss.lpips = 0.0
     task = DistillationTask(config)
     params = jax.tree.map(jnp.asarray, task.init(jax.random.key(0), {}).params)
-    layers = embedding_of(task.g, task._mapping(params), task.factors)
+    embedding = embedding_of(task.g, task._mapping(params), task.factors)
     factors = sample_factors(FACTORS, 16)
     np.testing.assert_allclose(
-        known_w(layers, factors), task._embed(params, factors), rtol=1e-4, atol=1e-5
+        known_w(embedding, factors), task._embed(params, factors), rtol=1e-4, atol=1e-5
     )
 
 
@@ -42,9 +42,9 @@ def shipped():
 
 def test_the_shipped_generator_draws_avatars_from_their_factors(shipped):
     generator, variables = shipped
-    layers = embedding_of(generator, variables["params"]["mapping"], FACTORS)
+    embedding = embedding_of(generator, variables["params"]["mapping"], FACTORS)
     drawn = [clean_sample(i, split="test") for i in range(4)]
-    w = np.asarray(known_w(layers, np.stack([x["factors"] for x in drawn])))
+    w = np.asarray(known_w(embedding, np.stack([x["factors"] for x in drawn])))
     w_plus = np.repeat(w[:, None], generator.num_styles, axis=1)
     found = generator.apply(variables, w_plus, "const", method="synthesize")
     real = np.stack([x["clean"] for x in drawn]) / 127.5 - 1
