@@ -6,7 +6,7 @@
 
 The generator learnt from the avatars' factors, so every drawn avatar's w is known. The first steps
 learn by its error alone (`training.supervised_encoder_task`), on one iteration and then on all; the
-last ones are the paper's method with uninterest swap. All of it takes under an hour on two cores.
+last ones are the paper's method with uninterest swap. All of it takes about an hour on two cores.
 
 `:quickstart` is what `launch/quickstart.sh` runs, `:smoke` a few tiny steps.
 """
@@ -29,13 +29,14 @@ def get_config(size: str = "full"):
     # Factors are those of the image as it is.
     config.data.flip = False
     config.known_latents.until = 0.8
-    config.known_latents.weight = 0.2
+    config.known_latents.weight = 0.5
     # Known latents hold the others near the mean.
     config.loss.w_norm = 0.0
     config.method.swap = 0.5
     if size == "full":
-        config.num_steps = 1500
-        config.single_pass_until = 0.35
+        config.num_steps = 3000
+        config.single_pass_until = 0.2
+        config.known_latents.until = 0.95
         config.checkpoint_every = 250
         config.image_every = 500
     if size == "quickstart":

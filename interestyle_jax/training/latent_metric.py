@@ -2,7 +2,9 @@
 
 In plain squares of w a face's features count for little: an avatar's mouth is a hundredth of the
 variance, its tilt a third. The metric is that of Gauss and Newton, the mean of J^T J over images,
-with J the derivative of pixels and LPIPS features by w_plus, from random projections of J.
+with J the derivative of pixels and LPIPS features by w_plus, from random projections of J. They
+are images of latents between the mean and avatars: kinds of parts jump, so that at an avatar itself
+J hardly knows of any other beard, and an encoder begins at the mean.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,10 +34,10 @@ def image_metric(
     """A projection of errors of w_plus, flattened, whose squared length is what they change.
 
     Args:
-      key: for the projections, one an image.
+      key: for the projections, one an image, and for the places between.
       synthesize: `w_plus [B, L, D] -> images`.
       vectors: images -> arrays [B, ...] whose squared distances add up to the loss of two images.
-      w: latents to take the mean over; full batches of `BATCH` are used.
+      w: latents; J is taken between the mean latent and each. Full batches of `BATCH` are used.
       w_avg: the mean latent, a row for each of w_plus.
 
     Returns:
@@ -44,6 +46,9 @@ def image_metric(
 
     @jax.jit
     def project(key, w):
+        key, key_between = jax.random.split(key)
+        share = jax.random.uniform(key_between, (len(w), 1, 1))
+
         def projected(w_plus):
             total = jnp.zeros(())
             for i, vector in enumerate(vectors(synthesize(w_plus))):
@@ -51,7 +56,7 @@ def image_metric(
                 total += jnp.sum(drawn * vector)
             return total
 
-        return jax.grad(projected)(jnp.broadcast_to(w[:, None], (len(w), *w_avg.shape)))
+        return jax.grad(projected)(w_avg + share * (w[:, None] - w_avg))
 
     rows = [
         np.asarray(project(jax.random.fold_in(key, start), w[start : start + BATCH]))
