@@ -36,7 +36,9 @@ def get_config(size: str = "full"):
     if size == "full":
         config.num_steps = 3000
         config.single_pass_until = 0.2
-        config.known_latents.until = 0.95
+        config.known_latents.until = 0.93
+        # Which leaves the last steps, those of the method, a learning rate.
+        config.optimizer.schedule = "linear"
         config.checkpoint_every = 250
         config.image_every = 500
     if size == "quickstart":

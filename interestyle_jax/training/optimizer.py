@@ -9,15 +9,19 @@ from interestyle_jax.training.ranger import ranger
 
 OPTIMIZERS = {"ranger": ranger, "adam": optax.adam, "muon": muon}
 RATES = {"learning_rate", "adam_learning_rate"}
-# "constant" is the official code's; "cosine" falls to 0 at `config.num_steps`.
-SCHEDULES = ("constant", "cosine")
+# "constant" is the official code's; the others fall to 0 at `config.num_steps`.
+SCHEDULES = {
+    "constant": lambda rate, num_steps: rate,
+    "cosine": optax.cosine_decay_schedule,
+    "linear": lambda rate, num_steps: optax.linear_schedule(rate, 0.0, num_steps),
+}
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     """Builds what `config.optimizer` names; its other fields are the optimizer's options.
 
     Args:
-      config: the run's config; a cosine schedule ends at its `num_steps`.
+      config: the run's config; a schedule that falls ends at its `num_steps`.
 
     Raises:
       InputError: unknown name, schedule or option.
@@ -32,9 +36,8 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
         raise InputError(
             f"config.optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}"
         )
-    if schedule == "cosine":
-        for rate in RATES & options.keys():
-            options[rate] = optax.cosine_decay_schedule(options[rate], config.num_steps)
+    for rate in RATES & options.keys():
+        options[rate] = SCHEDULES[schedule](options[rate], config.num_steps)
     try:
         return OPTIMIZERS[name](**options)
     except TypeError as error:

@@ -45,7 +45,7 @@ def _defaults(task: str, preset: str) -> ml_collections.ConfigDict:
 
 def _may_change(name: str, config: Mapping[str, Any]) -> bool:
     # A learning rate that falls towards the last step depends on which one that is.
-    if name == "num_steps" and config.get("optimizer.schedule") == "cosine":
+    if name == "num_steps" and config.get("optimizer.schedule", "constant") != "constant":
         return False
     return name in CHANGEABLE or name.split(".")[0] in CHANGEABLE_GROUPS
 

@@ -333,10 +333,11 @@ def test_bad_config_names_the_field(make_config, path, value):
         EncoderTask(config)
 
 
-def test_cosine_schedule_falls_to_nothing_at_the_last_step(make_config):
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_schedule_falls_to_nothing_at_the_last_step(make_config, schedule):
     config = make_config()
     config.num_steps = 2
-    config.optimizer.schedule = "cosine"
+    config.optimizer.schedule = schedule
     optimizer = EncoderTask(config).optimizer
     params = {"a": np.ones(3, np.float32)}
     state, sizes = optimizer.init(params), []

@@ -43,14 +43,15 @@ def test_the_rest_is_nadams(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3), made[name], want)
 
 
-def test_both_rates_fall():
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_both_rates_fall(schedule):
     config = default_config("encoder", "interestyle")
     config.num_steps = 10
     config.optimizer = {
         "name": "muon",
         "learning_rate": 0.1,
         "adam_learning_rate": 0.01,
-        "schedule": "cosine",
+        "schedule": schedule,
     }
     optimizer = make_optimizer(config)
     params = {"a": {"kernel": jnp.zeros((4, 4)), "bias": jnp.zeros(4)}}
