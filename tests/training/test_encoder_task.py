@@ -317,7 +317,7 @@ def test_noise_average_and_three_channels(make_config, batch):
         ("ema_decay", 1.0),
         ("weights.generator", ""),
         ("optimizer.name", "sgd"),
-        ("optimizer.schedule", "linear"),
+        ("optimizer.schedule", "steps"),
         ("encoder.widths", (4,)),
         ("encoder.type", "Backbone"),
         ("method.filter_radii", (1.0,)),
