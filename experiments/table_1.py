@@ -15,7 +15,8 @@ nothing is trained:
 
 Writes `table.md`, `metrics.json` and `trade_off.png` to --out, beside the paper's figures. What an
 earlier call finished is not done again: trainings resume from their last checkpoint, methods from
-the last image. `--smoke` is the smallest size, to see that everything fits.
+the last image. Where its runs are gone, `--earlier=DIR` takes its metrics.json, and this call adds
+other seeds or methods. `--smoke` is the smallest size, to see that everything fits.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from experiments.optimised_rows import (
     run_method,
     write_inputs,
 )
+from experiments.table_1_earlier import SHARED, join, read_earlier
 from experiments.table_1_summary import markdown, summarize
 from experiments.trade_off import draw_trade_off
 from experiments.trainings import CommandFailedError, evaluate, seeds, train
@@ -63,6 +65,8 @@ ROWS = {
     "restyle_e4e": "ReStyle (e4e)",
     "interestyle": "IntereStyle",
 }
+# Behind the name of a method that is a row's too.
+OPTIMISED = "-optimised"
 METHODS = ("image2stylegan", "image2stylegan-interest", "pti", "pti-interest")
 # What has an option of its own, or is a row's.
 OWN_FIELDS = ("seed", "num_steps", "batch_size", "data.dir", "preset", "weights.generator")
@@ -164,7 +168,7 @@ def measure_methods(
 
 def row_of(method: str) -> str:
     """A method's key in the results; IDInvert's optimisation and its encoder are two rows."""
-    return f"{method}-optimised" if method in ROWS else method
+    return method + OPTIMISED if method in ROWS else method
 
 
 def masked_tests(values: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
@@ -206,6 +210,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--runs", action="append", default=[], type=Path, help="folder of runs to take from"
     )
+    parser.add_argument("--earlier", type=Path, metavar="DIR", help="results of other seeds")
     parser.add_argument("--generator", default="avatar_generator", help="of what is trained")
     parser.add_argument("--steps", type=count, default=400, help="of each training (400)")
     parser.add_argument("--batch-size", type=count, default=16, help="default 16")
@@ -262,31 +267,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     args = parse(argv)
     _check(args)
+    trained = [row for row in args.rows if row not in args.weights]
+    setting: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "experiments.table_1", *argv]),
+        "data": str(args.data),
+        "seeds": args.seeds,
+        "trained": trained,
+        "given": {row: str(path) for row, path in args.weights.items()},
+        "calls": [],
+        "git_commit": git_commit(),
+        "versions": library_versions(),
+    }
+    setting |= {name: getattr(args, name) for name in SHARED if name not in setting}
+    earlier = read_earlier(args.earlier, setting) if args.earlier else None
     try:
         entries, mean_latent, first = measure_encoders(args)
     except CommandFailedError as error:
         print(f"table_1: error: {error}", file=sys.stderr)
         return error.status
     optimised, facts, tests = measure_methods(first, args)
-    measured = entries | {method: [entry] for method, entry in optimised.items()}
-    labels = ROWS | {row_of(method): label_of(method) for method in args.methods}
-    summary = summarize(measured, labels, mean_latent)
-    summary["interest_masks"] = tests
-    trained = [row for row in args.rows if row not in args.weights]
-    summary["setting"] = {
-        "command": shlex.join(["python", "-m", "experiments.table_1", *argv]),
-        "data": str(args.data),
-        "num_images": _num_images(args),
-        "method_images": min(args.method_samples, _num_images(args)),
-        "seeds": args.seeds,
-        "steps": args.steps,
-        "batch_size": args.batch_size,
-        "trained": trained,
-        "given": {row: str(path) for row, path in args.weights.items()},
-        "methods": facts,
-        "git_commit": git_commit(),
-        "versions": library_versions(),
+    setting["num_images"] = _num_images(args)
+    setting["method_images"] = min(args.method_samples, setting["num_images"])
+    results: dict[str, Any] = {
+        "measured": entries | {method: [entry] for method, entry in optimised.items()},
+        "mean_latent": mean_latent,
+        "interest_masks": tests,
+        "setting": setting | {"methods": facts},
     }
+    if earlier is not None:
+        results = join(earlier, results)
+    labels = {
+        row: ROWS.get(row) or label_of(row.removesuffix(OPTIMISED)) for row in results["measured"]
+    }
+    summary = {**summarize(results["measured"], labels, results["mean_latent"]), **results}
     with output_folder(args.out) as folder:
         write_json(folder / "metrics.json", summary)
         (folder / "table.md").write_text(markdown(summary), encoding="utf-8")

@@ -134,15 +134,15 @@ def markdown(summary: Mapping[str, Any]) -> str:
 
     Args:
       summary: from `summarize`, with "setting": {"command", "steps", "batch_size", "seeds", "data",
-        "num_images", "method_images", "trained", "given", "methods": {row: facts of
-        `optimised_rows.run_method`},
-        "versions", "git_commit"}, and "interest_masks": {method: {metric: paired test}}.
+        "num_images", "method_images", "trained", "given", "calls": settings of earlier calls,
+        "methods": {row: facts of `optimised_rows.run_method`}, "versions", "git_commit"}, and "interest_masks": {method: {metric: paired test}}.
     """
     setting, rows = summary["setting"], summary["rows"]
     shown = [m for m in METRICS if any(row[m] is not None for row in rows.values())]
     lines = [
         "# Table 1 in the avatar world" if setting["trained"] else "# Table 1",
         "",
+        *(f"`{call['command']}`\n" for call in setting["calls"]),
         f"`{setting['command']}`",
         "",
         f"Encoders are measured on {setting['num_images']} images of `{setting['data']}`, methods "

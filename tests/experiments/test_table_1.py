@@ -200,6 +200,35 @@ def test_the_script_trains_measures_and_compares(scripted, tmp_path, capsys):
     assert (out / "trade_off.png").stat().st_size > 5000
 
 
+def test_seeds_and_methods_of_an_earlier_call_are_joined(scripted, tmp_path, capsys):
+    shared = [f"--data={tmp_path}", "--steps=300", "--vgg=V", "--rows=psp,interestyle"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert table_1.main([*shared, f"--out={first}", "--seeds=4,7", "--methods=ii2s"]) == 0
+    one = json.loads((first / "metrics.json").read_text())
+    more = [*shared, f"--out={second}", f"--earlier={first}", "--methods="]
+    assert table_1.main([*more, "--seeds=8"]) == 0
+    both = json.loads((second / "metrics.json").read_text())
+    assert both["setting"]["seeds"] == [4, 7, 8]
+    values = both["rows"]["psp"]["face_l2"]["values"]
+    assert values == [*one["rows"]["psp"]["face_l2"]["values"], values[2]]
+    assert both["rows"]["ii2s"] == one["rows"]["ii2s"]
+    assert both["pairs"]["psp"]["face_l2"]["se"] is not None
+    text = (second / "table.md").read_text()
+    assert f"`{one['setting']['command']}`" in text and "seeds 4, 7, 8" in text and "II2S" in text
+    scripted.clear()
+    for changed, said in (
+        ("--seeds=7", "seed 7 already"),
+        ("--seeds=9 --steps=200", "steps 300"),
+        ("--seeds=9 --rows=psp", "trained"),
+        ("--seeds=9 --config.log_every=3", "overrides"),
+        (f"--seeds=9 --earlier={tmp_path / 'none'}", "is no file"),
+        (f"--seeds=9 --earlier={first / 'table.md'}", "table.md"),
+    ):
+        assert table_1.main([*more, *changed.split()]) == 2
+        assert said in capsys.readouterr().err
+    assert not scripted
+
+
 @pytest.fixture(scope="module")
 def table(world, tmp_path_factory):
     """The script's folder, of given weights and all kinds of methods."""
