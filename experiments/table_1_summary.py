@@ -135,7 +135,8 @@ def markdown(summary: Mapping[str, Any]) -> str:
     Args:
       summary: from `summarize`, with "setting": {"command", "steps", "batch_size", "seeds", "data",
         "num_images", "method_images", "trained", "given", "calls": settings of earlier calls,
-        "methods": {row: facts of `optimised_rows.run_method`}, "versions", "git_commit"}, and "interest_masks": {method: {metric: paired test}}.
+        "methods": {row: facts of `optimised_rows.run_method`}, "versions", "git_commit"}, and
+        "interest_masks": {method: {metric: paired test}}.
     """
     setting, rows = summary["setting"], summary["rows"]
     shown = [m for m in METRICS if any(row[m] is not None for row in rows.values())]
