@@ -89,6 +89,16 @@ def without_hidden(factors: Factors) -> Float[np.ndarray, " F"]:
     return np.array([not name.startswith(HIDDEN) for name in factors.names], np.float32)
 
 
+def with_other_kinds(
+    factors: Factors, values: Float[np.ndarray, "B F"], part: str
+) -> Float[np.ndarray, "B F"]:
+    """Avatars' factors where each has the kind of `part` of the one before."""
+    known = [i for i, name in enumerate(factors.names) if name.startswith(f"{part}=")]
+    changed = values.copy()
+    changed[:, known] = np.roll(values[:, known], 1, axis=0)
+    return changed
+
+
 def sample_factors(factors: Factors, count: int) -> Float[np.ndarray, "B F"]:
     """`count` avatars' factors, always the same ones."""
     width = len(factors.names)

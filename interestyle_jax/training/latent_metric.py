@@ -4,10 +4,11 @@ In plain squares of w a face's features count for little: an avatar's mouth is a
 variance, its tilt a third. The metric is that of Gauss and Newton, the mean of J^T J over images,
 with J the derivative of pixels and LPIPS features by w_plus, from random projections of J. They
 are images of latents between the mean and avatars: kinds of parts jump, so that at an avatar itself
-J hardly knows of any other beard, and an encoder begins at the mean.
+J hardly knows of any other beard, and an encoder begins at the mean. What a change of kind shows
+beyond that is counted in `with_changes`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -63,10 +64,60 @@ def image_metric(
         for start in range(0, len(w) - BATCH + 1, BATCH)
     ]
     stacked = np.concatenate(rows).reshape(-1, w_avg.size).astype(np.float64)
-    _, sizes, directions = np.linalg.svd(stacked, full_matrices=False)
-    found = directions[:RANK].T * sizes[:RANK]
+    found = _compressed(stacked.T)
     apart = (w[:, None] - w_avg).reshape(len(w), -1)
     return (found / np.sqrt(np.square(apart @ found).sum(1).mean())).astype(np.float32)
+
+
+def with_changes(
+    metric: Float[np.ndarray, "L*D K"],
+    shown: Callable[[jax.Array, jax.Array], jax.Array],
+    w: Float[np.ndarray, "B D"],
+    changes: Iterable[tuple[Float[np.ndarray, "B D"], int]],
+    w_avg: Float[np.ndarray, "L D"],
+) -> Float[np.ndarray, "L*D K2"]:
+    """A metric in which whole changes of an image, from w to another w, count what they show.
+
+    Args:
+      metric: of `image_metric`.
+      shown: two arrays of w [B, D] -> the losses [B] of their images, a batch of `BATCH` at a time.
+      w: latents, a multiple of `BATCH`.
+      changes: the same latents with one thing changed, and the number of dimensions in which such
+        changes lie; w itself where nothing has changed.
+      w_avg: the mean latent, a row for each of w_plus.
+
+    Returns:
+      The metric, with what it lacks along these changes added. Of a change the rows of w_plus have
+      the shares that they have in `metric`.
+    """
+    num_rows = len(w_avg)
+    mean = np.broadcast_to(w_avg[0], w.shape)
+    total, columns = _in_batches(shown, w, mean).mean(), [metric.astype(np.float64)]
+    by_row = columns[0].reshape(num_rows, -1, metric.shape[1])
+    for other, dimensions in changes:
+        moved = np.flatnonzero(np.abs(other - w).max(1) > 0)
+        change = (other - w)[moved].astype(np.float64)
+        projected = np.einsum("nd,rdk->nrk", change, by_row)
+        lacks = _in_batches(shown, w, other)[moved] / total - np.square(projected.sum(1)).sum(1)
+        shares = np.square(projected).sum(2)
+        shares /= shares.sum(1, keepdims=True)
+        along = shares[:, :, None] * change[:, None] / np.square(change).sum(1)[:, None, None]
+        size = np.sqrt(np.maximum(lacks, 0) * dimensions / max(1, len(moved)))
+        columns.append((size[:, None, None] * along).reshape(len(moved), -1).T)
+    return _compressed(np.concatenate(columns, axis=1)).astype(np.float32)
+
+
+def _in_batches(function: Callable[..., jax.Array], *arrays: np.ndarray) -> np.ndarray:
+    parts = range(0, len(arrays[0]), BATCH)
+    return np.concatenate(
+        [np.asarray(function(*(a[i : i + BATCH] for a in arrays))) for i in parts]
+    )
+
+
+def _compressed(columns: np.ndarray) -> np.ndarray:
+    """The `RANK` columns whose squared projections are nearest to those of all."""
+    directions, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return directions[:, :RANK] * sizes[:RANK]
 
 
 def latent_error(

@@ -24,16 +24,17 @@ from interestyle_jax.training.known_latents import (
     embedding_of,
     known_w,
     sample_factors,
+    with_other_kinds,
     without_hidden,
 )
-from interestyle_jax.training.latent_metric import image_metric, latent_error
+from interestyle_jax.training.latent_metric import image_metric, latent_error, with_changes
 from interestyle_jax.training.random_streams import stream
 from interestyle_jax.training.task import Batch, PyTree
 
 # The phase of a step that learns by known latents alone.
 SUPERVISED = "supervised"
-# Avatars that the metric is the mean over.
-SAMPLES = 1024
+# Avatars that the metric is the mean over, and those whose parts are changed one by one.
+SAMPLES, CHANGED = 1024, 256
 
 
 class SupervisedEncoderTask(EncoderTask):
@@ -90,6 +91,21 @@ class SupervisedEncoderTask(EncoderTask):
         # One metric for all seeds, as it belongs to the generator.
         key = stream(0, "latent_metric")
         metric = image_metric(key, lambda x: synthesize(x, 0), vectors, w, w_0)
+
+        @jax.jit
+        def loss(*two):
+            rows = [jnp.broadcast_to(x[:, None], (len(x), *w_0.shape)) for x in two]
+            parts = zip(*(vectors(synthesize(x, 0)) for x in rows), strict=True)
+            return sum(jnp.square(a - b).reshape(len(a), -1).sum(1) for a, b in parts)
+
+        first = shown[:CHANGED]
+        changes = [
+            (np.asarray(known_w(embedding, with_other_kinds(self.factors, first, part))), kinds)
+            for part, kinds in (
+                (part, len(known) - 1) for part, known in self.factors.parts.items()
+            )
+        ]
+        metric = with_changes(metric, loss, w[:CHANGED], changes, w_0)
         return {"metric": metric, "variance": np.square(w - w_0[0]).mean()}
 
     def phase(self, step: int) -> tuple[str, ...]:
