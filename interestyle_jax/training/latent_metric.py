@@ -96,13 +96,15 @@ def with_changes(
     by_row = columns[0].reshape(num_rows, -1, metric.shape[1])
     for other, dimensions in changes:
         moved = np.flatnonzero(np.abs(other - w).max(1) > 0)
+        if not len(moved):
+            continue
         change = (other - w)[moved].astype(np.float64)
         projected = np.einsum("nd,rdk->nrk", change, by_row)
         lacks = _in_batches(shown, w, other)[moved] / total - np.square(projected.sum(1)).sum(1)
-        shares = np.square(projected).sum(2)
+        shares = np.square(projected).sum(2) + 1e-12
         shares /= shares.sum(1, keepdims=True)
         along = shares[:, :, None] * change[:, None] / np.square(change).sum(1)[:, None, None]
-        size = np.sqrt(np.maximum(lacks, 0) * dimensions / max(1, len(moved)))
+        size = np.sqrt(np.maximum(lacks, 0) * dimensions / len(moved))
         columns.append((size[:, None, None] * along).reshape(len(moved), -1).T)
     return _compressed(np.concatenate(columns, axis=1)).astype(np.float32)
 

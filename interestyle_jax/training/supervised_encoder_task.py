@@ -98,13 +98,10 @@ class SupervisedEncoderTask(EncoderTask):
             parts = zip(*(vectors(synthesize(x, 0)) for x in rows), strict=True)
             return sum(jnp.square(a - b).reshape(len(a), -1).sum(1) for a, b in parts)
 
-        first = shown[:CHANGED]
-        changes = [
-            (np.asarray(known_w(embedding, with_other_kinds(self.factors, first, part))), kinds)
-            for part, kinds in (
-                (part, len(known) - 1) for part, known in self.factors.parts.items()
-            )
-        ]
+        changes = []
+        for part, known in self.factors.parts.items():
+            changed = with_other_kinds(self.factors, shown[:CHANGED], part)
+            changes.append((np.asarray(known_w(embedding, jnp.asarray(changed))), len(known) - 1))
         metric = with_changes(metric, loss, w[:CHANGED], changes, w_0)
         return {"metric": metric, "variance": np.square(w - w_0[0]).mean()}
 

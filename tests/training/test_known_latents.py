@@ -14,9 +14,10 @@ from interestyle_jax.training.known_latents import (
     embedding_of,
     known_w,
     sample_factors,
+    with_other_kinds,
     without_hidden,
 )
-from interestyle_jax.training.latent_metric import image_metric, latent_error
+from interestyle_jax.training.latent_metric import image_metric, latent_error, with_changes
 from interestyle_jax.weights import load_weights, resolve_weights
 
 FACTORS = factors_of_style("toon-head")
@@ -110,3 +111,39 @@ def test_the_mean_latent_has_an_error_of_one_and_the_known_one_of_none(linear):
     np.testing.assert_array_equal(latent_error(known, w, metric, variance), 0)
     of_mean = latent_error(np.zeros_like(known), w, metric, variance)
     assert float(of_mean.mean()) == pytest.approx(1, rel=1e-3)
+
+
+def test_a_change_counts_at_least_what_it_shows(linear):
+    """Along one axis images jump, in the first row of w_plus; the metric hardly knows."""
+    matrix, w, metric = linear
+    w, w_avg = w[:128], np.zeros((2, 3), np.float32)
+    blind = metric.reshape(2, 3, -1).copy()
+    blind[:, 0] *= [[0.1], [0.01]]
+
+    def shown(a, b):
+        return jnp.square((jnp.concatenate([a, a], 1) - jnp.concatenate([b, b], 1)) @ matrix).sum(1)
+
+    turned = w * np.array([-1, 1, 1], np.float32)
+    kept = w.copy()
+    found = with_changes(blind.reshape(6, -1), shown, w, [(turned, 1), (kept, 1)], w_avg)
+    change = np.concatenate([turned - w] * 2, axis=1)
+    want = float(shown(turned, w).mean() / shown(w, np.zeros_like(w)).mean())
+    assert np.square(change @ blind.reshape(6, -1)).sum(1).mean() < 0.1 * want
+    assert np.square(change @ found).sum(1).mean() == pytest.approx(want, rel=0.2)
+    in_rows = [np.abs(found.reshape(2, 3, -1)[i, 0]).max() for i in range(2)]
+    assert in_rows[0] > 5 * in_rows[1]
+    # What the metric knew already stays.
+    others = np.square(
+        w[:, 1:].repeat(2, 0).reshape(128, 4) @ found.reshape(2, 3, -1)[:, 1:].reshape(4, -1)
+    )
+    before = np.square(w[:, 1:].repeat(2, 0).reshape(128, 4) @ blind[:, 1:].reshape(4, -1))
+    np.testing.assert_allclose(others.sum(1), before.sum(1), rtol=1e-3)
+
+
+def test_other_kinds_are_of_one_part():
+    values = sample_factors(FACTORS, 64)
+    changed = with_other_kinds(FACTORS, values, "beard")
+    names = np.array(FACTORS.names)[np.any(changed != values, axis=0)]
+    assert all(name.startswith("beard=") for name in names) and len(names) > 2
+    first = [i for i, name in enumerate(FACTORS.names) if name.startswith("beard=")]
+    np.testing.assert_array_equal(changed[1:, first], values[:-1, first])
