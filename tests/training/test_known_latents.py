@@ -1,10 +1,13 @@
 """Latents of drawn avatars: found again in an exported generator, and what errors of them count."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interestyle_jax.config.files import load_config
 from interestyle_jax.config.presets import distillation_config
 from interestyle_jax.data.avatars import clean_sample
 from interestyle_jax.data.avatars.factors import factors_of_style
@@ -18,8 +21,10 @@ from interestyle_jax.training.known_latents import (
     without_hidden,
 )
 from interestyle_jax.training.latent_metric import image_metric, latent_error, with_changes
+from interestyle_jax.training.supervised_encoder_task import CHANGED, SupervisedEncoderTask
 from interestyle_jax.weights import load_weights, resolve_weights
 
+ROOT = Path(__file__).resolve().parents[2]
 FACTORS = factors_of_style("toon-head")
 
 
@@ -147,3 +152,34 @@ def test_other_kinds_are_of_one_part():
     assert all(name.startswith("beard=") for name in names) and len(names) > 2
     first = [i for i, name in enumerate(FACTORS.names) if name.startswith("beard=")]
     np.testing.assert_array_equal(changed[1:, first], values[:-1, first])
+
+
+@pytest.mark.slow
+def test_every_part_of_an_avatar_counts_as_it_shows():
+    """In the shipped encoder's training, of avatars that the metric was not made with."""
+    task = SupervisedEncoderTask(load_config(f"{ROOT / 'configs/avatar_interestyle.py'}:smoke"))
+    frozen, lpips, hidden = task.frozen, task.networks.lpips, without_hidden(FACTORS)
+    known, (w_0, *_) = frozen["known"], frozen["w_0"]
+    values = sample_factors(FACTORS, 2 * CHANGED)[-128:] * hidden
+
+    @jax.jit
+    def seen(values):
+        w = known_w(known["embedding"], values)
+        w_plus = jnp.broadcast_to(w[:, None], (len(w), *w_0.shape))
+        return w, task._synthesize(frozen, None)(w_plus, 0)
+
+    def loss(a, b):
+        return jnp.square(a - b).mean((1, 2, 3)) + 0.8 * lpips.apply(frozen["lpips"], a, b)
+
+    w, images = seen(values)
+    mean = task._synthesize(frozen, None)(jnp.broadcast_to(w_0, (len(w), *w_0.shape)), 0)
+    total, found = loss(images, mean).mean(), {}
+    for part in FACTORS.parts:
+        other, changed = seen(with_other_kinds(FACTORS, values, part))
+        shown = loss(images, changed).mean() / total
+        w_plus = jnp.broadcast_to(other[:, None], (len(w), *w_0.shape))
+        counted = latent_error(w_plus, w, known["metric"], known["variance"]).mean()
+        found[part] = float(counted / shown)
+    # Eyebrows are much of w, and hardly seen.
+    assert found.pop("eyebrows") < 3
+    assert len(found) > 4 and all(0.7 < ratio < 1.5 for ratio in found.values()), found
