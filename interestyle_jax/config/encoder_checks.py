@@ -76,3 +76,28 @@ def check_encoder_config(config: ml_collections.ConfigDict) -> None:
         )
     if not 0 <= config.ema_decay < 1:
         raise InputError(f"config.ema_decay: expected from 0 to below 1, got {config.ema_decay}")
+    _check_known_latents(config)
+
+
+def _check_known_latents(config: ml_collections.ConfigDict) -> None:
+    options = config.known_latents
+    if not options.weight >= 0:
+        raise InputError(f"config.known_latents.weight: expected from 0, got {options.weight}")
+    if not 0 <= options.until <= 1:
+        raise InputError(
+            "config.known_latents.until: expected a share of the steps, from 0 (none) to 1, "
+            f"got {options.until}"
+        )
+    used = [name for name in ("weight", "until") if options[name]]
+    if not used:
+        return
+    for other, names in (("adversary", ("weight", "delta_weight")), ("in_domain", ("weight",))):
+        if any(config[other][name] for name in names):
+            raise InputError(
+                f"config.known_latents.{used[0]}: expected 0 with config.{other}, whose loss has "
+                "no term for known latents"
+            )
+    if config.batch_norm != "global":
+        raise InputError("config.batch_norm: expected global with config.known_latents")
+    if config.data.flip:
+        raise InputError("config.data.flip: expected False, factors are those of the image")

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.data.avatars.factors import factors_of_style
-from interestyle_jax.errors import InputError
 from interestyle_jax.interest.uninterest_swap import swap_uninterest
 from interestyle_jax.inversion.refinement import beside_result, refine
 from interestyle_jax.parallel import processes
@@ -54,19 +53,7 @@ class SupervisedEncoderTask(EncoderTask):
             factors.
         """
         super().__init__(config)
-        options = config.known_latents
-        if not options.weight >= 0:
-            raise InputError(f"config.known_latents.weight: expected from 0, got {options.weight}")
-        if not 0 <= options.until <= 1:
-            raise InputError(
-                "config.known_latents.until: expected a share of the steps, from 0 (none) to 1, "
-                f"got {options.until}"
-            )
-        if config.batch_norm != "global":
-            raise InputError("config.batch_norm: expected global with config.known_latents")
-        if config.data.flip:
-            raise InputError("config.data.flip: expected False, factors are those of the image")
-        self.factors = factors_of_style(options.style)
+        self.factors = factors_of_style(config.known_latents.style)
         _, variables = self.networks.generator_part
         embedding = embedding_of(self.generator, variables["params"]["mapping"], self.factors)
         known = {"embedding": embedding, **self._metric(embedding)}

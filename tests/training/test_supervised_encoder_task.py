@@ -146,10 +146,21 @@ def test_the_error_joins_the_methods_loss(make_config, state, batch):
         ("known_latents.weight", -1.0, "config.known_latents.weight: expected from 0, got -1.0"),
         ("known_latents.until", 1.5, "config.known_latents.until: expected a share of the steps"),
         ("known_latents.style", "personas", "config.weights.generator: expected one that learnt"),
+        # Each of these would choose another task.
+        ("adversary.weight", 0.1, "config.known_latents.weight: expected 0 with config.adversary"),
+        ("adversary.delta_weight", 0.1, "config.known_latents.weight: expected 0 with config.adv"),
+        ("in_domain.weight", 0.1, "config.known_latents.weight: expected 0 with config.in_domain"),
     ],
 )
 def test_bad_input(make_config, field, value, message):
     config = make_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(InputError, match=message):
-        SupervisedEncoderTask(config)
+        make_task(config)
+
+
+def test_first_steps_by_known_latents_are_refused_as_well(make_config):
+    config = make_config(known_latents={"weight": 0.0, "until": 0.5, "style": "toon-head"})
+    config.adversary.weight = 0.1
+    with pytest.raises(InputError, match="config.known_latents.until: expected 0 with config.adv"):
+        make_task(config)
