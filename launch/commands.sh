@@ -75,7 +75,8 @@ check_job() {
 
 # is_shared: several processes can do a part of JOB each, into one --out.
 is_shared() {
-  [[ " align evaluate invert masks " == *" ${JOB[0]} "* ]]
+  [[ " align edit evaluate invert masks mix " == *" ${JOB[0]} "* ||
+    "${JOB[*]:0:2}" == "directions global" ]]
 }
 
 # require_config FILE[:ARG]: the config file is there, or is named as configs/NAME.py is.

@@ -17,8 +17,9 @@ Behind -- stands any other command of interestyle, as in
 
   bash launch/gpu_node.sh -- invert --weights=W --input=photos/ --out=inverted/
 
-With --processes=N, of invert, align, masks and evaluate each process does its part on GPUs of its
-own, and continues where another one dies. Logs go to --workdir, by default the --out with ".run".
+With --processes=N, of invert, edit, mix, align, masks, evaluate and directions global each process
+does its part on GPUs of its own, and continues where another one dies. Logs go to --workdir, by
+default the --out with ".run".
 
   --processes=N      processes that share the GPUs evenly (default 1: one drives them all)
   --gpus=N           GPUs to share (default: as many as nvidia-smi lists)

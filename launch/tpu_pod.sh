@@ -37,9 +37,9 @@ prints, and deletes the TPU that it made. Needs gcloud, logged in, with a projec
   --help               this text
 
 Other arguments, such as --config.batch_size=64, go to `interestyle train`. Behind -- stands any
-other command of interestyle, whose --out is an absolute path on the shared disk. Of invert, align,
-masks and evaluate each worker does its part; others run on worker 0. The work directory, for logs,
-is then the --out with ".run", unless it is given:
+other command of interestyle, whose --out is an absolute path on the shared disk. Of invert, edit,
+mix, align, masks, evaluate and directions global each worker does its part; others run on worker 0.
+The work directory, for logs, is then the --out with ".run", unless it is given:
 
   bash launch/tpu_pod.sh --name=pod --zone=us-central2-b --accelerator=v5litepod-16 --setup=... \
       -- invert --weights=/mnt/W --input=/mnt/photos --out=/mnt/inverted

@@ -95,6 +95,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--num-images", type=count, default=100, metavar="N", help="a channel (default 100)"
     )
     everything.add_argument("--truncation-psi", type=float, default=0.7, help="default 0.7")
+    everything.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="measure part I = 0 ... N-1 of N of the channels, one process each into one --out "
+        "(default: all, or as SLURM, Open MPI, Kubernetes or a TPU pod say)",
+    )
     _add_weight_directory(everything)
     _add_samples(everything, 20_000)
     for kind in (train, sefa, ganspace, text, everything):
@@ -147,11 +153,17 @@ def _weight_directory(method: str, arguments: dict[str, Any]) -> int:
     from interestyle_jax.editing.clip import load_clip
     from interestyle_jax.editing.styleclip.channel_measurement import measure_channels
     from interestyle_jax.editing.text_directions import measure_covariances
+    from interestyle_jax.jobs.shard import find_shard
 
-    measure: Callable = measure_covariances if method == "text" else measure_channels
+    measure: Callable = measure_covariances
+    if method == "global":
+        measure = measure_channels
+        arguments["shard"] = find_shard(arguments.get("shard"))
     weights, out = arguments.pop("weights"), arguments.pop("out")
-    measure(weights, load_clip(arguments.pop("clip")), out, **arguments)
-    print(f"wrote {out}")
+    if measure(weights, load_clip(arguments.pop("clip")), out, **arguments) is None:
+        print(f"{out}: part {arguments['shard']} is done, others are left")
+    else:
+        print(f"wrote {out}")
     return 0
 
 

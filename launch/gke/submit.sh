@@ -39,7 +39,8 @@ training that was asked to stop, or whose pod was lost, is started again on all 
 from its last checkpoint; bad input (status 2) ends the JobSet.
 
 Behind -- stands any other command of interestyle, whose --out is an absolute path below the mount.
-With --nodes=N, of invert, align, masks and evaluate each pod does its part:
+With --nodes=N, of invert, edit, mix, align, masks, evaluate and directions global each pod does its
+part:
 
   bash launch/gke/submit.sh --name=invert --image=IMAGE --claim=CLAIM --nodes=4 --gpus=8 \
       --gpu-type=nvidia-h100-80gb -- invert --weights=weights/W --input=/mnt/shared/photos \

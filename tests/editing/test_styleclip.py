@@ -2,6 +2,10 @@
 
 import functools
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -155,6 +159,86 @@ def test_a_stopped_measurement_continues(channels, weights, clip, folder, monkey
     np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match="already exists"):
         again(**OPTIONS)
+
+
+def same_weights(a, b):
+    a, b = load_weights(a), load_weights(b)
+    jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+    assert a.metadata["extra"] == b.metadata["extra"]
+
+
+def test_parts_join_to_what_one_process_measures(channels, weights, clip, folder, capsys):
+    out = folder / "parts"
+    measure = functools.partial(measurement.measure_channels, weights, clip, out)
+    assert measure(**OPTIONS, shard=(1, 2)) is None
+    assert not out.exists()
+    told = []
+    assert measure(**OPTIONS | {"report": told.append}, shard=(0, 2)) == out
+    # Of its own part, and at the end those that both have.
+    count = len(gd.load_channel_effects(out).fs3)
+    last = told[-1].removeprefix(f"{out}: ").split()
+    assert last[0] == last[2] and count / 3 < int(last[2]) < count
+    same_weights(out, channels)
+    assert not out.with_name("parts.parts").exists()
+    # A process that comes late, and calls that are not of this one.
+    assert measure(**OPTIONS, shard=(1, 2)) == out
+    with pytest.raises(InputError, match="parts: already exists"):
+        measure(**OPTIONS | {"num_images": 1}, shard=(1, 2))
+    with pytest.raises(InputError, match="--force: several processes do not replace"):
+        measure(**OPTIONS, shard=(1, 2), force=True)
+
+
+def test_a_part_that_was_lost_is_done_by_one_process(channels, weights, clip, folder):
+    measure = functools.partial(measurement.measure_channels, weights, clip, folder / "lost")
+    measure(**OPTIONS, shard=(0, 2))
+    told = []
+    measure(**OPTIONS | {"report": told.append})
+    assert len(told) < len(load_weights(channels).variables["fs3"]) / measurement.CHANNELS_PER_PART
+    same_weights(folder / "lost", channels)
+
+
+PROCESS = """
+import os, signal, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from interestyle_jax.cli import main
+from interestyle_jax.editing.styleclip import channel_parts
+write, written = channel_parts.ChannelParts.write, [0]
+def write_and_die(self, i, effects):
+    written[0] += 1
+    if written[0] == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, i, effects)
+channel_parts.ChannelParts.write = write_and_die
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_killed_one_write_what_one_does(channels, weights, clip, folder):
+    out = folder / "processes"
+    argv = ["directions", "global", f"--weights={weights}", f"--clip={clip.directory}"]
+    argv += [f"--out={out}", "--num-images=2", "--num-samples=6", "--batch-size=4"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+
+    def start(index, dies_at):
+        command = [sys.executable, "-c", PROCESS, str(dies_at), *argv, f"--shard={index}/2"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, env=environment, **pipes)
+
+    both = [start(0, 2), start(1, 0)]
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [-signal.SIGKILL, 0], told
+    assert f"{out}: part 1/2 is done, others are left" in told[1][0]
+    assert not out.exists()
+    both = [start(0, 0), start(1, 0)]
+    told = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    # The part that the killed process ended is not done again.
+    printed = told[0][0] + told[1][0]
+    assert f"{out}: 16 of " not in printed and f"wrote {out}" in printed
+    same_weights(out, channels)
+    assert not out.with_name("processes.parts").exists()
 
 
 def test_a_text_moves_latents_by_command(channels, weights, model, clip, folder, tmp_path):

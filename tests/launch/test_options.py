@@ -153,6 +153,11 @@ def test_dry_run_shows_other_commands(machine, script):
         (GPU, ["--", "serve"], "--workdir is missing, for logs, as serve has no --out"),
         (GPU, ["--processes=2", "--", "plan", "--out", "x"], "--processes: plan runs in one"),
         (GKE, ["--nodes=2", "--", "data", "--out=/work/x"], "--nodes: data runs in one process"),
+        (
+            GKE,
+            ["--nodes=2", "--", "directions", "train", "--out=/work/x"],
+            "--nodes: directions runs in one process",
+        ),
         (GKE, ["--", "invert", "--out=/elsewhere/x"], "--out: expected a path below /work"),
         (TPU, ["--", "invert", "--out=here"], "expected an absolute path on a shared disk"),
         (TPU, ["--workdir=/w", "--", "invert", "--out=here"], "--out: expected an absolute path"),
@@ -160,6 +165,14 @@ def test_dry_run_shows_other_commands(machine, script):
 )
 def test_bad_commands_are_one_line(machine, script, words, message):
     refused(machine.run(script, *PLACES[script], "--dry-run", *words), message)
+
+
+@pytest.mark.parametrize("job", ["edit", "mix", "directions global"])
+def test_commands_that_several_processes_share(machine, job):
+    """`interestyle JOB --help` has --shard."""
+    words = ["--nodes=2", "--dry-run", "--", *job.split(), "--out=/work/x"]
+    done = machine.run(GKE, *PLACES[GKE], *words)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("script", [GPU, TPU, SLURM, GKE])

@@ -6,9 +6,7 @@ section 6, `global/SingleChannel.py` (there for 11 layers; here for all but ToRG
 """
 
 import functools
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +17,16 @@ from jaxtyping import Float, PRNGKeyArray
 
 from interestyle_jax.editing.clip import Clip
 from interestyle_jax.editing.style_space import counted_layers, join_styles, split_styles
+from interestyle_jax.editing.styleclip.channel_parts import ChannelParts
 from interestyle_jax.editing.styleclip.global_directions import channel_effects
-from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.errors import InputError
 from interestyle_jax.inversion.inverter import Model, load
 from interestyle_jax.models import registry
 from interestyle_jax.models.clip import unit
 from interestyle_jax.models.clip_pixels import clip_pixels
+from interestyle_jax.models.stylegan2 import StyleLayer
 from interestyle_jax.parallel.sharding import batch_sharding, make_mesh, replicated
-from interestyle_jax.weights import check_destination, digest, save_weights
-from interestyle_jax.whole_files import whole_file
+from interestyle_jax.weights import check_destination, digest, load_weights, save_weights
 
 FAMILY = "styleclip_global"
 LICENCE = "as the generator and the CLIP that they were measured with"
@@ -105,12 +104,15 @@ def measure_channels(
     licence: str = LICENCE,
     dtype: str | None = None,
     force: bool = False,
+    shard: tuple[int, int] = (0, 1),
     report: Callable[[str], None] = print,
-) -> Path:
+) -> Path | None:
     """Writes the channels' effects of a generator as weights of the family "styleclip_global".
 
     It draws 2 `num_images` images a channel (6048 at 1024), on all devices of this process, and
-    keeps what it has beside `out`, in OUT.parts: the same call continues after a stop.
+    keeps what it has beside `out`, in OUT.parts: the same call continues after a stop. Several
+    processes share OUT.parts alone; the one that finds all parts there writes `out`, the same as
+    one process does.
 
     Args:
       weights: name or directory of weights with a generator.
@@ -124,15 +126,23 @@ def measure_channels(
       seed: of the samples.
       licence: for its metadata.
       dtype: it is stored as; None: float32.
-      force: replace an existing `out`.
+      force: replace an existing `out`; not with several processes.
+      shard: (i, n), the parts i, i + n, ... are this process'.
       report: gets a line a part.
+
+    Returns:
+      `out`, or None where other processes have not ended their parts.
 
     Raises:
       InputError: `out` exists, parts of another call lie there, or what the weights lack.
       MachineError: the disk is full or fails.
     """
     out = Path(out)
-    check_destination(out, force)
+    index, count = shard
+    if count == 1:
+        check_destination(out, force)
+    elif force:
+        raise InputError(f"--force: several processes do not replace {out}; delete it first")
     if not deviations > 0:
         raise InputError(f"deviations: {deviations}, expected above 0")
     model = load(weights)
@@ -146,6 +156,8 @@ def measure_channels(
         "truncation_psi": truncation_psi,
         "seed": seed,
     }
+    if count > 1 and _is_made(out, made_with):
+        return out
     statistics = style_statistics(
         jax.random.key(seed),
         model,
@@ -158,70 +170,53 @@ def measure_channels(
     channels = np.concatenate(
         [np.arange(starts[i], starts[i + 1]) for i in counted_layers(layers, with_rgb=False)]
     )
-    parts = _Parts(out.with_name(f"{out.name}.parts"), made_with)
+    parts = ChannelParts(out.with_name(f"{out.name}.parts"), made_with)
     measure = _Measure(model, clip, statistics, deviations, batch_size)
-    found = []
-    for i, start in enumerate(range(0, len(channels), CHANNELS_PER_PART)):
-        own = channels[start : start + CHANNELS_PER_PART]
-        effects = parts.read(i)
-        if effects is None:
-            effects = channel_effects(measure(own))
-            parts.write(i, effects)
-            report(f"{out}: {start + len(own)} of {len(channels)} channels")
-        found.append(effects)
-    split = [split_styles(jnp.asarray(x), layers) for x in (statistics.mean, statistics.std)]
-    trees = [
-        {f"layer_{i}": np.asarray(x, np.float32) for i, x in enumerate(part)} for part in split
+    every = [
+        channels[i : i + CHANNELS_PER_PART] for i in range(0, len(channels), CHANNELS_PER_PART)
     ]
-    save_weights(
-        out,
-        {"fs3": np.concatenate(found), "s_mean": trees[0], "s_std": trees[1]},
-        family=FAMILY,
-        architectures={},
-        licence=licence,
-        dtype=dtype,
-        force=force,
-        extra={"made_with": made_with},
-    )
-    parts.remove()
+    own, num_done = range(index, len(every), count), 0
+    for i in own:
+        num_done += len(every[i])
+        if parts.read(i) is None:
+            parts.write(i, channel_effects(measure(every[i])))
+            report(f"{out}: {num_done} of {sum(len(every[k]) for k in own)} channels")
+    with parts.alone():
+        if count == 1 or not _is_made(out, made_with):
+            found = [parts.read(i) for i in range(len(every))]
+            if any(effects is None for effects in found):
+                return None
+            save_weights(
+                out,
+                {"fs3": np.concatenate(found), **_statistics_by_layer(statistics, layers)},
+                family=FAMILY,
+                architectures={},
+                licence=licence,
+                dtype=dtype,
+                force=force,
+                extra={"made_with": made_with},
+            )
+        parts.remove()
     return out
 
 
-class _Parts:
-    """Files of finished channels, of one set of options."""
+def _is_made(out: Path, made_with: dict[str, Any]) -> bool:
+    """Whether another process of this call wrote `out`; InputError where it is something else."""
+    if not out.exists():
+        return False
+    if load_weights(out).metadata["extra"].get("made_with") != made_with:
+        check_destination(out, force=False)
+    return True
 
-    def __init__(self, folder: Path, facts: dict[str, Any]):
-        self.folder, self.facts = folder, json.dumps(facts, sort_keys=True)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise file_error(error, f"{folder}: cannot be made") from error
 
-    def _path(self, i: int) -> Path:
-        return self.folder / f"{i:05d}.npz"
-
-    def read(self, i: int) -> np.ndarray | None:
-        path = self._path(i)
-        if not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                facts, effects = str(file["facts"]), file["effects"]
-        except Exception as error:
-            raise file_error(error, f"{path}: damaged, delete it") from error
-        if facts != self.facts:
-            raise InputError(
-                f"{self.folder}: holds parts of a call with other options; delete it, or give "
-                "another --out"
-            )
-        return effects
-
-    def write(self, i: int, effects: np.ndarray) -> None:
-        with whole_file(self._path(i)) as file:
-            np.savez(file, facts=self.facts, effects=effects)
-
-    def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+def _statistics_by_layer(statistics: StyleStatistics, layers: Sequence[StyleLayer]):
+    return {
+        name: {
+            f"layer_{i}": np.asarray(x, np.float32)
+            for i, x in enumerate(split_styles(jnp.asarray(flat), layers))
+        }
+        for name, flat in (("s_mean", statistics.mean), ("s_std", statistics.std))
+    }
 
 
 class _Measure:
