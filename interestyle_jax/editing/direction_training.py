@@ -251,7 +251,8 @@ def read_w(path: Path, model: Model) -> Float[np.ndarray, "N D"]:
     last iteration counts.
 
     Raises:
-      InputError: no such file or array, or of another width than the generator's.
+      InputError: no such file or array, of another width than the generator's, or of a file that
+        says it is of another generator.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -259,11 +260,15 @@ def read_w(path: Path, model: Model) -> Float[np.ndarray, "N D"]:
             if name not in file.files:
                 raise InputError(f"{path}: expected an array w or w_plus, got {file.files}")
             w = file[name]
+            made_with = str(file["generator"]) if "generator" in file.files else None
     except InputError:
         raise
     # NumPy and zipfile raise nearly anything where a file is damaged.
     except Exception as error:
         raise file_error(error, f"{path}: not a readable .npz") from error
+    own = model.generator_fingerprint
+    if made_with not in (None, own):
+        raise InputError(f"{path}: was made with generator {made_with}, these weights hold {own}")
     if name == "w_plus" and w.ndim == 4:
         w = w[:, -1]
     if name == "w_plus" and w.ndim == 3:

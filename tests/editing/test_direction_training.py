@@ -129,6 +129,11 @@ def test_latents_of_other_shapes(model, tmp_path):
     np.savez(tmp_path / "d.npz", x=w)
     with pytest.raises(InputError, match="expected an array w or w_plus, got"):
         training.read_w(tmp_path / "d.npz", model)
+    np.savez(tmp_path / "e.npz", w_plus=w, generator=model.generator_fingerprint)
+    np.testing.assert_array_equal(training.read_w(tmp_path / "e.npz", model), w[:, 0])
+    np.savez(tmp_path / "f.npz", w_plus=w, generator="0" * 16)
+    with pytest.raises(InputError, match="f.npz: was made with generator 0000000000000000, these"):
+        training.read_w(tmp_path / "f.npz", model)
 
 
 def test_sefa_and_ganspace_by_command(tmp_path):
