@@ -144,7 +144,7 @@ def edit_files(
         tuned=open_tuned(tuned, model, inputs, other_generator=other_generator),
         reader=None if attributes is None else AttributeReader(attributes),
     )
-    for line in outside:
+    for line in [*outside, *of_other_length(planned)]:
         print_notice(line)
     return run_job(job, inputs.items, Path(out), **run)
 
@@ -264,3 +264,15 @@ def outside_ranges(
                 f"of {limits[0]:g} to {limits[1]:g}, in which it is known to work"
             )
     return lines
+
+
+def of_other_length(planned: Sequence[PlannedEdit]) -> list[str]:
+    """Words about every direction of W or W+ whose strengths are neither lengths nor deviations."""
+    return [
+        f"{each.edit.name}: is no unit vector (norm {each.facts['norm']:g}), a strength of 1 is "
+        "its whole length"
+        for each in planned
+        if each.facts.get("unit") == "raw"
+        and each.edit.space == "w_plus"
+        and each.edit.default_range is None
+    ]

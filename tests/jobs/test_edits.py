@@ -280,6 +280,15 @@ def test_latents_and_directions_of_another_generator(edit, tiny_weights, smile, 
     assert run(tmp_path / "taken", other_generator=True)["status"] == "done"
 
 
+def test_a_direction_of_another_length_is_told(model, smile, tmp_path):
+    """generators-with-stylegan2's are no unit vectors; strengths are told against their length."""
+    np.save(tmp_path / "age.npy", np.full((1, 16), 0.25, np.float32) * 0.43)
+    np.save(tmp_path / "unit.npy", np.full((1, 16), 0.25, np.float32))
+    given = [str(tmp_path / "age.npy"), str(tmp_path / "unit.npy"), str(smile), "channel:1,2"]
+    (line,) = edits.of_other_length(edits.plan_edits(model, given))
+    assert line == "age: is no unit vector (norm 0.43), a strength of 1 is its whole length"
+
+
 def test_wrong_command_lines_are_refused(weights, images, inverted, smile, tmp_path, capfd):
     np.savez(tmp_path / "wide.npz", names=np.array(["x"]), w_plus=np.ones((1, 1, 18, 512), "f"))
     np.savez(tmp_path / "path.npz", names=np.array(["../x"]), w_plus=np.ones((1, 1, 8, 16), "f"))
