@@ -92,7 +92,7 @@ def without_hidden(factors: Factors) -> Float[np.ndarray, " F"]:
 def with_other_kinds(
     factors: Factors, values: Float[np.ndarray, "B F"], part: str
 ) -> Float[np.ndarray, "B F"]:
-    """Avatars' factors where each has the kind of `part` of the one before."""
+    """Avatars' factors [B, F] where each has the kind of `part` of the one before."""
     known = [i for i, name in enumerate(factors.names) if name.startswith(f"{part}=")]
     changed = values.copy()
     changed[:, known] = np.roll(values[:, known], 1, axis=0)

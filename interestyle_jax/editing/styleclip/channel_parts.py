@@ -65,7 +65,7 @@ class ChannelParts:
         return effects
 
     def write(self, i: int, effects: Float[np.ndarray, "k E"]) -> None:
-        """Writes part i, whole or not at all."""
+        """Writes part i, [k, E], whole or not at all."""
         with whole_file(self._path(i)) as file:
             np.savez(file, facts=self._facts, effects=effects)
 
