@@ -14,15 +14,25 @@ def on_devices(rows: Float[jax.Array, "B ..."]) -> Float[jax.Array, "G b ..."]:
     return first_axis_on_devices(rows.reshape(num_devices(), -1, *rows.shape[1:]))
 
 
+def _joined(batch_stats: PyTree) -> jax.Array:
+    """Leaves [..., C] side by side as one array: what is done to all of them is one operation."""
+    return jnp.concatenate(jax.tree.leaves(batch_stats), axis=-1)
+
+
+def _taken_apart(joined: jax.Array, like: PyTree) -> PyTree:
+    """The leaves [..., C] of `_joined`, in a tree with the widths C of `like`."""
+    leaves, tree = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])
+    return jax.tree.unflatten(tree, jnp.split(joined, ends[:-1], axis=-1))
+
+
 def mean_of_devices(batch_stats: PyTree) -> PyTree:
     """Running statistics of each device, leaves [G, C], as their means [C].
 
     They are averaged as one array, so in one collective.
     """
-    leaves, tree = jax.tree.flatten(batch_stats)
-    joined = first_axis_on_devices(jnp.concatenate(leaves, axis=-1))
-    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])
-    return jax.tree.unflatten(tree, jnp.split(joined.mean(axis=0), ends[:-1]))
+    joined = first_axis_on_devices(_joined(batch_stats))
+    return _taken_apart(joined.mean(axis=0), batch_stats)
 
 
 def of_devices(batch_stats: PyTree) -> PyTree:
@@ -50,14 +60,11 @@ def after_passes(before: PyTree, moved: PyTree) -> PyTree:
     Returns:
       Leaves [..., C].
     """
-
-    def follow(start, own):
-        value = own[..., 0, :]
-        for k in range(1, own.shape[-2]):
-            value = own[..., k, :] + BatchNorm.momentum * (value - start)
-        return value
-
-    return jax.tree.map(follow, before, moved)
+    start, own = _joined(before), _joined(moved)
+    value = own[..., 0, :]
+    for k in range(1, own.shape[-2]):
+        value = own[..., k, :] + BatchNorm.momentum * (value - start)
+    return _taken_apart(value, before)
 
 
 class BatchNorm(nn.Module):

@@ -178,3 +178,20 @@ def test_passes_in_turn_are_normalised_apart(case, local):
             for form in (one_by_one, in_turn)
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+
+
+def test_statistics_of_layers_move_apart():
+    rng = np.random.default_rng(4)
+    before, moved = (
+        {"a": {"mean": rng.random((*own, 3))}, "b": {"var": rng.random((*own, 5))}}
+        for own in ((2,), (2, 3))
+    )
+
+    def follow(start, own):
+        value = own[:, 0]
+        for k in (1, 2):
+            value = own[:, k] + 0.9 * (value - start)
+        return value
+
+    got, want = after_passes(before, moved), jax.tree.map(follow, before, moved)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, want)
