@@ -10,11 +10,12 @@ from PIL import Image
 
 from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.jobs.latents import LatentFile
+from tests.page.conftest import ROOT
 from tests.page.test_uploads import write_bomb
 
 # Runs in that environment: FOLDER has the images; prints what it got as JSON.
 CLIENT = r"""
-import json, sys, threading, time
+import json, sys, time
 from pathlib import Path
 from gradio_client import Client, handle_file
 
@@ -56,14 +57,6 @@ for name in ("bomb.png", "text.png"):
     said[name] = told(lambda: one.predict(image(name), api_name="/invert"))
 # Another visitor sees nothing of it.
 said["other"] = told(lambda: client().predict(*[0] * count, api_name="/edit"))
-
-many = []
-def visit():
-    many.append(told(lambda: len(client().predict(image("a.png"), api_name="/invert")[0])))
-threads = [threading.Thread(target=visit) for _ in range(50)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-said["many"] = many
 print(json.dumps(said))
 """
 
@@ -96,7 +89,18 @@ def test_page_answers_its_visitors(python, page, tmp_path):
     assert "nothing is inverted yet" in said["other"]["error"]
     assert "too many pixels" in said["bomb.png"]["error"]
     assert "is not an image that is read here" in said["text.png"]["error"]
-    assert said["many"] == [{"result": 7}] * 50
+
+    arguments = ["--visitors=50", f"--url={url}", f"--pid={process.pid}"]
+    done = subprocess.run(
+        [python, "-m", "experiments.page_visitors", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (many,) = json.loads(done.stdout.splitlines()[-1])
+    assert (many["visitors"], many["answered"], many["refused"]) == (50, 50, {})
+    assert many["memory_mb"]["largest"] < many["memory_mb"]["before"] + 200
 
     (folder,) = tmp_path.glob("interestyle-page-*")
     assert list(folder.glob("results-*"))
