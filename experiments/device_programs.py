@@ -89,7 +89,7 @@ def random_variables(module: Any, *, seed: int = 0) -> dict[str, Any]:
     def draw(path, leaf):
         names = [str(getattr(part, "key", part)) for part in path]
         last = names[-1]
-        if last in ("kernel", "noise", "input"):
+        if last.endswith("kernel") or last in ("noise", "input"):
             fan_in = 1 if is_generator or leaf.ndim < 2 else leaf.size / leaf.shape[-1]
             return (rng.standard_normal(leaf.shape, np.float32) / np.sqrt(fan_in)).astype(
                 leaf.dtype
