@@ -44,7 +44,7 @@ MASK_TEXTS = {
 
 NO_TEXTS = """Not here: {}.
 
-`interestyle directions global` measures what a text needs; `--channels` takes it."""
+`interestyle directions text` (or `global`) measures what a text needs; `--channels` takes it."""
 
 
 def serve(
