@@ -6,7 +6,8 @@
 One random input goes through the model (float32), its StableHLO and its ONNX file, and through the
 same functions in float64, which is what all of them mean. `--random=R` takes the official networks
 (IR-SE50 and StyleGAN2's config f) for R pixels with random weights. Differences are the largest, of
-the largest value. Writes `errors.json` and `errors.md`. On the CPU; without --onnx-python no ONNX.
+the largest value. Writes `DIR/errors.json` and `DIR/errors.md`. On the CPU; no ONNX without
+--onnx-python.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 Test avatars with their obstacles are inverted, and masked as `interestyle serve` masks an upload:
 where the reader of avatars sees face or hair both in the upload and in its inversion; beside it, by
 the upload alone. Means of the intersection over union with the visible interest region, and with
-the whole one, what the obstacle hides included. Writes `masks.json` and `masks.md`.
+the whole one, what the obstacle hides included. Writes `DIR/masks.json` and `DIR/masks.md`.
 """
 
 import argparse

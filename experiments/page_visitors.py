@@ -4,9 +4,9 @@
 
 For each --size it starts `interestyle serve`, waits until the page is there, and has the visitors
 upload an avatar of so many pixels a side at the same moment, each by a client of its own. Memory is
-the page's resident set as Linux counts it. Writes `visitors.json` and `visitors.md`. Runs in an
-environment that has the extra [serve] (docs/page.md). With --url and --pid the page is one that
-runs already, and what was found is printed as JSON.
+the page's resident set as Linux counts it. Writes `DIR/visitors.json` and `DIR/visitors.md`. Runs
+in an environment that has the extra [serve] (docs/page.md). With --url and --pid the page is one
+that runs already, and what was found is printed as JSON.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from interestyle_jax.library_versions import library_versions
 from interestyle_jax.output_folder import output_folder
 
 AVATAR = 3
-SAMPLE_SECONDS = 0.05
+SAMPLE_SECONDS, TIMEOUT_SECONDS = 0.05, 300
 TIMES, MOMENTS = ("first", "median", "last"), ("before", "largest", "after")
 
 
@@ -57,6 +57,8 @@ def visit(url: str, pid: int, upload: Path, visitors: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"verbose": False, "analytics_enabled": False}
+        # Its own is five seconds; a browser waits for minutes.
+        options["httpx_kwargs"] = {"timeout": TIMEOUT_SECONDS}
         clients = [Client(url, download_files=folder, **options) for _ in range(visitors)]
         ready, ended = threading.Barrier(visitors + 1), threading.Event()
         seconds: list[float] = []
