@@ -15,7 +15,7 @@ from tests.page.test_uploads import write_bomb
 
 # Runs in that environment: FOLDER has the images; prints what it got as JSON.
 CLIENT = r"""
-import json, sys, time
+import json, sys
 from pathlib import Path
 from gradio_client import Client, handle_file
 
@@ -37,14 +37,17 @@ one = client()
 count = len(one.view_api(return_format="dict")["named_endpoints"]["/edit"]["parameters"])
 said = {"endpoints": sorted(one.view_api(return_format="dict")["named_endpoints"])}
 said["early"] = told(lambda: one.predict(*[0] * count, api_name="/edit"))
-job = one.submit(image("a.png"), api_name="/invert")
 said["told"] = []
-for _ in range(600):
-    said["told"] += [unit.desc for unit in job.status().progress_data or []]
-    if job.done():
+# Gradio passes on what is told last every tenth of a second; an inversion may be shorter.
+for _ in range(20):
+    job = one.submit(image("a.png"), api_name="/invert")
+    gallery, last = job.result()
+    updates = job.communicator.updates
+    while not updates.empty():
+        progress = getattr(updates.get_nowait(), "progress_data", None)
+        said["told"] += [unit.desc for unit in progress or []]
+    if "inverting" in said["told"]:
         break
-    time.sleep(0.02)
-gallery, last = job.result()
 said["labels"] = [entry["caption"] for entry in gallery]
 said["last"] = last
 said["plain"] = one.predict(*[0] * count, api_name="/edit")
@@ -76,8 +79,7 @@ def test_page_answers_its_visitors(python, page, tmp_path):
     expected = ["/download", "/edit", "/example", "/invert", "/mix", "/paste", "/text"]
     assert said["endpoints"] == expected
     assert said["labels"] == ["image", "interest mask", "ŷ₁", "ŷ₂", "ŷ₃", "ŷ₄", "ŷ₅"]
-    # The client sees the last words alone, and may miss some of them.
-    assert said["told"] and set(said["told"]) <= {"finding the interest region", "inverting"}
+    assert "inverting" in said["told"]
     assert said["avatar"] == 7
     plain, last, edited, mixed = (
         np.array(Image.open(said[name])) for name in ("plain", "last", "edited", "mixed")
