@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.device_programs import random_variables
+from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count, words
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
@@ -31,10 +32,8 @@ from interestyle_jax.export.onnx import to_onnx
 from interestyle_jax.export.program import Recipe, build
 from interestyle_jax.export.stablehlo import run_stablehlo, to_stablehlo
 from interestyle_jax.inversion.inverter import Model, load
-from interestyle_jax.json_file import write_json
 from interestyle_jax.library_versions import library_versions
 from interestyle_jax.models import registry
-from interestyle_jax.output_folder import output_folder
 
 WHATS = ("encode", "synthesize", "invert")
 # The official encoder sees 256 pixels, whatever the generator draws.
@@ -58,27 +57,15 @@ def random_model(resolution: int, **encoder: Any) -> Model:
         "w_dim": generator.w_dim,
     }
     module = registry.build(fields | encoder)
-    rng = np.random.default_rng(1)
-
-    def modulated(path, leaf):
-        names = [part.key for part in path]
-        is_kernel = "modulation" in names and names[-1] == "kernel"
-        return rng.standard_normal(leaf.shape, np.float32) if is_kernel else leaf
-
-    drawn = jax.tree_util.tree_map_with_path(modulated, random_variables(generator))
     variables = {
-        "generator": drawn,
+        "generator": random_variables(generator),
         "encoder": random_variables(module),
-        "w_avg": rng.standard_normal(generator.w_dim, np.float32),
+        "w_avg": np.random.default_rng(1).standard_normal(generator.w_dim, np.float32),
     }
-    architectures = {name: registry.describe(x) for name, x in networks(generator, module).items()}
+    parts = {"generator": generator, "encoder": module}
+    architectures = {name: registry.describe(part) for name, part in parts.items()}
     metadata = {"architectures": architectures, "extra": {}, "licence": "none"}
     return Model(jax.device_put(variables), metadata, Path("random"))
-
-
-def networks(generator: Any, encoder: Any) -> dict[str, Any]:
-    """Modules by the part that they are."""
-    return {"generator": generator, "encoder": encoder}
 
 
 def float64_results(
@@ -195,10 +182,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         "rows": rows,
         "versions": library_versions(),
     }
-    with output_folder(args.out) as out:
-        write_json(out / "errors.json", report)
-        (out / "errors.md").write_text(markdown(rows), encoding="utf-8")
-    print(markdown(rows))
+    write_report(args.out, report, markdown(rows), figures="errors.json", table="errors.md")
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.data.images import resize_image
@@ -23,8 +24,6 @@ from interestyle_jax.data.pixels import to_float, to_uint8
 from interestyle_jax.evaluation.boundary import intersection_over_union
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.inversion.inverter import Model, load
-from interestyle_jax.json_file import write_json
-from interestyle_jax.output_folder import output_folder
 from interestyle_jax.page.regions import AVATARS, Regions
 from interestyle_jax.weights import digest
 
@@ -97,10 +96,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         "num_avatars": args.num_samples,
         "iou": overlaps,
     }
-    with output_folder(args.out) as out:
-        write_json(out / "masks.json", report)
-        (out / "masks.md").write_text(markdown(overlaps), encoding="utf-8")
-    print(markdown(overlaps))
+    write_report(args.out, report, markdown(overlaps), figures="masks.json", table="masks.md")
     return 0
 
 

@@ -27,13 +27,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.json_file import write_json
 from interestyle_jax.library_versions import library_versions
-from interestyle_jax.output_folder import output_folder
 
 AVATAR = 3
 SAMPLE_SECONDS, TIMEOUT_SECONDS = 0.05, 300
@@ -211,10 +210,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         "rows": rows,
         "versions": library_versions(),
     }
-    with output_folder(args.out) as out:
-        write_json(out / "visitors.json", report)
-        (out / "visitors.md").write_text(markdown(rows), encoding="utf-8")
-    print(markdown(rows))
+    write_report(args.out, report, markdown(rows), figures="visitors.json", table="visitors.md")
     return 0
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.data.avatars.captions import captions_of_style
 from interestyle_jax.data.avatars.factors import factors_of_style
@@ -26,8 +27,6 @@ from interestyle_jax.data.pixels import to_float
 from interestyle_jax.editing.clip import Clip, load_clip
 from interestyle_jax.evaluation.attributes import AttributeReader
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.json_file import write_json
-from interestyle_jax.output_folder import output_folder
 
 STYLE, BATCH_SIZE = "toon-head", 64
 
@@ -145,10 +144,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
         "reader": reader_accuracies(reader, images, factors),
         "clip": phrase_retrieval(clip, images, factors),
     }
-    with output_folder(args.out) as folder:
-        write_json(folder / "report.json", report)
-        (folder / "table.md").write_text(markdown(report), encoding="utf-8")
-    print((args.out / "table.md").read_text(encoding="utf-8"))
+    write_report(args.out, report, markdown(report), figures="report.json")
     return 0
 
 

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 
 from experiments.ablation_table import METRICS
+from experiments.report_files import write_report
 from experiments.trainings import CommandFailedError, evaluate, seeds, train
 from interestyle_jax.commands.options import Parser, add_out_option, count
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.json_file import write_json
 from interestyle_jax.library_versions import library_versions
-from interestyle_jax.output_folder import output_folder
 from interestyle_jax.training.run_directory import git_commit
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.py"
@@ -121,10 +120,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
             "versions": library_versions(),
         },
     }
-    with output_folder(args.out) as folder:
-        write_json(folder / "sweep.json", summary)
-        (folder / "table.md").write_text(markdown(summary), encoding="utf-8")
-    print((args.out / "table.md").read_text(encoding="utf-8"))
+    write_report(args.out, summary, markdown(summary), figures="sweep.json")
     print(f"written to {args.out}: table.md, sweep.json")
     return 0
 
