@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.file_lock import locked
 from interestyle_jax.jobs.shard import Shard
 from interestyle_jax.json_file import parse_json, plain
 
@@ -166,10 +167,7 @@ class Progress:
         if self._count == 1:
             yield
             return
-        # The file stays: another process may wait for this very one.
-        with (self.out / ".progress.lock").open("ab") as file:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.out / ".progress.lock"):
             yield
 
     def close(self) -> None:

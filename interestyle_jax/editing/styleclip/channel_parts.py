@@ -1,7 +1,6 @@
 """Finished channels of a measurement on the disk, of which several processes may do a share."""
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interestyle_jax.errors import InputError, file_error
+from interestyle_jax.file_lock import locked
 from interestyle_jax.whole_files import whole_file
 
 LOCK = ".lock"
@@ -73,10 +73,7 @@ class ChannelParts:
     def alone(self) -> Iterator[None]:
         """One process of those that share the folder at a time; another may have removed it."""
         self._make()
-        with (self.folder / LOCK).open("ab") as file:
-            # Some disks know no locks.
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.folder / LOCK):
             yield
 
     def remove(self) -> None:
