@@ -22,6 +22,7 @@ TEXT
 
 read_folder dir quickstart "$@"
 DIR=$FOLDER
+use_cores
 
 GRID=$DIR/shipped/figures/grid_avatar_interestyle.png
 

@@ -44,7 +44,7 @@ def scripts(tmp_path):
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(
         "#!/bin/bash\n"
-        'echo "$3" >>log; echo "$*" >>arguments\n'
+        'echo "$3" >>log; echo "$*" >>arguments; echo "$JAX_NUM_CPU_DEVICES" >devices\n'
         '[[ $3 == "$FAIL" ]] && exit 7\n'
         "case $3 in\n"
         "  data) mkdir -p here/data ;;\n"
@@ -82,6 +82,23 @@ def test_quickstart_repeats_only_what_is_unfinished(scripts):
     assert second.stdout.endswith("\nthe table\n") and third.stdout.endswith("\nthe table\n")
     steps = (scripts / "log").read_text().split()
     assert steps == ["data", "evaluate", "train", "train", "evaluate", "train"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "chosen", "devices"),
+    [(1, None, 1), (2, None, 2), (3, None, 2), (6, None, 4), (64, None, 4), (2, "1", 1)],
+)
+def test_the_quickstart_uses_the_cores(scripts, tmp_path, cores, chosen, devices):
+    getconf = tmp_path / "bin/getconf"
+    getconf.parent.mkdir()
+    getconf.write_text(f"#!/bin/sh\necho {cores}\n")
+    getconf.chmod(0o755)
+    environment = os.environ | {"PATH": f"{getconf.parent}:{os.environ['PATH']}"}
+    environment.pop("JAX_NUM_CPU_DEVICES", None)
+    environment |= {} if chosen is None else {"JAX_NUM_CPU_DEVICES": chosen}
+    done = run_here("bash", str(scripts / "launch/quickstart.sh"), "--dir=here", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (scripts / "devices").read_text() == f"{devices}\n"
 
 
 @pytest.mark.parametrize("name", INSTALLED)
