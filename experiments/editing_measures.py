@@ -17,6 +17,7 @@ from interestyle_jax.evaluation.attribute_changes import (
     AttributeChanges,
     attribute_changes,
     choose_strength,
+    sure_changes,
 )
 from interestyle_jax.evaluation.attributes import AttributeReader, Attributes
 from interestyle_jax.inversion.inverter import Model
@@ -118,7 +119,9 @@ def measure(
         strength = chosen[one.name]
         images = editor.draw(inverted.w_plus, one.edit, strength)
         without = editor.draw(inverted.clean, one.edit, strength)
-        changes = attribute_changes(before, read(images), one.target)
+        after = read(images)
+        changes = attribute_changes(before, after, one.target)
+        sure = sure_changes(before, after, one.target)
         at_end = read(editor.draw(inverted.w_plus, one.edit, one.high))
         at_end_changes = attribute_changes(before, at_end, one.target)
         figures[one.name] = {
@@ -128,6 +131,7 @@ def measure(
             "eligible": changes.eligible,
             "changed": changes.changed,
             "mean_changed": changes.mean_changed,
+            "surely_changed": {name: found._asdict() for name, found in sure.items()},
             "range_end": {
                 "strength": one.high,
                 "reached": at_end_changes.reached,

@@ -60,15 +60,24 @@ def _attributes(figures: dict[str, Any]) -> list[str]:
     edits = figures["edits"].values()
     names = sorted({name for one in edits for name in one["changed"]})
     lines = [
-        "| attribute | changed by other edits | by random steps | inversion read as drawn |",
-        "|---|---:|---:|---:|",
+        "| attribute | changed by other edits | by random steps | from one sure reading to "
+        "another, mean, and most | inversion read as drawn |",
+        "|---|---:|---:|---:|---:|",
     ]
     for name in names:
         own = _average([one["changed"].get(name) for one in edits])
         random = _average([(one["random_changed"] or {}).get(name) for one in edits])
         read = figures["read_as_drawn"].get(name)
-        lines.append(f"| {name} | {_share(own)} | {_share(random)} | {_share(read)} |")
+        cells = [_share(own), _share(random), _sure(edits, name), _share(read)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _sure(edits: Any, name: str) -> str:
+    """Of images that are read surely before and after an edit: the mean, and the most of one."""
+    sure = [one["surely_changed"][name]["share"] for one in edits if name in one["surely_changed"]]
+    known = [share for share in sure if share is not None]
+    return f"{_share(_average(sure))}, {_share(max(known))}" if known else "–"
 
 
 def _cell(one: dict[str, Any]) -> str:

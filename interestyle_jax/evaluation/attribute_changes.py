@@ -12,6 +12,8 @@ NUMBERS = ("tilt", "zoom")
 MOVED = 1.0
 # Shares that a strength is chosen by: enough images reach the target, few others change.
 ENOUGH = 0.9
+# The chance of the likeliest kind from which on a reading counts as sure.
+SURE = 0.9
 
 
 class AttributeChanges(NamedTuple):
@@ -76,6 +78,41 @@ def attribute_changes(before: Attributes, after: Attributes, name: str) -> Attri
             changed[number] = _share(np.abs(_moves(before, after, number)) >= MOVED)
     eligible = int((~had).sum())
     return AttributeChanges(_share(found[~had]) if eligible else None, eligible, changed)
+
+
+class SureChanges(NamedTuple):
+    """Of images whose attribute is read surely both times.
+
+    Attributes:
+      share: the share in which the readings differ; None of no image.
+      images: how many they are.
+    """
+
+    share: float | None
+    images: int
+
+
+def sure_changes(before: Attributes, after: Attributes, name: str) -> dict[str, SureChanges]:
+    """How often one sure reading follows another, for each attribute that was not meant.
+
+    A reading that was a toss-up falls the other way with any step; one of `SURE` chance does not.
+
+    Args:
+      before, after, name: as of `attribute_changes`. Numbers have no chances and are left out.
+    """
+    found = {}
+    for attribute in before.chances:
+        if attribute == name.partition("=")[0]:
+            continue
+        sure = _is_sure(before, attribute) & _is_sure(after, attribute)
+        differ = np.array(before.labels(attribute)) != np.array(after.labels(attribute))
+        share = _share(differ[sure]) if sure.any() else None
+        found[attribute] = SureChanges(share, int(sure.sum()))
+    return found
+
+
+def _is_sure(read: Attributes, attribute: str) -> Bool[np.ndarray, " B"]:
+    return np.stack([*read.chances[attribute].values()]).max(0) >= SURE
 
 
 def choose_strength(found: dict[float, AttributeChanges], *, enough: float = ENOUGH) -> float:

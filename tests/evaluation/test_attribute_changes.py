@@ -9,6 +9,7 @@ from interestyle_jax.evaluation.attribute_changes import (
     attribute_changes,
     choose_strength,
     shows,
+    sure_changes,
 )
 from interestyle_jax.evaluation.attributes import Attributes
 
@@ -44,6 +45,21 @@ def test_others_are_counted_over_all_images():
     assert changes.changed == {"hair": 0.25, "tilt": 0.5}
     assert changes.mean_changed == 0.375
     assert attribute_changes(BEFORE, AFTER, "hair=spiky").changed == {"beard": 0.5, "tilt": 0.5}
+
+
+def test_only_sure_readings_count_as_sure_changes():
+    def read_hair(bun):
+        chances = {"bun": np.array(bun), "spiky": 1 - np.array(bun)}
+        return Attributes({"beard": {"none": np.ones(4)}, "hair": chances}, {}, {})
+
+    before = read_hair([0.95, 0.95, 0.89, 0.05])
+    after = read_hair([0.05, 0.2, 0.02, 0.04])
+    found = sure_changes(before, after, "beard")
+    assert found == {"hair": (0.5, 2)}
+    assert attribute_changes(before, after, "beard").changed == {"hair": 0.75}
+    unsure = read_hair([0.5] * 4)
+    assert sure_changes(before, unsure, "beard=none") == {"hair": (None, 0)}
+    assert set(sure_changes(before, after, "hair=bun")) == {"beard"}
 
 
 def test_a_number_is_reached_where_it_grew():

@@ -55,7 +55,12 @@ def test_the_table():
     edit = {"target": "beard", "reached": 0.9, "changed": {"mouth": 0.1, "eyes": 0.3}}
     edit |= {"mean_changed": 0.2, "random_changed": {"mouth": 0.2, "eyes": 0.3}, "covered_l1": 0.5}
     edit |= {"range_end": {"strength": 3.0, "reached": 0.8, "mean_changed": 0.1}}
+    edit["surely_changed"] = {"mouth": {"share": 0.02, "images": 50}}
     in_s = edit | {"reached": None, "random_changed": None}
+    in_s["surely_changed"] = {
+        "mouth": {"share": 0.06, "images": 50},
+        "eyes": {"share": None, "images": 0},
+    }
     one = {"edits": {"beard": edit, "text": in_s}, "covered_l1_unedited": 0.4}
     one["read_as_drawn"] = {"mouth": 0.35}
     metrics = {"command": "c", "num_images": 3, "num_validation": 2, "encoders": {"A": one}}
@@ -65,8 +70,8 @@ def test_the_table():
         "| text | beard | – (20.0%, 30.0%; –) |",
         "| mean | | 90.0% (20.0%) |",
         "| beard | 3 | 80.0% (10.0%) |",
-        "| mouth | 10.0% | 20.0% | 35.0% |",
-        "| eyes | 30.0% | 30.0% | – |",
+        "| mouth | 10.0% | 20.0% | 4.0%, 6.0% | 35.0% |",
+        "| eyes | 30.0% | 30.0% | – | – |",
         "| none | 0.4000 |",
     ):
         assert line in table.splitlines()
