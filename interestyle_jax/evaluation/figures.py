@@ -30,6 +30,9 @@ def plot_latent_variance(variances: Mapping[str, Sequence[float]], path: Path) -
         )
     axes.set_xlabel("iteration")
     axes.set_ylabel("latent variance over layers")
+    # The margin above the lines is a share of the way from zero.
+    axes.update_datalim([(1, 0)])
+    axes.autoscale_view()
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(figure, axes, path)
