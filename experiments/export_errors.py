@@ -27,7 +27,7 @@ from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count, words
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
-from interestyle_jax.export import files
+from interestyle_jax.export.model_program import model_results, recipe_of, sample_inputs
 from interestyle_jax.export.onnx import to_onnx
 from interestyle_jax.export.program import Recipe, build
 from interestyle_jax.export.stablehlo import run_stablehlo, to_stablehlo
@@ -111,10 +111,10 @@ def measure(
       Of each output {"what", "output", "largest", "model", "stablehlo", "onnx": errors to float64,
       "onnx_to_model", "model_by_iteration"}, which are None where they were not measured.
     """
-    recipe, variables = files._recipe(model, what, num_iterations)
-    values = files._check_inputs(model, what, 1, directions=())
+    recipe, variables = recipe_of(model, what, num_iterations)
+    values = sample_inputs(model, what, 1, directions=())
     results: dict[str, Results] = {
-        "model": files._model_results(model, what, values, num_iterations, directions=()),
+        "model": model_results(model, what, values, num_iterations, directions=()),
         "stablehlo": run_stablehlo(to_stablehlo(build(recipe, variables), 1), values),
     }
     if onnx_python is not None:

@@ -5,19 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Float
 
 from interestyle_jax.editing.direction_files import find_direction
 from interestyle_jax.editing.directions import Direction
-from interestyle_jax.editing.edits import apply_edits
 from interestyle_jax.errors import InputError, file_error
 from interestyle_jax.export import onnx
-from interestyle_jax.export.program import PARTS, WHATS, Recipe, build
+from interestyle_jax.export.model_program import model_results, recipe_of, sample_inputs
+from interestyle_jax.export.program import WHATS, build
 from interestyle_jax.export.stablehlo import run_stablehlo, to_stablehlo
 from interestyle_jax.inversion.inverter import Model, load
-from interestyle_jax.inversion.resize import crop_to_shape
 from interestyle_jax.unfinished import unfinished_folder
 from interestyle_jax.weights import digest
 from interestyle_jax.whole_files import sync, sync_folder
@@ -79,8 +76,8 @@ def export_weights(
         raise InputError(f"{out}: already exists, give a new file")
     model = load(weights)
     found = [_find(direction, model) for direction in directions]
-    recipe, variables = _recipe(model, what, num_iterations, directions=found)
-    values = _check_inputs(model, what, CHECK_ROWS if batch is None else batch, directions=found)
+    recipe, variables = recipe_of(model, what, num_iterations, directions=found)
+    values = sample_inputs(model, what, CHECK_ROWS if batch is None else batch, directions=found)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -106,7 +103,7 @@ def export_weights(
                 raise file_error(error, f"{out}: cannot be written") from error
             results = run_stablehlo(made.read_bytes(), values)
         rows = "batch" if batch is None else batch
-        wanted = _model_results(model, what, values, num_iterations, directions=found)
+        wanted = model_results(model, what, values, num_iterations, directions=found)
         report = {
             "format": format,
             "what": what,
@@ -129,75 +126,6 @@ def _find(name_or_file: str | Path, model: Model) -> Direction:
         w_dim=model.latents_shape[1],
         generator=model.generator_fingerprint,
     )
-
-
-def _recipe(
-    model: Model,
-    what: str,
-    num_iterations: int | None,
-    *,
-    directions: Sequence[Direction] = (),
-) -> tuple[Recipe, dict[str, Any]]:
-    """What `program.build` takes; raises ValueError naming a part that is missing."""
-    if what == "invert":
-        model.require_inversion()
-        num_iterations = model.iterations(num_iterations)
-    networks = [part for part in PARTS[what] if part != "w_avg"]
-    for part in networks:
-        model.network(part)
-    architectures = {part: model.metadata["architectures"][part] for part in networks}
-    shape = model.input_shape if "encoder" in networks else (0, 0)
-    variables = {part: model.variables[part] for part in PARTS[what]}
-    if what == "invert":
-        # The same for all images.
-        image_0 = model.synthesize(model.mean_latent())
-        variables["image_0"] = crop_to_shape(image_0, shape)
-    if directions:
-        variables["directions"] = {str(i): d.array for i, d in enumerate(directions)}
-    named = tuple((d.name, d.kind, d.rows) for d in directions)
-    return Recipe(what, architectures, num_iterations or 1, shape, named), variables
-
-
-def _check_inputs(
-    model: Model, what: str, rows: int, *, directions: Sequence[Direction]
-) -> list[Float[np.ndarray, "B ..."]]:
-    """Inputs to compare the file with the model by: [B, H, W, C], or latents [B, L, D] and more."""
-    rng = np.random.default_rng(0)
-    if what in ("synthesize", "edit"):
-        spread = rng.normal(size=(rows, *model.latents_shape))
-        mean = model.mean_latent(rows) if "w_avg" in model.variables else 0
-        w_plus = np.asarray(spread + mean, np.float32)
-        if what == "synthesize":
-            return [w_plus]
-        low, high = np.array([d.default_range or (-1, 1) for d in directions]).T
-        strengths = rng.uniform(low, high, (rows, len(directions)))
-        return [w_plus, strengths.astype(np.float32)]
-    channels = 3 if what == "invert" else model.network("encoder").input_channels
-    return [rng.uniform(-1, 1, (rows, *model.input_shape, channels)).astype(np.float32)]
-
-
-def _model_results(
-    model: Model,
-    what: str,
-    values: Sequence[np.ndarray],
-    num_iterations: int | None,
-    *,
-    directions: Sequence[Direction],
-) -> dict[str, np.ndarray]:
-    if what == "invert":
-        return jax.device_get(model.invert(values[0], num_iterations)._asdict())
-    if what == "encode":
-        return {"delta": jax.device_get(model.encode(values[0]))}
-    if what == "synthesize":
-        return {"images": jax.device_get(model.synthesize(values[0]))}
-    w_plus, strengths = values
-    edits = [direction.edit(model.style_layers) for direction in directions]
-    edited = apply_edits(edits, jax.device_put(w_plus), list(strengths.T), styles=model.styles)
-    if edited.styles is None:
-        images = model.synthesize(edited.w_plus)
-    else:
-        images = model.synthesize_from_styles(edited.styles)
-    return jax.device_get({"edited": edited.w_plus, "images": images})
 
 
 def _compare(

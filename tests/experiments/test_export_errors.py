@@ -6,7 +6,7 @@ import pytest
 import interestyle_jax as ij
 from experiments import export_errors
 from interestyle_jax.errors import InputError
-from interestyle_jax.export import files
+from interestyle_jax.export.model_program import recipe_of, sample_inputs
 
 TINY = {"units": (1,), "widths": (4, 4), "head_width": 4}
 
@@ -41,8 +41,8 @@ def test_the_official_networks_with_random_weights():
 
 def test_what_is_not_computed_in_float64_is_refused(tiny_weights, monkeypatch):
     model = ij.load(tiny_weights / "generator")
-    recipe, variables = files._recipe(model, "synthesize", None)
-    values = files._check_inputs(model, "synthesize", 1, directions=())
+    recipe, variables = recipe_of(model, "synthesize", None)
+    values = sample_inputs(model, "synthesize", 1, directions=())
     build = export_errors.build
 
     def narrow(*arguments):

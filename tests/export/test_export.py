@@ -19,6 +19,7 @@ from interestyle_jax.editing.directions import Direction, save_direction
 from interestyle_jax.editing.edits import apply_edits
 from interestyle_jax.errors import MachineError
 from interestyle_jax.export import files, onnx, onnx_child
+from interestyle_jax.export.model_program import recipe_of
 from interestyle_jax.export.program import build
 from interestyle_jax.export.stablehlo import to_stablehlo
 
@@ -61,7 +62,7 @@ def test_a_file_for_all_platforms_and_numbers_of_images(model, exported):
 def test_weights_are_stored_once_whatever_the_iterations(model):
     sizes = {}
     for count in (1, 4):
-        recipe, variables = files._recipe(model, "invert", count)
+        recipe, variables = recipe_of(model, "invert", count)
         sizes[count] = len(to_stablehlo(build(recipe, variables), 1))
     stored = sum(x.nbytes for x in jax.tree.leaves(model.variables["encoder"]))
     assert sizes[1] > stored
@@ -74,7 +75,7 @@ def test_parts_of_a_model(model, tiny_weights, tmp_path):
     )
     assert report["inputs"] == {"w_plus": [1, ROWS, W_DIM]}
     assert max(report["relative_difference"].values()) < 1e-5
-    recipe, variables = files._recipe(ij.load(tiny_weights / "encoder"), "encode", None)
+    recipe, variables = recipe_of(ij.load(tiny_weights / "encoder"), "encode", None)
     program = build(recipe, variables)
     assert program.inputs == {"x": (SIZE, SIZE, 6)}
     spec = jax.ShapeDtypeStruct((2, *program.inputs["x"]), np.float32)
@@ -111,7 +112,7 @@ def test_edits_with_strengths_as_an_input(tiny_weights, tmp_path):
     np.testing.assert_array_equal(found["edited"][1, 3:], w_plus[1, 3:])
     np.testing.assert_allclose(found["images"][0], model.synthesize(w_plus)[0], atol=1e-4)
     # What the converter to ONNX gets.
-    recipe, variables = files._recipe(model, "edit", None, directions=made)
+    recipe, variables = recipe_of(model, "edit", None, directions=made)
     with pytest.raises(ij.InputError):
         onnx.to_onnx(
             *(tmp_path, recipe, variables, [w_plus, strengths]),
@@ -207,7 +208,7 @@ def test_failures_of_the_converter(tiny_weights, tmp_path, script, error, messag
 
 
 def test_the_converter_gets_the_same_program(model, tmp_path):
-    recipe, variables = files._recipe(model, "invert", 2)
+    recipe, variables = recipe_of(model, "invert", 2)
     x = np.zeros((1, SIZE, SIZE, 3), np.float32)
     python = fake_python(tmp_path, f"cp '{tmp_path}/made.npz' \"$3/outputs.npz\"")
     np.savez(tmp_path / "made.npz", w_plus=x)
@@ -222,7 +223,7 @@ def test_the_converter_gets_the_same_program(model, tmp_path):
 
 
 def test_the_converter_meets_no_choice_between_backends(model, monkeypatch):
-    recipe, variables = files._recipe(model, "synthesize", None)
+    recipe, variables = recipe_of(model, "synthesize", None)
     program = build(recipe, variables)
     spec = jax.ShapeDtypeStruct((1, *program.inputs["w_plus"]), np.float32)
     assert "platform_index" in str(jax.make_jaxpr(program.function)(spec))
