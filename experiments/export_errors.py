@@ -1,13 +1,14 @@
-"""How far exported files, and the model itself, are from the same network in float64.
+r"""How far exported files, and the model itself, are from the same network in float64.
 
-    python -m experiments.export_errors --out=docs/results/export --onnx-python=onnx-env/bin/python
+    python -m experiments.export_errors --avatars=16 --out=docs/results/export \
+        --onnx-python=onnx-env/bin/python
     python -m experiments.export_errors --random=256 --what=synthesize --out=errors
 
-One random input goes through the model (float32), its StableHLO and its ONNX file, and through the
-same functions in float64, which is what all of them mean. `--random=R` takes the official networks
-(IR-SE50 and StyleGAN2's config f) for R pixels with random weights. Differences are the largest, of
-the largest value. Writes `DIR/errors.json` and `DIR/errors.md`. On the CPU; no ONNX without
---onnx-python.
+One random input, of "invert" also `--avatars=B`, goes through the model (float32), its StableHLO and
+its ONNX file, and through the same functions in float64, which is what all of them mean.
+`--random=R` takes the official networks (IR-SE50 and StyleGAN2's config f) for R pixels with random
+weights. Differences are the largest, of the largest value. Writes `DIR/errors.json` and
+`DIR/errors.md`. On the CPU; no ONNX without --onnx-python.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from jaxtyping import Float
 from experiments.device_programs import random_variables
 from experiments.report_files import write_report
 from interestyle_jax.commands.options import Parser, add_out_option, count, words
+from interestyle_jax.data.avatars.world import sample
+from interestyle_jax.data.pixels import to_float
 from interestyle_jax.errors import InputError
 from interestyle_jax.exit_status import run_command
 from interestyle_jax.export.model_program import model_results, recipe_of, sample_inputs
@@ -97,31 +100,40 @@ def difference(found: Float[np.ndarray, "..."], expected: Float[np.ndarray, "...
 
 
 def measure(
-    model: Model, what: str, *, num_iterations: int | None = None, onnx_python: str | None = None
+    model: Model,
+    what: str,
+    *,
+    num_iterations: int | None = None,
+    onnx_python: str | None = None,
+    images: Float[np.ndarray, "B H W 3"] | None = None,
 ) -> list[dict[str, Any]]:
-    """Errors of one program on one input.
+    """Errors of one program on one batch.
 
     Args:
       model: in float32.
       what: of `program.WHATS`, without directions.
       num_iterations: of "invert".
       onnx_python: an interpreter that has jax2onnx, or None for no ONNX.
+      images: what "invert" is given, of the encoder's input size, in [-1, 1]; None: a random one.
 
     Returns:
       Of each output {"what", "output", "largest", "model", "stablehlo", "onnx": errors to float64,
       "onnx_to_model", "model_by_iteration"}, which are None where they were not measured.
     """
     recipe, variables = recipe_of(model, what, num_iterations)
-    values = sample_inputs(model, what, 1, directions=())
+    values: Sequence[Float[np.ndarray, "B ..."]] = [] if images is None else [images]
+    if what != "invert" or not values:
+        values = sample_inputs(model, what, 1, directions=())
+    batch = len(values[0])
     results: dict[str, Results] = {
         "model": model_results(model, what, values, num_iterations, directions=()),
-        "stablehlo": run_stablehlo(to_stablehlo(build(recipe, variables), 1), values),
+        "stablehlo": run_stablehlo(to_stablehlo(build(recipe, variables), batch), values),
     }
     if onnx_python is not None:
         with tempfile.TemporaryDirectory() as folder:
             results["onnx"] = to_onnx(
                 *(Path(folder), recipe, variables, values),
-                batch=1,
+                batch=batch,
                 metadata={},
                 python=onnx_python,
             )
@@ -160,6 +172,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     source.add_argument("--random", type=count, metavar="R", help="official networks, of R pixels")
     parser.add_argument("--what", type=words, default=WHATS, help=f"default {','.join(WHATS)}")
     parser.add_argument("--steps", type=count, metavar="N", help="iterations of invert")
+    parser.add_argument(
+        "--avatars",
+        type=count,
+        metavar="B",
+        help="invert the first test avatars, not a random image",
+    )
     parser.add_argument("--onnx-python", metavar="PATH", help="an interpreter that has jax2onnx")
     add_out_option(parser)
     return parser.parse_args(argv)
@@ -173,10 +191,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     model = load(args.weights) if args.random is None else random_model(args.random)
+    images = None
+    if args.avatars is not None and "invert" in args.what:
+        size = model.input_shape[0]
+        drawn = [sample(i, split="test", size=size)["image"] for i in range(args.avatars)]
+        images = to_float(np.stack(drawn))
     rows = []
     for what in args.what:
         steps = args.steps if what == "invert" else None
-        rows += measure(model, what, num_iterations=steps, onnx_python=args.onnx_python)
+        options = {"num_iterations": steps, "onnx_python": args.onnx_python}
+        rows += measure(model, what, images=images, **options)
     report = {
         "command": shlex.join(["python", "-m", "experiments.export_errors", *argv]),
         "rows": rows,

@@ -5,6 +5,7 @@ import pytest
 
 import interestyle_jax as ij
 from experiments import export_errors
+from interestyle_jax.data.avatars.world import sample
 from interestyle_jax.errors import InputError
 from interestyle_jax.export.model_program import recipe_of, sample_inputs
 
@@ -28,6 +29,29 @@ def test_errors_of_a_program(tiny_weights, monkeypatch):
     assert row["onnx_to_model"] == pytest.approx(0.25, rel=1e-4)
     line = export_errors.markdown([row | {"model": 1.26e-7, "stablehlo": None}]).splitlines()[-1]
     assert line == "| synthesize | `images` | 1.3e-07 |  | 2.5e-01 | 2.5e-01 |"
+
+
+def test_avatars_are_inverted(monkeypatch, tmp_path):
+    seen = []
+    results = export_errors.model_results
+
+    def watched(model, what, values, *arguments, **options):
+        seen.append((what, values[0]))
+        return results(model, what, values, *arguments, **options)
+
+    monkeypatch.setattr(export_errors, "model_results", watched)
+    arguments = [
+        "--avatars=2",
+        "--what=invert,synthesize",
+        "--steps=1",
+        f"--out={tmp_path / 'out'}",
+    ]
+    assert export_errors.main(arguments) == 0
+    (_, images), (_, latents) = seen
+    drawn = [sample(i, split="test", size=64)["image"] for i in range(2)]
+    np.testing.assert_allclose(images, np.stack(drawn) / 127.5 - 1, atol=1e-6)
+    assert latents.shape == (1, 10, 512)
+    assert "| invert | `w_plus` |" in (tmp_path / "out" / "errors.md").read_text()
 
 
 def test_the_official_networks_with_random_weights():
