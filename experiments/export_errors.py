@@ -4,8 +4,8 @@ r"""How far exported files, and the model itself, are from the same network in f
         --onnx-python=onnx-env/bin/python
     python -m experiments.export_errors --random=256 --what=synthesize --out=errors
 
-One random input, of "invert" also `--avatars=B`, goes through the model (float32), its StableHLO and
-its ONNX file, and through the same functions in float64, which is what all of them mean.
+One random input, of "invert" also `--avatars=B`, goes through the model (float32), its StableHLO
+and its ONNX file, and through the same functions in float64, which is what all of them mean.
 `--random=R` takes the official networks (IR-SE50 and StyleGAN2's config f) for R pixels with random
 weights. Differences are the largest, of the largest value. Writes `DIR/errors.json` and
 `DIR/errors.md`. On the CPU; no ONNX without --onnx-python.
