@@ -120,6 +120,8 @@ def benchmark(config: ml_collections.ConfigDict, *, steps: int = 10) -> dict[str
         "images_per_second": config.batch_size / mean,
         "matmul_flops_per_second": max(matmul),
         "matmul_each": matmul,
+        # XLA counts a device's work; those of a CPU share the cores that the product has.
+        "devices_per_matmul": jax.device_count() if jax.default_backend() == "cpu" else 1,
         "peak_rss_bytes": peak,
         "device_peak_bytes": (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use"),
         "steps": [dataclasses.asdict(f) for f in figures],
@@ -240,10 +242,13 @@ def markdown(config: str, result: dict[str, Any]) -> str:
     ]
     known = [s["flops"] is not None for s in steps]
     if all(known):
-        floors = [s["flops"] / rate for s in steps]
-        achieved = [s["flops"] / statistics.median(s["seconds"]) for s in steps]
+        work = [s["flops"] * result["devices_per_matmul"] for s in steps]
+        floors = [flops / rate for flops in work]
+        achieved = [
+            flops / statistics.median(s["seconds"]) for flops, s in zip(work, steps, strict=True)
+        ]
         rows += [
-            ("GFLOP / step (XLA's count)", [f"{s['flops'] / 1e9:.4g}" for s in steps]),
+            ("GFLOP / step (XLA's count)", [f"{flops / 1e9:.4g}" for flops in work]),
             ("GFLOP/s", [f"{x / 1e9:.4g}" for x in achieved]),
             ("floor at the matmul's rate (s / step)", [f"{x:.4g}" for x in floors]),
             ("measured / floor", [f"{rate / x:.2f}" for x in achieved]),

@@ -7,7 +7,7 @@ ENVIRONMENT_PYTHON=.venv/bin/python
 PARALLEL=(-n auto --maxprocesses=4 --dist=loadfile)
 
 # use_cores: on a CPU, XLA's convolutions keep little more than one core busy; a device for every core
-# (a power of two up to four, which divides a batch) trains twice as fast. The caller's choice stays.
+# (a power of two up to four, which divides a batch) trains faster. The caller's choice stays.
 use_cores() {
   local cores devices=1
   cores=$(getconf _NPROCESSORS_ONLN)
