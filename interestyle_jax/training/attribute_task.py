@@ -23,7 +23,7 @@ from interestyle_jax.models.registry import describe
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.gan_task import check_size
 from interestyle_jax.training.optimizer import make_optimizer
-from interestyle_jax.training.supervised import add_noise, moving_average
+from interestyle_jax.training.supervised import add_noise, averaged_step
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -141,17 +141,10 @@ class AttributeTask:
         images = self._images(batch)
         images = add_noise(key, images, most=self.config.noise)
 
-        def objective(params):
-            metrics = self._losses(gathered(params), images, batch)
-            metrics = {name: value.mean() for name, value in metrics.items()}
-            return metrics["loss"], metrics
+        def losses(params):
+            return self._losses(gathered(params), images, batch)
 
-        grads, metrics = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
-        state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
-        return state, metrics
+        return averaged_step(losses, state, self.optimizer, steps=self.config.ema_steps)
 
     def validate_step(
         self, key: PRNGKeyArray, state: AttributeState, frozen: PyTree, batch: Batch

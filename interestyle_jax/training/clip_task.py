@@ -24,7 +24,7 @@ from interestyle_jax.models.products import matmul
 from interestyle_jax.models.registry import describe, init
 from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.gan_task import check_size
-from interestyle_jax.training.supervised import add_noise, cosine_schedule, moving_average
+from interestyle_jax.training.supervised import add_noise, averaged_step, cosine_schedule
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import save_weights
 
@@ -146,19 +146,16 @@ class ClipTask:
         caption_key, noise_key = jax.random.split(key)
         images = add_noise(noise_key, images, most=self.config.noise)
 
-        def objective(params):
-            metrics = self._losses(caption_key, gathered(params), images, batch["factors"])
-            metrics = {name: value.mean() for name, value in metrics.items()}
-            return metrics["loss"], metrics
+        def losses(params):
+            return self._losses(caption_key, gathered(params), images, batch["factors"])
 
-        grads, metrics = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        scale = jnp.clip(params["logit_scale"], 0.0, LARGEST_SCALE)
-        params = {**params, "logit_scale": scale}
-        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
-        state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
-        return state, {**metrics, "scale": jnp.exp(scale)}
+        def limit(params):
+            scale = jnp.clip(params["logit_scale"], 0.0, LARGEST_SCALE)
+            return {**params, "logit_scale": scale}
+
+        steps = self.config.ema_steps
+        state, metrics = averaged_step(losses, state, self.optimizer, steps=steps, limit=limit)
+        return state, {**metrics, "scale": jnp.exp(state.params["logit_scale"])}
 
     def validate_step(
         self, key: PRNGKeyArray, state: ClipState, frozen: PyTree, batch: Batch

@@ -29,7 +29,7 @@ from interestyle_jax.parallel.sharding import gathered
 from interestyle_jax.training.factor_mapping import LAYERS, factor_layers
 from interestyle_jax.training.gan_task import build_generator, check_size, export_generator
 from interestyle_jax.training.muon import muon
-from interestyle_jax.training.supervised import cosine_schedule, moving_average
+from interestyle_jax.training.supervised import averaged_step, cosine_schedule
 from interestyle_jax.training.task import Batch, PyTree
 from interestyle_jax.weights import load_weights, resolve_weights
 
@@ -191,18 +191,10 @@ class DistillationTask:
         del key, phase
         networks = gathered(frozen)
 
-        def objective(params):
-            params = gathered(params)
-            metrics = self._image_loss(params, state.noise, networks, batch)
-            metrics = {name: value.mean() for name, value in metrics.items()}
-            return metrics["loss"], metrics
+        def losses(params):
+            return self._image_loss(gathered(params), state.noise, networks, batch)
 
-        grads, metrics = jax.grad(objective, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = moving_average(state.ema, params, state.step, steps=self.config.ema_steps)
-        state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
-        return state, metrics
+        return averaged_step(losses, state, self.optimizer, steps=self.config.ema_steps)
 
     def validate_step(
         self, key: PRNGKeyArray, state: DistillationState, frozen: PyTree, batch: Batch

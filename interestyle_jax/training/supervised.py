@@ -1,5 +1,6 @@
-"""What tasks with a plain loss share: rate over the steps, moving average, noise on images."""
+"""What tasks with a plain loss share: the rate over the steps, the step itself, noise on images."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +19,38 @@ def moving_average(average: Any, params: Any, step: Int[jax.Array, ""], *, steps
     """The average of arrays [...] after a step: of the last ones at first, then of `steps`."""
     decay = 1 - 1 / jnp.minimum(1 + 0.1 * step, steps)
     return jax.tree.map(lambda a, b: b + decay * (a - b), average, params)
+
+
+def averaged_step(
+    losses: Callable[[Any], dict[str, Float[jax.Array, " B"]]],
+    state: Any,
+    optimizer: optax.GradientTransformation,
+    *,
+    steps: float,
+    limit: Callable[[Any], Any] = lambda params: params,
+) -> tuple[Any, dict[str, Float[jax.Array, ""]]]:
+    """One step along the gradient of the mean "loss".
+
+    Args:
+      losses: parameters -> {name: [B]}, with a "loss".
+      state: with `step`, `params`, their moving average `ema`, and `opt_state`.
+      optimizer: of the parameters.
+      steps: of the moving average, see `moving_average`.
+      limit: what a task holds its new parameters to.
+
+    Returns:
+      The new state, and the means of the losses before the step.
+    """
+
+    def objective(params):
+        metrics = {name: value.mean() for name, value in losses(params).items()}
+        return metrics["loss"], metrics
+
+    grads, metrics = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = limit(optax.apply_updates(state.params, updates))
+    ema = moving_average(state.ema, params, state.step, steps=steps)
+    return state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state), metrics
 
 
 def add_noise(
