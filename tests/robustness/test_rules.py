@@ -4,6 +4,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -146,6 +147,17 @@ def test_a_seed_is_a_case(whole_inputs, tmp_path):
             found.append((str(case), cases.tree(folder)))
             shutil.rmtree(folder)
         assert found[0] == found[1] != found[2]
+
+
+def test_damaged_archives_hold_no_time_of_day(whole_inputs, tmp_path, monkeypatch):
+    source, found = whole_inputs / "checkpoints/direction.pt", []
+    for year in (2001, 2002):
+        then = time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0))
+        monkeypatch.setattr(time, "localtime", lambda seconds=None, then=then: then)
+        path = Path(shutil.copy(source, tmp_path / f"{year}.pt"))
+        damage._archive(np.random.default_rng(0), path, tmp_path / "canary")
+        found.append(path.read_bytes())
+    assert found[0] == found[1] != source.read_bytes()
 
 
 def test_every_kind_of_damage_is_drawn(whole_inputs, tmp_path):
