@@ -121,8 +121,9 @@ def measure(
       "onnx_to_model", "model_by_iteration"}, which are None where they were not measured.
     """
     recipe, variables = recipe_of(model, what, num_iterations)
-    values: Sequence[Float[np.ndarray, "B ..."]] = [] if images is None else [images]
-    if what != "invert" or not values:
+    if what == "invert" and images is not None:
+        values = [images]
+    else:
         values = sample_inputs(model, what, 1, directions=())
     batch = len(values[0])
     results: dict[str, Results] = {
@@ -192,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     model = load(args.weights) if args.random is None else random_model(args.random)
     images = None
-    if args.avatars is not None and "invert" in args.what:
+    if args.avatars is not None:
         size = model.input_shape[0]
         drawn = [sample(i, split="test", size=size)["image"] for i in range(args.avatars)]
         images = to_float(np.stack(drawn))

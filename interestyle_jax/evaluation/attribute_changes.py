@@ -69,7 +69,7 @@ def attribute_changes(before: Attributes, after: Attributes, name: str) -> Attri
     else:
         found = shows(after, name)
     changed = {
-        attribute: _share(np.array(before.labels(attribute)) != np.array(after.labels(attribute)))
+        attribute: _share(_differ(before, after, attribute))
         for attribute in before.chances
         if attribute != meant
     }
@@ -105,10 +105,13 @@ def sure_changes(before: Attributes, after: Attributes, name: str) -> dict[str, 
         if attribute == name.partition("=")[0]:
             continue
         sure = _is_sure(before, attribute) & _is_sure(after, attribute)
-        differ = np.array(before.labels(attribute)) != np.array(after.labels(attribute))
-        share = _share(differ[sure]) if sure.any() else None
+        share = _share(_differ(before, after, attribute)[sure]) if sure.any() else None
         found[attribute] = SureChanges(share, int(sure.sum()))
     return found
+
+
+def _differ(before: Attributes, after: Attributes, attribute: str) -> Bool[np.ndarray, " B"]:
+    return np.array(before.labels(attribute)) != np.array(after.labels(attribute))
 
 
 def _is_sure(read: Attributes, attribute: str) -> Bool[np.ndarray, " B"]:
